@@ -1,0 +1,103 @@
+"""Findings: what a person should know, as data.
+
+A verb collects all findings, never only the first.  :data:`CODES` is the registry: it gives each code
+its class of error (hence its exit code), its severity among others, and the sentence the reference
+manual prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from haversack import errors
+
+# code -> (error class that a blocking finding of it raises, what it means)
+CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
+    # The order is the order of severity: with several blocking findings the first one here names the exit code.
+    "format-newer": (errors.FormatError, "a file is of a newer major format than this haversack reads"),
+    "format-newer-minor": (errors.FormatError, "a file is of a newer minor format; what is new in it is ignored"),
+    "manifest-damaged": (errors.IntegrityError, "a bundle, snapshot or environment manifest is not what its digest says, or contradicts itself"),
+    "path-unsafe": (errors.IntegrityError, "a name leaves its folder, is absolute, or is a link"),
+    "name-clash": (errors.IntegrityError, "two names are one on a file system that ignores case, or after normalisation"),
+    "blob-damaged": (errors.IntegrityError, "the bytes of a file are not those its digest names"),
+    "file-damaged": (errors.IntegrityError, "a file of a volume differs from SHA256SUMS"),
+    "file-extra": (errors.IntegrityError, "a file is in a volume that the manifest does not know"),
+    "volume-foreign": (errors.IntegrityError, "a volume belongs to another bundle"),
+    "wheel-invalid": (errors.IntegrityError, "a wheel is not a readable wheel, or its metadata contradicts its name"),
+    "wheel-record": (errors.IntegrityError, "a wheel's RECORD disagrees with the files in it"),
+    "wheel-bomb": (errors.IntegrityError, "a wheel unpacks to far more than its size allows"),
+    "volume-missing": (errors.IncompleteError, "a volume of the bundle was not given"),
+    "volume-duplicate": (errors.IncompleteError, "the same volume was given twice; one copy is enough"),
+    "blob-missing": (errors.IncompleteError, "a file that the manifest names is not there"),
+    "base-missing": (errors.BaseMissingError, "the increment needs a blob that this store does not hold"),
+    "bundle-older": (errors.RollbackError, "this site has already received a newer bundle"),
+    "no-wheel": (errors.ResolutionError, "a package has no wheel for the target, only a source distribution"),
+    "no-solution": (errors.ResolutionError, "the requirements of an environment contradict each other on the target"),
+    "source-unsupported": (errors.ResolutionError, "a requirement points at a folder or a repository, which cannot cross as it is"),
+    "build-foreign": (errors.ResolutionError, "a wheel built here would not run on the target"),
+    "build-failed": (errors.ResolutionError, "a wheel could not be built from its source distribution"),
+    "fetch-failed": (errors.FetchError, "a file could not be fetched"),
+    "closure-missing": (errors.ProofError, "a dependency that the target needs is not in the bundle"),
+    "closure-version": (errors.ProofError, "a dependency is in the bundle at a version that is not allowed"),
+    "closure-tag": (errors.ProofError, "a wheel in the bundle does not run on the target"),
+    "closure-python": (errors.ProofError, "a wheel refuses the target's Python"),
+    "rehearsal-failed": (errors.ProofError, "the environment did not install or its check failed with no network"),
+    "rehearsal-skipped": (errors.ProofError, "the environment was not rehearsed, and why"),
+    "store-damaged": (errors.StoreError, "a blob in the store is not what its name says"),
+    "store-incomplete": (errors.StoreError, "a snapshot in the store lacks a blob"),
+    "store-layout": (errors.StoreError, "the store's own files are not as they should be"),
+    "store-hardlinks": (errors.StoreError, "the store's file system has no hard links: installs are copies"),
+    "store-leftover": (errors.StoreError, "files of an interrupted act are left in the store"),
+    "space-low": (errors.SpaceError, "the disk has little room left"),
+    "ledger-edited": (errors.LedgerError, "a line of the ledger was changed"),
+    "ledger-dropped": (errors.LedgerError, "a line of the ledger is gone"),
+    "ledger-reordered": (errors.LedgerError, "lines of the ledger stand in another order"),
+    "ledger-unreadable": (errors.LedgerError, "a line of the ledger is not a ledger line"),
+    "clock-backwards": (errors.ClockError, "the clock runs behind the last recorded act"),
+    "env-missing": (errors.DriftError, "a file of an installed environment is gone"),
+    "env-changed": (errors.DriftError, "a file of an installed environment was changed"),
+    "env-extra": (errors.DriftError, "a distribution is installed that the environment does not name"),
+    "env-absent": (errors.DriftError, "a distribution of the environment is not installed"),
+    "env-python": (errors.DriftError, "the interpreter of an environment is gone or of another version"),
+    "ambient-config": (errors.DriftError, "the machine's own pip or uv configuration is set; haversack ignores it, others do not"),
+    "tool-missing": (errors.ToolError, "a program that haversack drives is not on this machine"),
+    "target-none": (errors.NotFoundError, "no target of the environment fits this machine"),
+}  # fmt: skip
+
+_RANK = {code: rank for rank, code in enumerate(CODES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a person should know.
+
+    ``subject`` names the place (a file, a package, ``env.analysis.requirements[1]``), ``remedy`` what to
+    do.  A finding that is not ``blocking`` is printed and changes no exit code.
+    """
+
+    code: str
+    subject: str
+    message: str
+    remedy: str = ""
+    blocking: bool = True
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"unknown finding code {self.code!r}")
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message} [{self.code}]"
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Blocking before not, then by severity, then by subject."""
+    return sorted(findings, key=lambda f: (not f.blocking, _RANK[f.code], f.subject))
+
+
+def raise_blocking(findings: Sequence[Finding], message: str, *, remedy: str = "") -> None:
+    """Raise the error class of the worst blocking finding, carrying all findings; do nothing without one."""
+    ordered = worst_first(findings)
+    if not ordered or not ordered[0].blocking:
+        return
+    raise CODES[ordered[0].code][0](message, remedy=remedy, findings=ordered)

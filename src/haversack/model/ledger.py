@@ -1,0 +1,95 @@
+"""The ledger's chain: how one line follows from the one before, and what breaks it.
+
+A line is canonical JSON that names the digest of the line before it (``previous``) and its own
+(``digest``, taken over the line without that field).  An edited line fails its own digest; a dropped or
+moved one breaks the numbering and the chain at a place that can be named; a cut-off tail is told by the
+*head*, a small file beside the ledger that repeats the last number and digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from haversack.model.artifact import Digest
+from haversack.model.finding import Finding
+
+GENESIS: Digest = "sha256:" + "0" * 64
+"""What the first line names as its previous one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One act: who did what to which thing, when and where.
+
+    ``time`` is UTC in ISO 8601; ``subject`` the digest or name of what was acted upon; ``details`` JSON.
+    """
+
+    number: int
+    time: str
+    actor: str
+    host: str
+    act: str
+    subject: str
+    details: Mapping[str, Any]
+    previous: Digest
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the file: its place (from 1), the entry in it or why there is none, and its true digest."""
+
+    place: int
+    entry: Entry | None
+    problem: str = ""
+    digest: Digest = ""
+
+
+def check_chain(lines: Iterable[Line], head: tuple[int, Digest] | None) -> list[Finding]:
+    """Every break of the chain, each named by its line.
+
+    ``head`` is the number and digest that the head file holds, or ``None`` where there is no such file.
+    One line more than the head is the mark of an act that was cut off between the two writes, and is sound.
+    """
+    findings: list[Finding] = []
+    known = list(lines)
+    numbers = {line.entry.number for line in known if line.entry}
+    previous, expected, last_time = GENESIS, 1, ""
+    for line in known:
+        where = f"ledger line {line.place}"
+        if line.entry is None:
+            findings.append(Finding("ledger-unreadable", where, line.problem, "restore the ledger from a backup"))
+            previous, expected = "", expected + 1
+            continue
+        entry = line.entry
+        if entry.digest != line.digest:
+            findings.append(
+                Finding("ledger-edited", where, f"entry {entry.number} ({entry.act}) is not what its digest says", "restore the ledger from a backup and ask who changed it")
+            )  # fmt: skip
+        if entry.number != expected:
+            if entry.number > expected and not numbers.issuperset(range(expected, entry.number)):
+                gone = [n for n in range(expected, entry.number) if n not in numbers]
+                span = f"entry {gone[0]}" if len(gone) == 1 else f"entries {gone[0]} to {gone[-1]}"
+                findings.append(Finding("ledger-dropped", where, f"{span} is missing before it", "restore the ledger from a backup"))
+            else:
+                findings.append(Finding("ledger-reordered", where, f"holds entry {entry.number} where {expected} belongs", "restore the ledger from a backup"))
+        elif previous and entry.previous != previous:
+            findings.append(Finding("ledger-edited", where, f"entry {entry.number} does not follow from the line before it", "restore the ledger from a backup"))
+        elif entry.time < last_time and entry.act != "clock":
+            findings.append(Finding("clock-backwards", where, f"entry {entry.number} is dated before the one above it", "ask who set the clock"))
+        previous, expected, last_time = entry.digest, entry.number + 1, entry.time
+    if head is not None:
+        number, digest = head
+        last = known[-1].entry if known else None
+        have = last.number if last else 0
+        if have < number:
+            findings.append(Finding("ledger-dropped", f"ledger line {len(known) + 1}", f"entries {have + 1} to {number} are missing at the end", "restore the ledger from a backup"))
+        else:
+            named = next((line.entry for line in known if line.entry and line.entry.number == number), None)
+            if number and named and named.digest != digest:
+                findings.append(Finding("ledger-edited", f"entry {number}", "is not the one that the head names", "restore the ledger from a backup and ask who changed it"))
+            elif have > number + 1:
+                findings.append(Finding("ledger-edited", f"entry {number + 2}", "was appended without haversack: the head does not know it", "ask who wrote it"))
+    return findings

@@ -1,0 +1,184 @@
+"""Protocols: how the rest of haversack meets disk, network, programs and time.
+
+Each has a real implementation in a module beside this one and an in-memory twin in
+:mod:`haversack.testing`; ``tests/contract`` holds both to the docstrings here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from haversack.model.artifact import Digest
+from haversack.model.ledger import Entry, Line
+
+
+class Store(Protocol):
+    """Blobs by digest, and one index that names snapshots.
+
+    A blob is write-once: what :meth:`add` accepted is what its digest says, and stays so.  The index is
+    replaced whole; a reader sees the old one or the new one.  Every method may raise
+    :class:`~haversack.errors.StoreError`.
+    """
+
+    def size(self, digest: Digest) -> int | None:
+        """The size of a blob in bytes, or ``None`` if the store does not hold it."""
+        ...
+
+    def path(self, digest: Digest) -> Path:
+        """A file with the blob's bytes, not to be written to.  Raises ``NotFoundError``."""
+        ...
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """The blob, hashed while it is read: the read that reaches the end of other bytes raises ``IntegrityError``."""
+        ...
+
+    def add(self, digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> int:
+        """Take a blob in and return its size; nothing is visible under its name before the end.
+
+        The chunks are hashed as they arrive; other bytes raise ``IntegrityError`` and leave nothing.
+        ``linkable`` is a file that holds exactly these bytes, for stores that can share it instead of
+        copying.  A blob that is already there is not read.
+        """
+        ...
+
+    def remove(self, digest: Digest) -> int:
+        """Drop a blob and return the bytes freed (0 if it was not there)."""
+        ...
+
+    def blobs(self) -> Iterator[tuple[Digest, int]]:
+        """Every blob and its size, sorted by digest."""
+        ...
+
+    def index(self) -> dict[str, Any]:
+        """The store's ``index.json`` (an empty OCI index in a new store)."""
+        ...
+
+    def publish(self, index: Mapping[str, Any]) -> None:
+        """Replace the index in one step, after making every blob added so far durable."""
+        ...
+
+    def read_state(self, name: str) -> bytes | None:
+        """A small file of haversack's own (``bundles/<id>.json``), or ``None``."""
+        ...
+
+    def write_state(self, name: str, data: bytes) -> None:
+        """Replace a small file of haversack's own in one step."""
+        ...
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the store for one writer; a second one raises ``StoreError`` naming the first."""
+        ...
+
+
+class Ledger(Protocol):
+    """The record of acts.  Appending is durable before it returns, or raises ``LedgerError``."""
+
+    def append(self, act: str, subject: str, details: Mapping[str, Any]) -> Entry:
+        """Record an act.  Raises ``ClockError`` when now is before the last entry."""
+        ...
+
+    def lines(self) -> Iterator[Line]:
+        """Every line as it stands, readable or not."""
+        ...
+
+    def head(self) -> tuple[int, Digest] | None:
+        """Number and digest of the last entry as the head file tells them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A finished program; ``out`` and ``err`` are its whole output, decoded leniently."""
+
+    argv: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+
+
+class Run(Protocol):
+    """Programs, always with an argv list and a scrubbed environment."""
+
+    def __call__(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        caged: bool = False,
+    ) -> Completed:
+        """Run to the end.  ``env`` is added to the scrubbed environment; ``caged`` takes the network away.
+
+        Raises ``ToolError`` when the program is missing or the cage cannot be closed.
+        """
+        ...
+
+    def cage(self) -> str:
+        """Why programs cannot be caged here, or an empty string when a cage was closed and proven."""
+        ...
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> datetime:
+        """Now, in UTC, to the second."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user name and a password; ``repr`` shows neither."""
+
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+class Fetch(Protocol):
+    """Files from elsewhere: http(s) and file URLs.  Only the outside has it."""
+
+    def size(self, url: str) -> int | None:
+        """What the host says the file's size is, in bytes, or ``None`` if it does not say."""
+        ...
+
+    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+        """Fetch into ``dest`` and return the size.
+
+        Resumes what ``dest`` already holds, retries with backoff what may pass, hashes every byte against
+        ``digest``.  Raises ``FetchError`` (host down, slow, gone) or ``IntegrityError`` (other bytes), whose
+        texts name the URL without credentials.
+        """
+        ...
+
+
+class Progress(Protocol):
+    """Where long work says how far it is."""
+
+    def __call__(self, label: str, total: int, unit: str = "B") -> AbstractContextManager[Callable[[int], None]]:
+        """A task of ``total`` bytes (or other units); calling the value advances it.  Safe between threads."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What a verb on the air-gapped side may use: no fetch, by type."""
+
+    store: Store
+    ledger: Ledger
+    run: Run
+    clock: Clock
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Outside(Inside):
+    """What a verb on the connected side may use."""
+
+    fetch: Fetch
+    credentials: Callable[[str], Credentials | None]
+    """Credentials of an index by its name, resolved when first asked for."""

@@ -60,7 +60,9 @@ def check_chain(lines: Iterable[Line], head: tuple[int, Digest] | None) -> list[
     for line in known:
         where = f"ledger line {line.place}"
         if line.entry is None:
-            findings.append(Finding("ledger-unreadable", where, line.problem, "restore the ledger from a backup"))
+            findings.append(
+                Finding("ledger-unreadable", where, line.problem, "restore the ledger from a backup")
+            )
             previous, expected = "", expected + 1
             continue
         entry = line.entry
@@ -72,24 +74,73 @@ def check_chain(lines: Iterable[Line], head: tuple[int, Digest] | None) -> list[
             if entry.number > expected and not numbers.issuperset(range(expected, entry.number)):
                 gone = [n for n in range(expected, entry.number) if n not in numbers]
                 span = f"entry {gone[0]}" if len(gone) == 1 else f"entries {gone[0]} to {gone[-1]}"
-                findings.append(Finding("ledger-dropped", where, f"{span} is missing before it", "restore the ledger from a backup"))
+                findings.append(
+                    Finding(
+                        "ledger-dropped",
+                        where,
+                        f"{span} is missing before it",
+                        "restore the ledger from a backup",
+                    )
+                )
             else:
-                findings.append(Finding("ledger-reordered", where, f"holds entry {entry.number} where {expected} belongs", "restore the ledger from a backup"))
+                findings.append(
+                    Finding(
+                        "ledger-reordered",
+                        where,
+                        f"holds entry {entry.number} where {expected} belongs",
+                        "restore the ledger from a backup",
+                    )
+                )
         elif previous and entry.previous != previous:
-            findings.append(Finding("ledger-edited", where, f"entry {entry.number} does not follow from the line before it", "restore the ledger from a backup"))
+            findings.append(
+                Finding(
+                    "ledger-edited",
+                    where,
+                    f"entry {entry.number} does not follow from the line before it",
+                    "restore the ledger from a backup",
+                )
+            )
         elif entry.time < last_time and entry.act != "clock":
-            findings.append(Finding("clock-backwards", where, f"entry {entry.number} is dated before the one above it", "ask who set the clock"))
+            findings.append(
+                Finding(
+                    "clock-backwards",
+                    where,
+                    f"entry {entry.number} is dated before the one above it",
+                    "ask who set the clock",
+                )
+            )
         previous, expected, last_time = entry.digest, entry.number + 1, entry.time
     if head is not None:
         number, digest = head
         last = known[-1].entry if known else None
         have = last.number if last else 0
         if have < number:
-            findings.append(Finding("ledger-dropped", f"ledger line {len(known) + 1}", f"entries {have + 1} to {number} are missing at the end", "restore the ledger from a backup"))
+            findings.append(
+                Finding(
+                    "ledger-dropped",
+                    f"ledger line {len(known) + 1}",
+                    f"entries {have + 1} to {number} are missing at the end",
+                    "restore the ledger from a backup",
+                )
+            )
         else:
             named = next((line.entry for line in known if line.entry and line.entry.number == number), None)
             if number and named and named.digest != digest:
-                findings.append(Finding("ledger-edited", f"entry {number}", "is not the one that the head names", "restore the ledger from a backup and ask who changed it"))
+                findings.append(
+                    Finding(
+                        "ledger-edited",
+                        f"entry {number}",
+                        "is not the one that the head names",
+                        "restore the ledger from a backup and ask who changed it",
+                    )
+                )
             elif have > number + 1:
-                findings.append(Finding("ledger-edited", f"entry {number + 2}", "was appended without haversack: the head does not know it", "ask who wrote it"))
+                findings.append(
+                    Finding(
+                        "ledger-edited",
+                        f"entry {number + 2}",
+                        "was appended without haversack: the head does not know it",
+                        "ask who wrote it",
+                    )
+                )
     return findings

@@ -79,7 +79,13 @@ def diff(old: Snapshot | None, new: Snapshot) -> list[Change]:
         for name in sorted(gone.keys() | come.keys()):
             was, now = gone.get(name), come.get(name)
             changes.append(
-                Change(ref, name, was and was.version, now and now.version, (now.size or 0) if now else 0)
+                Change(
+                    ref,
+                    name,
+                    was.version if was else None,
+                    now.version if now else None,
+                    (now.size or 0) if now else 0,
+                )
             )
     return changes
 

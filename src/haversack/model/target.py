@@ -163,7 +163,9 @@ class Target:
         _, minor = map(int, self.glibc.split("."))
         known = [step for step in _UV_GLIBC if step <= minor]
         if not known:
-            raise ValueError(f"glibc {self.glibc} is older than 2.17, the oldest that wheels are resolved for")
+            raise ValueError(
+                f"glibc {self.glibc} is older than 2.17, the oldest that wheels are resolved for"
+            )
         return f"{arch}-manylinux_2_{known[-1]}"
 
     def runs_on(self, machine: Target) -> bool:
@@ -180,5 +182,11 @@ class Target:
 
     def to_json(self) -> dict[str, str]:
         """The fields that are set, as a lock or a profile writes them."""
-        pairs = {"platform": self.platform, "python": self.python, "glibc": self.glibc, "macos": self.macos, "cuda": self.cuda}
+        pairs = {
+            "platform": self.platform,
+            "python": self.python,
+            "glibc": self.glibc,
+            "macos": self.macos,
+            "cuda": self.cuda,
+        }
         return {key: value for key, value in pairs.items() if value is not None}

@@ -159,7 +159,9 @@ class Fetch(Protocol):
 class Progress(Protocol):
     """Where long work says how far it is."""
 
-    def __call__(self, label: str, total: int, unit: str = "B") -> AbstractContextManager[Callable[[int], None]]:
+    def __call__(
+        self, label: str, total: int, unit: str = "B"
+    ) -> AbstractContextManager[Callable[[int], None]]:
         """A task of ``total`` bytes (or other units); calling the value advances it.  Safe between threads."""
         ...
 

@@ -1,0 +1,1 @@
+"""haversack: machine learning where there is no internet."""

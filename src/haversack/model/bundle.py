@@ -68,8 +68,9 @@ class Bundle:
 
     ``sequence`` counts the bundles of a site, so that an older one is told from a newer one without
     trusting a clock.  ``base`` is the snapshot an increment builds on and ``requires`` the blobs of
-    ``snapshot`` that travel in no volume; both are empty for a full bundle.  ``sizes`` holds the size in
-    bytes of every blob that travels.
+    ``snapshot`` that travel in no volume; both are empty for a full bundle.  ``metadata`` are the
+    travelling blobs that describe the snapshot, first in the first volume.  ``files`` are the small files
+    that stand on every volume, by path, so that the id covers them too.
     """
 
     site: str
@@ -79,7 +80,8 @@ class Bundle:
     base: Digest | None
     requires: tuple[Digest, ...]
     volumes: tuple[Volume, ...]
-    sizes: Mapping[Digest, int]
+    metadata: tuple[Digest, ...]
+    files: Mapping[str, tuple[Digest, int]]
     rehearsals: tuple[Rehearsal, ...]
     created: str
     tool: str
@@ -93,6 +95,14 @@ class Bundle:
         for pieces in found.values():
             pieces.sort(key=lambda piece: piece.offset)
         return found
+
+    def sizes(self) -> dict[Digest, int]:
+        """The size in bytes of every blob that travels."""
+        return {digest: sum(piece.length for piece in pieces) for digest, pieces in self.pieces().items()}
+
+    def volume(self, name: str) -> Volume | None:
+        """The volume of that name."""
+        return next((volume for volume in self.volumes if volume.name == name), None)
 
 
 def cut(blobs: Iterable[tuple[Digest, int]], volume_size: int | None) -> list[list[tuple[Digest, int, int]]]:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Protocol
 
 from haversack.model.artifact import Digest
 from haversack.model.ledger import Entry, Line
+from haversack.model.target import Target
 
 
 class Store(Protocol):
@@ -52,6 +53,10 @@ class Store(Protocol):
 
     def blobs(self) -> Iterator[tuple[Digest, int]]:
         """Every blob and its size, sorted by digest."""
+        ...
+
+    def free(self) -> int:
+        """Bytes that can still be added."""
         ...
 
     def index(self) -> dict[str, Any]:
@@ -175,6 +180,10 @@ class Inside:
     run: Run
     clock: Clock
     progress: Progress
+    machine: Target
+    """This machine, as a target; its name is ``here``."""
+    cache: Path
+    """A folder for what can be made again: unpacked wheels, link farms."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,118 @@
+"""How ``uv`` is asked and how its answers are read (uv 0.13).
+
+Pure: argument lists and environments out, texts in.  Every kind that resolves or installs Python packages
+goes through here, so that the doors the facts leave open are shut in one place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from haversack.model.finding import Finding
+from haversack.model.site import Index
+from haversack.model.target import Target
+from haversack.ports import Credentials
+
+_NEEDS_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
+_SECRET = re.compile(r"(?<=://)[^/\s@]+@")
+_UNREACHABLE = re.compile(
+    r"Failed to (?:fetch|download)|error sending request|Request failed|HTTP status|tcp connect|dns error|timed out",
+    re.IGNORECASE,
+)
+
+
+def compile_argv(
+    inputs: Sequence[str],
+    output: Path,
+    target: Target,
+    python: str,
+    *,
+    indexes: Sequence[Index] = (),
+    exclude_newer: str | None = None,
+    build: Sequence[str] = (),
+    deps: bool = True,
+) -> list[str]:
+    """``uv pip compile`` to a pylock file for a target, wheels only but for the packages in ``build``.
+
+    ``output`` is read too: the versions in it are kept where they can be.  ``python`` is the interpreter
+    of this machine that uv asks about itself; markers and tags are the target's.
+    """
+    argv = ["uv", "pip", "compile", *inputs, "--format", "pylock.toml", "--output-file", str(output)]
+    argv += ["--python", python, "--python-platform", target.uv_platform(), "--python-version", target.python]
+    # Without it uv picks a newer version that has only a source distribution for this target.
+    argv += ["--only-binary", ":all:", "--no-header", "--quiet", "--no-config"]
+    for name in build:
+        argv += ["--no-binary", name]
+    if exclude_newer:
+        argv += ["--exclude-newer", exclude_newer]
+    if not deps:
+        argv.append("--no-deps")
+    return argv + index_argv(indexes)
+
+
+def index_argv(indexes: Sequence[Index]) -> list[str]:
+    """The options that name the indexes of a site; none leaves uv's own default."""
+    argv = []
+    for index in indexes:
+        argv += ["--default-index" if index.default else "--index", f"{env_name(index.name).lower()}={index.url}"]
+    return argv
+
+
+def env_name(index: str) -> str:
+    """An index's name as it stands in the names of environment variables."""
+    return re.sub(r"[^A-Z0-9]", "_", index.upper())
+
+
+def index_env(indexes: Sequence[Index], credentials: Callable[[str], Credentials | None]) -> dict[str, str]:
+    """The variables that hand credentials to uv: never on a command line, where every user can read them."""
+    env = {}
+    for index in indexes:
+        found = credentials(index.name)
+        if found:
+            env[f"UV_INDEX_{env_name(index.name)}_USERNAME"] = found.username
+            env[f"UV_INDEX_{env_name(index.name)}_PASSWORD"] = found.password
+    return env
+
+
+def target_env(target: Target) -> dict[str, str]:
+    """What uv must know of a target beyond its command line."""
+    return {"MACOSX_DEPLOYMENT_TARGET": target.macos} if target.macos else {}
+
+
+def needs_wheel(stderr: str) -> list[str]:
+    """The packages for which uv found no wheel, in its own words."""
+    return list(dict.fromkeys(_NEEDS_WHEEL.findall(stderr)))
+
+
+def failure(stderr: str, subject: str) -> Finding:
+    """What a failed ``uv pip compile`` means, when it is not about a missing wheel."""
+    text = "\n".join(line for line in redact(stderr).splitlines() if not line.startswith("warning:")).strip()
+    text = text.removeprefix("error: ")
+    if _UNREACHABLE.search(text):
+        return Finding("fetch-failed", subject, text, "see that the index is up, and its auth in haversack.toml right")
+    return Finding("no-solution", subject, text, "loosen the requirement that uv names, or choose another target")
+
+
+def redact(text: str) -> str:
+    """A text without the user names and passwords of URLs."""
+    return _SECRET.sub("", text)
+
+
+def venv_argv(prefix: Path, python: Path) -> list[str]:
+    """``uv venv`` at a place from which it will be moved."""
+    return ["uv", "venv", "--no-config", "--offline", "--quiet", "--relocatable", "--python", str(python), str(prefix)]
+
+
+def sync_argv(lock: Path, python: Path, *, copy: bool = False) -> list[str]:
+    """``uv pip sync`` of a path-only lock into an environment, hashes enforced, nothing dialled."""
+    return [
+        *("uv", "pip", "sync", "--no-config", "--offline", "--no-index", "--require-hashes", "--quiet"),
+        *("--link-mode", "copy" if copy else "hardlink", "--python", str(python), str(lock)),
+    ]
+
+
+def check_argv(python: Path) -> list[str]:
+    """``uv pip check``: pip check's rule."""
+    return ["uv", "pip", "check", "--no-config", "--offline", "--python", str(python)]

@@ -1,0 +1,81 @@
+"""Files that survive a power cut: written aside, made durable, renamed.
+
+A rename without a synced folder is undone by a power cut, and an unsynced file comes back with no bytes;
+one ``syncfs`` for a batch costs what one ``fsync`` costs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from haversack.errors import HaversackError, SpaceError, StoreError
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable (a no-op where folders cannot be opened)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Make everything written so far to the folder's file system durable; raises ``OSError`` on failure."""
+    if sys.platform == "linux":
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.syncfs(descriptor):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(folder))
+        finally:
+            os.close(descriptor)
+    elif hasattr(os, "sync"):
+        os.sync()
+
+
+def replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Put ``data`` under ``path`` in one step: a reader, or a crash, finds the old bytes or the new."""
+    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def explained(place: Path, doing: str, error: type[HaversackError] = StoreError) -> Iterator[None]:
+    """Turn an ``OSError`` into the error a person can act upon: no room, read-only, or ``error``."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise SpaceError(
+                f"no room left while {doing}",
+                where=str(place),
+                remedy="free some space and run the same command again",
+            ) from problem
+        if problem.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            raise error(
+                f"cannot be written while {doing}: {problem.strerror}",
+                where=str(place),
+                remedy="use a store you may write to: --store or HAVERSACK_STORE",
+            ) from problem
+        raise error(f"{doing} failed: {problem.strerror or problem}", where=str(place)) from problem

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from packaging.pylock import PackageArchive, PackageSdist, PackageWheel, Pylock, PylockSelectError, PylockValidationError
+from packaging.pylock import (
+    PackageArchive,
+    PackageSdist,
+    PackageWheel,
+    Pylock,
+    PylockSelectError,
+    PylockValidationError,
+)
 
 from haversack.errors import DeclarationError
 from haversack.model.artifact import Artifact
@@ -43,7 +50,9 @@ def read(data: bytes, where: str) -> Pylock:
     try:
         return Pylock.from_dict(tomllib.loads(data.decode()))
     except (ValueError, PylockValidationError) as problem:
-        raise DeclarationError(f"is not a valid pylock file: {problem}", where=where, remedy="lock it again") from problem
+        raise DeclarationError(
+            f"is not a valid pylock file: {problem}", where=where, remedy="lock it again"
+        ) from problem
 
 
 def select(
@@ -62,7 +71,9 @@ def select(
             )
         )
     except (PylockSelectError, ValueError) as problem:
-        finding = Finding("no-solution", f"{where} on {target.name}", str(problem), "lock it for this target too")
+        finding = Finding(
+            "no-solution", f"{where} on {target.name}", str(problem), "lock it for this target too"
+        )
         return [], [finding]
     for package, source in chosen:
         if isinstance(source, PackageWheel | PackageSdist | PackageArchive):
@@ -88,7 +99,9 @@ def _pick(package: Package, source: PackageWheel | PackageSdist | PackageArchive
     version = str(package.version) if package.version else ""
     if filename.endswith(".whl") and not version:
         version = filename.split("-")[1]
-    return Pick(package.name, version, filename, location, f"sha256:{sha256}", source.size, filename.endswith(".whl"))
+    return Pick(
+        package.name, version, filename, location, f"sha256:{sha256}", source.size, filename.endswith(".whl")
+    )
 
 
 def path_only(artifacts: Iterable[Artifact], folder: str) -> bytes:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from haversack.model.finding import Finding
-from haversack.model.site import Index
+from haversack.model.site import Credentials, Index
 from haversack.model.target import Target
-from haversack.ports import Credentials
 
 _NEEDS_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
 _SECRET = re.compile(r"(?<=://)[^/\s@]+@")
@@ -56,7 +55,10 @@ def index_argv(indexes: Sequence[Index]) -> list[str]:
     """The options that name the indexes of a site; none leaves uv's own default."""
     argv = []
     for index in indexes:
-        argv += ["--default-index" if index.default else "--index", f"{env_name(index.name).lower()}={index.url}"]
+        argv += [
+            "--default-index" if index.default else "--index",
+            f"{env_name(index.name).lower()}={index.url}",
+        ]
     return argv
 
 
@@ -91,8 +93,12 @@ def failure(stderr: str, subject: str) -> Finding:
     text = "\n".join(line for line in redact(stderr).splitlines() if not line.startswith("warning:")).strip()
     text = text.removeprefix("error: ")
     if _UNREACHABLE.search(text):
-        return Finding("fetch-failed", subject, text, "see that the index is up, and its auth in haversack.toml right")
-    return Finding("no-solution", subject, text, "loosen the requirement that uv names, or choose another target")
+        return Finding(
+            "fetch-failed", subject, text, "see that the index is up, and its auth in haversack.toml right"
+        )
+    return Finding(
+        "no-solution", subject, text, "loosen the requirement that uv names, or choose another target"
+    )
 
 
 def redact(text: str) -> str:
@@ -102,7 +108,17 @@ def redact(text: str) -> str:
 
 def venv_argv(prefix: Path, python: Path) -> list[str]:
     """``uv venv`` at a place from which it will be moved."""
-    return ["uv", "venv", "--no-config", "--offline", "--quiet", "--relocatable", "--python", str(python), str(prefix)]
+    return [
+        "uv",
+        "venv",
+        "--no-config",
+        "--offline",
+        "--quiet",
+        "--relocatable",
+        "--python",
+        str(python),
+        str(prefix),
+    ]
 
 
 def sync_argv(lock: Path, python: Path, *, copy: bool = False) -> list[str]:

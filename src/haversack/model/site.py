@@ -26,6 +26,14 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user name and a password; ``repr`` shows neither."""
+
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Interpreter:
     """A relocatable Python archive for machines that have none."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from haversack.model.artifact import Digest
 from haversack.model.ledger import Entry, Line
+from haversack.model.site import Credentials
 from haversack.model.target import Target
 
 
@@ -134,14 +135,6 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Now, in UTC, to the second."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A user name and a password; ``repr`` shows neither."""
-
-    username: str = field(repr=False)
-    password: str = field(repr=False)
 
 
 class Fetch(Protocol):

@@ -121,10 +121,11 @@ def venv_argv(prefix: Path, python: Path) -> list[str]:
     ]
 
 
-def sync_argv(lock: Path, python: Path, *, copy: bool = False) -> list[str]:
+def sync_argv(lock: Path, python: Path, *, copy: bool = False, compile_bytecode: bool = False) -> list[str]:
     """``uv pip sync`` of a path-only lock into an environment, hashes enforced, nothing dialled."""
     return [
         *("uv", "pip", "sync", "--no-config", "--offline", "--no-index", "--require-hashes", "--quiet"),
+        *(["--compile-bytecode"] if compile_bytecode else []),
         *("--link-mode", "copy" if copy else "hardlink", "--python", str(python), str(lock)),
     ]
 

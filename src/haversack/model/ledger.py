@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from haversack.model.artifact import Digest
@@ -45,6 +46,11 @@ class Line:
     entry: Entry | None
     problem: str = ""
     digest: Digest = ""
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as the ledger writes it: UTC, to the second, ``2026-11-20T21:00:00Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def check_chain(lines: Iterable[Line], head: tuple[int, Digest] | None) -> list[Finding]:

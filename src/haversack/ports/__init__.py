@@ -177,6 +177,8 @@ class Inside:
     """This machine, as a target; its name is ``here``."""
     cache: Path
     """A folder for what can be made again: unpacked wheels, link farms."""
+    python: Path
+    """The interpreter that runs haversack, outside any environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +188,46 @@ class Outside(Inside):
     fetch: Fetch
     credentials: Callable[[str], Credentials | None]
     """Credentials of an index by its name, resolved when first asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a medium: ``place`` names the volume folder it stands in, ``path`` its name therein.
+
+    ``chunks`` reads it (once, and in turn, on a stream); ``file`` is where it lies, if it lies anywhere;
+    ``problem`` says why it is none that a volume may hold (a link, a device, a name that leaves its folder).
+    """
+
+    place: str
+    path: str
+    size: int
+    chunks: Callable[[], Iterator[bytes]]
+    file: Path | None = None
+    problem: str = ""
+
+
+class Media(Protocol):
+    """A bundle as it arrived: folders or a tar stream.  Never written to."""
+
+    streamed: bool
+    """Whether members can only be read in turn."""
+
+    def members(self) -> Iterator[Member]:
+        """Every file.  A stream that ends too early ends the iteration after a member with a ``problem``."""
+        ...
+
+
+class MediaWriter(Protocol):
+    """Where a bundle is written to."""
+
+    def free(self) -> int | None:
+        """Bytes that can be written, or ``None`` if nobody knows (a stream)."""
+        ...
+
+    def write(self, volume: str, path: str, size: int, chunks: Iterable[bytes]) -> None:
+        """Write one file of a volume.  Raises ``SpaceError``."""
+        ...
+
+    def finish(self) -> None:
+        """Make everything durable and visible; before it a folder holds nothing that looks like a bundle."""
+        ...

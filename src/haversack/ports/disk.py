@@ -150,7 +150,9 @@ class DiskStore:
             try:
                 with os.fdopen(descriptor, "wb", buffering=0) as file:
                     shared = linkable is not None and self._share(linkable, temporary, file.fileno())
-                    size = _pour(read_chunks(temporary) if shared else chunks, None if shared else file, digest)
+                    size = _pour(
+                        read_chunks(temporary) if shared else chunks, None if shared else file, digest
+                    )
                 if not shared:
                     temporary.chmod(0o444)
             except BaseException:

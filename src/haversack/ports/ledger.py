@@ -15,7 +15,7 @@ from haversack.errors import ClockError, LedgerError
 from haversack.formats import ledgerline
 from haversack.formats.canonical import Fields, canonical, parse
 from haversack.model.artifact import Digest
-from haversack.model.ledger import GENESIS, Entry, Line
+from haversack.model.ledger import GENESIS, Entry, Line, stamp
 from haversack.ports import Clock
 from haversack.ports.durable import explained, replace, sync_folder
 
@@ -153,11 +153,6 @@ class FileLedger:
             previous=last.digest if last else GENESIS,
             digest=GENESIS,
         )
-
-
-def stamp(moment: datetime) -> str:
-    """A moment as the ledger writes it: UTC, to the second, ``2026-11-20T21:00:00Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class SystemClock:

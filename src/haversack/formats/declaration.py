@@ -1,0 +1,161 @@
+"""Read ``haversack.toml`` strictly: what it declares, or an error that names the place.
+
+Nothing is skipped: an unknown key, a value of another type, a file that is not there, two names that a
+file system without case would mix up are all :class:`~haversack.errors.DeclarationError`, whose ``where``
+is the place (``haversack.toml: env.analysis.requirements[1]``) and whose remedy says what to write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from haversack.errors import DeclarationError
+from haversack.formats.canonical import canonical
+from haversack.formats.schema import (
+    INDEX,
+    NAME,
+    NAME_SAYS,
+    PROFILE,
+    SITE,
+    TARGET,
+    Key,
+    KindKeys,
+    environment_keys,
+    quoted,
+)
+from haversack.formats.strict import (
+    Place,
+    is_table,
+    load,
+    missing,
+    near,
+    only_known,
+    string_of,
+    table_of,
+    toml,
+)
+from haversack.formats.uv import env_name
+from haversack.model.artifact import digest_of, is_safe_filename
+from haversack.model.lock import TOOL
+from haversack.model.site import Environment, Index, Interpreter, Site
+from haversack.model.target import Target
+
+__all__ = ["FILENAME", "Key", "KindKeys", "parse"]
+
+FILENAME = "haversack.toml"
+"""The name of a declaration."""
+
+_TABLES = ("site", "index", "target", "env")
+_EXAMPLE_TARGET = "linux-x86_64-glibc2.28-py311"
+
+
+def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
+    """The site that a declaration describes, with the keys that these kinds of environment bring.
+
+    Paths in :attr:`Environment.settings` stay as written, relative to :attr:`Site.root`; keys there are in
+    snake_case, arrays are tuples.  Raises :class:`~haversack.errors.DeclarationError`.
+    """
+    if not path.exists():
+        remedy = "run `haversack init` to write one, or go to the folder that has it"
+        raise DeclarationError(f"there is no {path.name}", where=str(path), remedy=remedy)
+    top = Place(path.absolute().parent, path.name)
+    data = load(path.name, top)
+    raw = toml(data, top)
+    only_known(raw, _TABLES, top)
+    if "site" not in raw:
+        raise top.error("the table [site] is missing", 'add it, with name = "the-name-of-your-site"')
+    site = table_of(raw["site"], SITE, top.at("site"))
+    indexes = [Index(name, **table_of(table, INDEX, at)) for name, table, at in _named(raw, "index", top)]
+    _distinct(indexes, top.at("index"), env_name)
+    for second in [index for index in indexes if index.default][1:]:
+        place = top.at("index").at(second.name).at("default")
+        raise place.error("another index is the default one already", "leave default = true to one index")
+    targets: dict[str, Target] = {}
+    interpreters: dict[str, Interpreter] = {}
+    for name, table, at in _named(raw, "target", top):
+        values = table_of(table, TARGET, at)
+        targets[name] = _target(name, values, at)
+        if interpreter := values.get("interpreter"):
+            interpreters[name] = Interpreter(interpreter["url"], f"sha256:{interpreter['sha256']}")
+    environments = [
+        _environment(name, table, kinds, targets, at) for name, table, at in _named(raw, "env", top)
+    ]
+    _distinct(environments, top.at("env"))
+    _distinct(targets.values(), top.at("target"))
+    return Site(
+        name=site["name"],
+        root=top.root,
+        digest=digest_of(canonical({"declaration": digest_of(data), "files": top.seen})),
+        targets=tuple(targets.values()),
+        environments=tuple(environments),
+        indexes=tuple(indexes),
+        interpreters=interpreters,
+        exclude_newer=site.get("exclude_newer"),
+    )
+
+
+def _target(name: str, values: Mapping[str, Any], place: Place) -> Target:
+    """A declared target, written in one of three ways."""
+    if "profile" in values:
+        place = Place(place.root, values["profile"])
+        values = table_of(toml(load(place.file, place), place), PROFILE, place)
+    try:
+        if "name" in values:
+            return Target.from_name(values["name"], name=name)
+        return Target(name=name, **{key: values[key] for key in PROFILE.keys if key in values})
+    except ValueError as problem:
+        raise place.error(str(problem), "correct it, or let `haversack probe` write a profile") from problem
+
+
+def _environment(
+    name: str, raw: Any, kinds: Mapping[str, KindKeys], targets: dict[str, Target], place: Place
+) -> Environment:
+    """An environment; targets that only it names are added to ``targets``."""
+    if name.casefold() == TOOL:
+        raise place.error(f"{TOOL} is the environment of the tool itself", "give yours another name")
+    common = environment_keys(kinds).keys
+    raw = is_table(raw, place)
+    if "kind" not in raw:
+        raise missing("kind", common["kind"], place)
+    kind = string_of(common["kind"], raw["kind"], place.at("kind"))
+    values = table_of(raw, environment_keys(kinds, kind), place)
+    for number, wanted in enumerate(values["targets"]):
+        if wanted in targets:
+            continue
+        try:
+            targets[wanted] = Target.from_name(wanted)
+        except ValueError as problem:
+            at = place.at("targets").item(number)
+            declare = f"declare [target.{quoted(wanted)}], or write a name like {_EXAMPLE_TARGET}"
+            message = f"no target of that name is declared, and {problem}"
+            raise at.error(message, near(wanted, targets) or declare) from problem
+    settings = {key: value for key, value in values.items() if key not in common}
+    return Environment(name, kind, values["targets"], values.get("check"), settings)
+
+
+def _named(raw: Mapping[str, Any], family: str, top: Place) -> Iterator[tuple[str, Any, Place]]:
+    """The tables of a family such as ``[target.NAME]``: name, table, place."""
+    for name, table in is_table(raw.get(family, {}), top.at(family)).items():
+        place = top.at(family).at(name)
+        if not re.fullmatch(NAME, name) or not is_safe_filename(name):
+            raise place.error(
+                f"{name!r} cannot be a name", f"a name is of {NAME_SAYS}, and no device of Windows"
+            )
+        yield name, table, place
+
+
+def _distinct(
+    nouns: Iterable[Index | Target | Environment], place: Place, fold: Callable[[str], str] = str.casefold
+) -> None:
+    """Refuse two names that would be one as a file name or (indexes) in an environment variable."""
+    folded: dict[str, str] = {}
+    for noun in nouns:
+        other = folded.setdefault(fold(noun.name), noun.name)
+        if other != noun.name:
+            raise place.at(noun.name).error(
+                f"{noun.name} and {other} are one name where case or punctuation does not count",
+                "give one of them another name",
+            )

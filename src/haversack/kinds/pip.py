@@ -1,0 +1,194 @@
+"""``kind = "pip"``: environments of Python wheels."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from haversack.errors import DeclarationError
+from haversack.formats import pylock, wheel
+from haversack.formats.pylock import Pick
+from haversack.formats.schema import Key, KindKeys
+from haversack.model import closure
+from haversack.model.artifact import Artifact, Facts
+from haversack.model.finding import Finding
+from haversack.model.lock import Lock, LockedEnvironment
+from haversack.model.site import Environment, Site
+from haversack.model.snapshot import SnapshotEnvironment
+from haversack.model.target import Target
+from haversack.kinds import Locked
+from haversack.ports import Inside, Outside
+from haversack.wheels import build, drift, install, interpreter, resolve
+
+
+class Pip:
+    """Wheels, resolved by uv for the target, proven from their own metadata, installed by uv."""
+
+    name = "pip"
+    artifacts = ("wheel",)
+    keys = KindKeys(
+        "An environment of Python wheels.",
+        {
+            "requirements": Key("files", "Requirements files, as pip reads them."),
+            "project": Key("folder", "A folder with a pyproject.toml whose dependencies are wanted."),
+            "lock": Key("file", "A uv.lock or pylock.toml to take over as it is."),
+            "extras": Key("strings", "Extras of the project or lock.", only_with=("project", "lock")),
+            "groups": Key(
+                "strings", "Dependency groups of the project or lock.", only_with=("project", "lock")
+            ),
+            "build": Key("boolean", "Build a wheel from a source distribution where there is none."),
+            "exclude-newer": Key(
+                "date", "Ignore files uploaded after this day or moment; overrides the site's."
+            ),
+        },
+        one_of=("requirements", "project", "lock"),
+    )
+
+    def lock(
+        self, site: Site, environment: Environment, target: Target, held: Lock | None, out: Outside
+    ) -> Locked:
+        """See :class:`haversack.kinds.Kind`."""
+        settings = environment.settings
+        ref = f"{environment.name}/{target.name}"
+        locked = LockedEnvironment(environment.name, target.name, self.name, check=environment.check)
+        if "lock" in settings:
+            picks, findings = _take_over(site.root / settings["lock"], settings, target, ref, site.root, out)
+        else:
+            picks, findings = resolve.resolve(_question(site, environment, target, held, ref), out)
+        artifacts, more = resolve.to_artifacts([pick for pick in picks if pick.wheel], ref, site.root)
+        findings = [*findings, *more]
+        for pick in (pick for pick in picks if not pick.wheel):
+            if not settings.get("build"):
+                message = (
+                    f"{pick.name} {pick.version} has only a source distribution for {target.name} in the lock"
+                )
+                remedy = "set build = true to build a wheel of it, or lock a version that has a wheel"
+                findings.append(Finding("no-wheel", f"{pick.name} in {ref}", message, remedy))
+                continue
+            python = interpreter.find(target.python_short, out) or out.python
+            newer = settings.get("exclude_newer", site.exclude_newer)
+            built, more = build.build(
+                build.Order(pick, ref, target, site.root, python, site.indexes, newer), out
+            )
+            artifacts += [built] if built else []
+            findings += more
+        return Locked(locked, tuple(artifacts), tuple(findings))
+
+    def inspect(self, artifact: Artifact, file: BinaryIO) -> tuple[Facts, list[Finding]]:
+        """See :class:`haversack.kinds.Kind`."""
+        return wheel.inspect(file, artifact.filename)
+
+    def prove(self, environment: SnapshotEnvironment) -> list[Finding]:
+        """See :class:`haversack.kinds.Kind`."""
+        wheels = [artifact for artifact in environment.artifacts if artifact.kind == "wheel"]
+        # Every locked package is a root: what uv chose must be there whole, not only what was asked for.
+        roots = [f"{artifact.name}=={artifact.version}" for artifact in wheels]
+        return closure.prove(
+            [*environment.locked.roots, *roots], wheels, environment.target, ref=environment.ref
+        )
+
+    def install(
+        self,
+        environment: SnapshotEnvironment,
+        prefix: Path,
+        python: Path,
+        inside: Inside,
+        *,
+        compile_bytecode: bool,
+    ) -> None:
+        """See :class:`haversack.kinds.Kind`."""
+        install.install(environment.artifacts, prefix, python, inside, compile_bytecode=compile_bytecode)
+
+    def check(
+        self, environment: SnapshotEnvironment, prefix: Path, inside: Inside, *, caged: bool
+    ) -> list[Finding]:
+        """See :class:`haversack.kinds.Kind`."""
+        command = environment.locked.check
+        return install.check(environment.artifacts, prefix, command, environment.ref, inside, caged=caged)
+
+    def drift(self, environment: SnapshotEnvironment, prefix: Path) -> list[Finding]:
+        """See :class:`haversack.kinds.Kind`."""
+        return drift.drift(prefix, environment.artifacts)
+
+
+def _question(
+    site: Site, environment: Environment, target: Target, held: Lock | None, ref: str
+) -> resolve.Question:
+    """What to ask uv for requirements files or a project."""
+    settings = environment.settings
+    inputs: list[str] = list(settings.get("requirements", ()))
+    if "project" in settings:
+        project = f"{settings['project'].rstrip('/')}/pyproject.toml"
+        inputs.append(project)
+        for extra in settings.get("extras", ()):
+            inputs += ["--extra", extra]
+        for group in settings.get("groups", ()):
+            inputs += ["--group", f"{project}:{group}"]
+    pins = (
+        [(a.name, a.version) for a in held.artifacts if ref in a.members and a.kind == "wheel"]
+        if held
+        else []
+    )
+    return resolve.Question(
+        subject=ref,
+        root=site.root,
+        inputs=tuple(inputs),
+        target=target,
+        indexes=site.indexes,
+        exclude_newer=settings.get("exclude_newer", site.exclude_newer),
+        pins=tuple(pins),
+        build=bool(settings.get("build")),
+    )
+
+
+def _take_over(
+    path: Path, settings: Any, target: Target, ref: str, root: Path, out: Outside
+) -> tuple[list[Pick], list[Finding]]:
+    """What a lock that people already have gives the target; no version is resolved anew."""
+    extras: Sequence[str] = settings.get("extras", ())
+    groups: Sequence[str] = settings.get("groups", ())
+    if path.name == "uv.lock":
+        data = _exported(path, extras, groups, out)
+        extras = groups = ()
+    else:
+        data = path.read_bytes()
+    picks, findings = pylock.select(pylock.read(data, str(path)), target, ref, extras=extras, groups=groups)
+    return [resolve.absolute(pick, path.parent) for pick in picks], findings
+
+
+def _exported(path: Path, extras: Sequence[str], groups: Sequence[str], out: Outside) -> bytes:
+    """A ``uv.lock`` as a pylock file, without the project itself and without resolving anything."""
+    if not (path.parent / "pyproject.toml").is_file():
+        raise DeclarationError("needs the pyproject.toml that it locks beside it", where=str(path))
+    words = [f"--extra={extra}" for extra in extras] + [f"--group={group}" for group in groups]
+    done = out.run(
+        [
+            *(
+                "uv",
+                "export",
+                "--frozen",
+                "--offline",
+                "--format",
+                "pylock.toml",
+                "--no-header",
+                "--quiet",
+                "--no-config",
+            ),
+            *("--no-default-groups", "--no-emit-project", "--python", out.python, *words),
+        ],
+        cwd=path.parent,
+    )
+    if done.code:
+        raise DeclarationError(
+            f"uv cannot read it: {done.err.strip()}", where=str(path), remedy="run: uv lock"
+        )
+    try:
+        tomllib.loads(done.out)
+    except ValueError as problem:
+        raise DeclarationError(f"uv exported something unreadable: {problem}", where=str(path)) from problem
+    return done.out.encode()
+
+
+KIND = Pip()

@@ -1,0 +1,201 @@
+"""Credentials of indexes, from where the declaration says: the environment, a netrc file, a keyring.
+
+They are bound to the origin (scheme, host and port) of their index, and no error here repeats any part of
+them: what a program or a parser says about the material it read stays unsaid.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import netrc
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from haversack.errors import FetchError, NotFoundError
+from haversack.model.site import Credentials, Index
+
+# A keyring may ask a person to unlock it; without an answer the run must still come to an end.
+_KEYRING_SECONDS = 120.0
+_PORTS = {"http": 80, "https": 443}
+
+
+def origin(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an http(s) URL, in lower case; ``None`` for anything else."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        return None
+    # Whoever dials may read ``http://evil\\@host`` as another host than this function does.
+    if re.search(r"[\t\r\n]", url) or re.search(r"[\\ ]", parts.netloc):
+        return None
+    return parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port
+
+
+class IndexCredentials:
+    """Looks the credentials of each index up once, when they are first asked for.  Safe between threads."""
+
+    def __init__(self, indexes: Sequence[Index], environ: Mapping[str, str] | None = None) -> None:
+        self._indexes = tuple(indexes)
+        self._environ = os.environ if environ is None else environ
+        self._known: dict[str, Credentials | None] = {}
+        self._lock = threading.Lock()
+
+    def by_index(self, name: str) -> Credentials | None:
+        """What the index of that name wants, ``None`` if it wants none.
+
+        Raises ``FetchError`` when the declared source has nothing for it, ``NotFoundError`` when there is no
+        such index.
+        """
+        for index in self._indexes:
+            if index.name == name:
+                return self._of(index)
+        raise NotFoundError(f"no index is called {name!r}")
+
+    def by_url(self, url: str) -> Credentials | None:
+        """What the first index with ``auth`` at the URL's origin wants, ``None`` if there is no such index."""
+        place = origin(url)
+        for index in self._indexes:
+            if place is not None and index.auth != "none" and origin(index.url) == place:
+                return self._of(index)
+        return None
+
+    def _of(self, index: Index) -> Credentials | None:
+        # The lock is held while looking: a keyring that asks a person should ask once, not once a thread.
+        with self._lock:
+            if index.name not in self._known:
+                self._known[index.name] = _look_up(index, self._environ)
+            return self._known[index.name]
+
+
+def _look_up(index: Index, environ: Mapping[str, str]) -> Credentials | None:
+    match index.auth:
+        case "none":
+            return None
+        case "env":
+            return _from_environment(index, environ)
+        case "netrc":
+            return _from_netrc(index, environ)
+        case "keyring":
+            return _from_keyring(index, environ)
+    raise FetchError(f"unknown auth {index.auth!r}", where=_where(index))
+
+
+def _where(index: Index) -> str:
+    return f"index {index.name}"
+
+
+def _variable(index: Index, suffix: str) -> str:
+    return f"HAVERSACK_INDEX_{re.sub('[^A-Za-z0-9]', '_', index.name).upper()}_{suffix}"
+
+
+def _from_environment(index: Index, environ: Mapping[str, str]) -> Credentials:
+    username, password = _variable(index, "USERNAME"), _variable(index, "PASSWORD")
+    missing = [name for name in (username, password) if name not in environ]
+    if missing:
+        raise FetchError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set",
+            where=_where(index),
+            remedy="set the variables, or change `auth` of the index in haversack.toml",
+        )
+    return Credentials(environ[username], environ[password])
+
+
+def _from_netrc(index: Index, environ: Mapping[str, str]) -> Credentials:
+    default = Path.home() / ("_netrc" if os.name == "nt" else ".netrc")
+    path = Path(environ["NETRC"]) if environ.get("NETRC") else default
+    host = urlsplit(index.url).hostname or ""
+    found, problem = None, ""
+    try:
+        found = netrc.netrc(path).authenticators(host)
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except netrc.NetrcParseError as error:
+        problem = f"is not a netrc file: see line {error.lineno}"
+    except UnicodeDecodeError:
+        problem = "is not a netrc file: it is not text"
+    # Raised out here: chained to the parser's errors, which quote the word they stumbled over, it would
+    # carry a password into a traceback.
+    if not problem and not (found and found[2]):
+        problem = f"has no login and password for {host}"
+    if problem or not found:
+        raise FetchError(
+            f"{path} {problem}",
+            where=_where(index),
+            remedy=f"give it a line `machine {host} login NAME password WORD`, or set NETRC to another file",
+        )
+    login, account, password = found
+    return Credentials(login or account or "", password or "")
+
+
+def _from_keyring(index: Index, environ: Mapping[str, str]) -> Credentials:
+    username = environ.get(_variable(index, "USERNAME"))
+    program = _keyring(environ)
+    if program is None:
+        raise FetchError(
+            "there is no keyring program",
+            where=_where(index),
+            remedy="install `keyring` beside haversack or on the PATH, or change `auth` of the index",
+        )
+    # With a name every keyring tells the password; without one it takes a newer one that tells both.
+    if username is None:
+        words = ["--mode", "creds", "--output", "json", "get", index.url]
+    else:
+        words = ["get", index.url, username]
+    found, problem = None, ""
+    try:
+        done = subprocess.run(
+            [*program, *words],
+            env={**environ, "PYTHONIOENCODING": "utf-8"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_KEYRING_SECONDS,
+            check=False,
+        )
+    except OSError as error:
+        problem = f"the keyring program cannot be started: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        problem = f"the keyring did not answer within {_KEYRING_SECONDS:.0f} s"
+    else:
+        found = _answer(done.stdout, username) if done.returncode == 0 else None
+        problem = f"the keyring has nothing for {index.url} (exit code {done.returncode})"
+    if found is None:
+        variable = _variable(index, "USERNAME")
+        raise FetchError(
+            problem,
+            where=_where(index),
+            remedy=f"store it: `keyring set {index.url} NAME`, and set {variable} to the name",
+        )
+    return found
+
+
+def _keyring(environ: Mapping[str, str]) -> list[str] | None:
+    """How to start the keyring: haversack's own Python first, then the PATH."""
+    if importlib.util.find_spec("keyring"):
+        # -P: no module of the folder we happen to stand in may pass for the keyring.
+        return [sys.executable, "-P", "-m", "keyring"]
+    program = shutil.which("keyring", path=environ.get("PATH"))
+    return [program] if program else None
+
+
+def _answer(out: bytes, username: str | None) -> Credentials | None:
+    """Credentials in what a keyring printed, ``None`` if there are none."""
+    try:
+        text = out.decode()
+        if username is not None:
+            password = text.removesuffix("\n").removesuffix("\r")
+            return Credentials(username, password) if password else None
+        found = json.loads(text)
+        return Credentials(str(found["username"]), str(found["password"]))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,1 @@
+"""One function a command: what haversack does, through protocols only."""

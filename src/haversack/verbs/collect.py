@@ -1,0 +1,150 @@
+"""Collect: every file of a lock into the store of the connected side, fetched once and read once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from haversack.errors import FetchError, HaversackError, LockError, NotFoundError, SpaceError
+from haversack.formats.canonical import canonical
+from haversack.kinds import inspector
+from haversack.model.artifact import Artifact, Digest, hex_of
+from haversack.model.finding import Finding, raise_blocking
+from haversack.model.lock import Lock
+from haversack.ports import Outside
+from haversack.verbs.lock import own_wheel
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What collecting will cost: files and bytes to fetch, files and bytes that are held, bytes free.
+
+    ``unknown`` counts the files whose size neither the lock nor the host tells.
+    """
+
+    fetch: tuple[Artifact, ...]
+    bytes: int
+    unknown: int
+    held: int
+    free: int
+
+
+def plan(lock: Lock, out: Outside) -> Plan:
+    """Work out what is to be fetched; hosts are asked for sizes that no index gave."""
+    wanted = {artifact.digest: artifact for artifact in lock.artifacts}
+    missing = [artifact for digest, artifact in wanted.items() if out.store.size(digest) is None]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        sizes = list(pool.map(lambda artifact: _size(artifact, out), missing))
+    known = [size for size in sizes if size is not None]
+    return Plan(tuple(missing), sum(known), len(sizes) - len(known), len(wanted) - len(missing), out.store.free())
+
+
+def _size(artifact: Artifact, out: Outside) -> int | None:
+    if artifact.size is not None or "://" not in artifact.origin:
+        return artifact.size
+    return out.fetch.size(artifact.origin)
+
+
+def collect(
+    lock: Lock, root: Path, planned: Plan, out: Outside
+) -> dict[Digest, tuple[int, Mapping[str, Any]]]:
+    """Fetch what is missing and read what is new; sizes and facts of every artifact by its digest.
+
+    Files that arrived are kept when others fail, so that a second call fetches only the rest.  Raises the
+    error of the worst finding, with all of them.
+    """
+    if planned.bytes > planned.free:
+        raise SpaceError(
+            f"{planned.bytes} bytes are to be fetched and {planned.free} are free", where=str(out.store), remedy="free some space"
+        )
+    partial = out.cache / "partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    findings: list[Finding] = []
+
+    def one(artifact: Artifact) -> None:
+        try:
+            _bring(artifact, root, partial, out, advance)
+        except (FetchError, SpaceError, LockError, NotFoundError) as problem:
+            if isinstance(problem, SpaceError):
+                raise
+            findings.append(Finding("fetch-failed", artifact.filename, str(problem), problem.remedy))
+        except HaversackError as problem:
+            findings.append(Finding("blob-damaged", artifact.filename, str(problem), problem.remedy or "lock again, or ask who changed the file"))
+
+    with out.progress("collecting", planned.bytes) as advance, ThreadPoolExecutor(_AT_ONCE) as pool:
+        # The largest first: the last to arrive should be small.
+        list(pool.map(one, sorted(planned.fetch, key=lambda a: -(a.size or 0))))
+    raise_blocking(findings, f"{len(findings)} of {len(planned.fetch)} files could not be collected; the others are kept", remedy="mend what the findings name and run the same command again")
+    facts, wrong = inspect(lock.artifacts, out)
+    raise_blocking(wrong, "some files must not travel")
+    return facts
+
+
+def _bring(artifact: Artifact, root: Path, partial: Path, out: Outside, advance: Callable[[int], None]) -> None:
+    """One artifact from its origin into the store."""
+    scheme, _, place = artifact.origin.partition(":")
+    if scheme == "self":
+        made = own_wheel(out)
+        if made.digest != artifact.digest:
+            raise LockError("was made by another haversack", where=artifact.filename, remedy="run: haversack lock")
+        return
+    if scheme == "built":
+        raise LockError("was built on another machine and is not in this store", where=artifact.filename, remedy="run: haversack lock")
+    if scheme == "path":
+        source = root / place
+        if not source.is_file():
+            raise NotFoundError("is not there any more", where=str(source), remedy="put it back, or lock again")
+        out.store.add(artifact.digest, _read(source, advance))
+        return
+    file = partial / hex_of(artifact.digest)
+    out.fetch.get(artifact.origin, artifact.digest, file, advance)
+    out.store.add(artifact.digest, _read(file, lambda _: None), linkable=file)
+    file.unlink()
+
+
+def _read(path: Path, advance: Callable[[int], None]) -> Iterable[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            advance(len(chunk))
+            yield chunk
+
+
+def inspect(artifacts: Iterable[Artifact], out: Outside) -> tuple[dict[Digest, tuple[int, Mapping[str, Any]]], list[Finding]]:
+    """Sizes and facts of artifacts in the store, read from their bytes once and remembered."""
+    wanted = {artifact.digest: artifact for artifact in artifacts}
+    found: dict[Digest, tuple[int, Mapping[str, Any]]] = {}
+    fresh: list[Artifact] = []
+    for digest, artifact in wanted.items():
+        size = out.store.size(digest)
+        assert size is not None
+        known = out.store.read_state(f"facts/{hex_of(digest)}.json")
+        if known is not None:
+            found[digest] = (size, json.loads(known))
+        else:
+            fresh.append(artifact)
+
+    def one(artifact: Artifact) -> list[Finding]:
+        kind = inspector(artifact.kind)
+        facts: Mapping[str, Any] = {}
+        wrong: list[Finding] = []
+        if kind is not None:
+            with out.store.path(artifact.digest).open("rb") as file:
+                facts, wrong = kind.inspect(artifact, file)
+        size = out.store.size(artifact.digest) or 0
+        advance(size)
+        if not any(finding.blocking for finding in wrong):
+            out.store.write_state(f"facts/{hex_of(artifact.digest)}.json", canonical(facts))
+            found[artifact.digest] = (size, facts)
+        return wrong
+
+    total = sum(out.store.size(artifact.digest) or 0 for artifact in fresh)
+    with out.progress("reading", total) as advance, ThreadPoolExecutor() as pool:
+        findings = [finding for wrong in pool.map(one, fresh) for finding in wrong]
+    return found, findings
+

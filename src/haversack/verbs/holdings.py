@@ -1,0 +1,142 @@
+"""What a store holds, by name: the ``index.json`` as haversack reads and writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from haversack.errors import IntegrityError, NotFoundError
+from haversack.formats import oci
+from haversack.formats.canonical import Fields
+from haversack.model.artifact import Digest
+from haversack.model.snapshot import Snapshot, free_name
+from haversack.ports import Store
+
+BUNDLE = "io.haversack.bundle"
+SITE = "io.haversack.site"
+AT = "io.haversack.at"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A snapshot of the store: its name, digest, when it came and by which bundle."""
+
+    name: str
+    snapshot: Digest
+    size: int
+    at: str
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Named snapshots, oldest first, and the newest bundle that was taken in (or packed)."""
+
+    held: tuple[Held, ...]
+    site: str
+    sequence: int
+    bundle: Digest | None
+
+    @property
+    def current(self) -> Held | None:
+        """The snapshot that the site uses."""
+        return next((held for held in self.held if held.current), None)
+
+    def named(self, name: str) -> Held:
+        """The snapshot of that name, or of that digest or the beginning of one.  Raises ``NotFoundError``."""
+        if name == oci.CURRENT and self.current:
+            return self.current
+        for held in self.held:
+            if held.name == name:
+                return held
+        digits = name.removeprefix("sha256:")
+        matches = [
+            held for held in self.held if len(digits) >= 6 and held.snapshot.startswith(f"sha256:{digits}")
+        ]
+        if len({held.snapshot for held in matches}) == 1:
+            return matches[0]
+        known = ", ".join(held.name for held in self.held) or "none"
+        raise NotFoundError(
+            f"no snapshot {name!r}; the store holds {known}", remedy="see: haversack snapshots"
+        )
+
+
+def read(store: Store) -> Holdings:
+    """What the store's index says.  Raises ``IntegrityError`` naming the entry that is wrong."""
+    index = store.index()
+    current: Digest | None = None
+    held: list[Held] = []
+    for number, record in enumerate(index["manifests"]):
+        fields = Fields(record, f"index.json: manifests[{number}]")
+        notes = Fields(fields.table("annotations"), fields.where)
+        name = notes.text(oci.REF_NAME)
+        if name == oci.CURRENT:
+            current = fields.digest("digest")
+            continue
+        held.append(
+            Held(
+                name,
+                fields.digest("digest"),
+                fields.count("size"),
+                notes.text_or_none(AT) or "",
+                current=False,
+            )
+        )
+    notes = Fields(index.get("annotations") or {}, "index.json: annotations")
+    return Holdings(
+        held=tuple(Held(h.name, h.snapshot, h.size, h.at, h.snapshot == current) for h in held),
+        site=notes.text_or_none(SITE) or "",
+        sequence=int(notes.text_or_none(oci.SEQUENCE) or 0),
+        bundle=notes.digest_or_none(BUNDLE),
+    )
+
+
+def write(holdings: Holdings, current: Digest | None) -> dict[str, Any]:
+    """The index of some holdings, with ``current`` pointing at one snapshot."""
+    manifests = [oci.named(h.snapshot, h.size, h.name, {AT: h.at}) for h in holdings.held]
+    manifests += [oci.named(h.snapshot, h.size, oci.CURRENT) for h in holdings.held if h.snapshot == current][
+        :1
+    ]
+    notes = {SITE: holdings.site, oci.SEQUENCE: str(holdings.sequence)}
+    if holdings.bundle:
+        notes[BUNDLE] = holdings.bundle
+    return {**oci.empty_index(), "manifests": manifests, "annotations": notes}
+
+
+def added(holdings: Holdings, name: str, snapshot: Snapshot, size: int, at: str) -> tuple[Holdings, str]:
+    """The holdings with one more snapshot, and the name it got: its own, unless another has that."""
+    for held in holdings.held:
+        if held.snapshot == snapshot.id:
+            return holdings, held.name
+    given = free_name(name, [held.name for held in holdings.held])
+    more = Held(given, snapshot.id, size, at, current=False)
+    return Holdings((*holdings.held, more), holdings.site, holdings.sequence, holdings.bundle), given
+
+
+def load(store: Store, digest: Digest, extra: Mapping[Digest, bytes] | None = None) -> Snapshot:
+    """A snapshot of the store, every byte of its metadata checked against its digest."""
+
+    def blob(wanted: Digest) -> bytes:
+        if extra is not None and wanted in extra:
+            return extra[wanted]
+        with store.open(wanted) as file:
+            return file.read()
+
+    return oci.read(digest, blob)
+
+
+def current_snapshot(store: Store, name: str | None = None) -> tuple[Held, Snapshot]:
+    """The snapshot of that name, or the current one.  Raises ``NotFoundError`` where there is none."""
+    holdings = read(store)
+    held = holdings.named(name) if name else holdings.current
+    if held is None:
+        raise NotFoundError(
+            "the store holds no snapshot yet", where=str(store), remedy="haversack receive BUNDLE"
+        )
+    try:
+        return held, load(store, held.snapshot)
+    except NotFoundError as problem:
+        raise IntegrityError(
+            f"snapshot {held.name} is not whole: {problem.message}", where=str(store)
+        ) from problem

@@ -1,0 +1,75 @@
+"""``haversack receive``: verify all, then act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from haversack.errors import SpaceError, StoreError
+from haversack.model.artifact import Digest
+from haversack.model.ledger import stamp
+from haversack.model.finding import Finding, raise_blocking, worst_first
+from haversack.model.snapshot import Snapshot
+from haversack.ports import Inside, Media
+from haversack.verbs import holdings
+from haversack.verbs.examine import Examination, base_missing, examine, older, only_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What ``receive`` did.  ``changed`` is false when the store held all of it already."""
+
+    id: Digest
+    name: str
+    snapshot: Snapshot
+    files: int
+    bytes: int
+    changed: bool
+    findings: tuple[Finding, ...]
+
+
+def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool = False) -> Received:
+    """Take a bundle into the store; its snapshot becomes ``current``.
+
+    Blobs are hashed on their way in and only added, so that whatever the site serves stays as it is until
+    the last step replaces the index.  A second call finishes what a killed one began.  With ``copy`` no
+    blob shares its bytes on disk with the bundle; with ``dry_run`` the store is not written to.  Raises the error of the worst finding, having changed
+    nothing that is served.
+    """
+    store = inside.store
+    with store.exclusive():
+        held = holdings.read(store)
+
+        def admit(exam: Examination) -> None:
+            bundle = exam.bundle
+            assert bundle is not None
+            if held.site and bundle.site != held.site:
+                raise StoreError(
+                    f"holds site {held.site!r}; the bundle is for {bundle.site!r}", where=str(store), remedy="give the store of that site: --store"
+                )
+            refusals = base_missing(bundle, store) + older(bundle, exam.id, held)
+            raise_blocking(refusals, "the bundle cannot be received here", remedy=refusals[0].remedy if refusals else "")
+            coming = sum(size for digest, size in bundle.sizes().items() if store.size(digest) is None)
+            if coming > store.free() and media.streamed:
+                raise SpaceError(f"{coming} bytes are coming, {store.free()} are free", where=str(store), remedy="free some space")
+
+        def take(digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> None:
+            store.add(digest, chunks, linkable=None if copy else linkable)
+
+        exam = examine(media, only_hash if dry_run else take, admit, store=store, progress=inside.progress)
+        raise_blocking(exam.findings, "the bundle is not whole; nothing was changed")
+        bundle, snapshot = exam.bundle, exam.snapshot
+        assert bundle is not None
+        assert snapshot is not None
+        after, name = holdings.added(held, bundle.name, snapshot, snapshot.blobs[snapshot.id], stamp(inside.clock.now()))
+        changed = exam.id != held.bundle or held.current is None or held.current.snapshot != snapshot.id
+        if changed and not dry_run:
+            details = {"name": name, "snapshot": snapshot.id, "sequence": bundle.sequence, "site": bundle.site}
+            inside.ledger.append("receive", exam.id, details)
+            store.write_state(f"bundles/{exam.id[7:]}.json", exam.manifest)
+            after = holdings.Holdings(after.held, bundle.site, bundle.sequence, exam.id)
+            store.publish(holdings.write(after, snapshot.id))
+    sizes = bundle.sizes()
+    total = sum(sizes.values())
+    return Received(exam.id, name, snapshot, len(sizes), total, changed, tuple(worst_first(exam.findings)))

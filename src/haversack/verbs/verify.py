@@ -1,0 +1,49 @@
+"""``haversack verify``: everything that is wrong with a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from haversack.formats import bundle as layout
+from haversack.model.artifact import Digest
+from haversack.model.bundle import Bundle
+from haversack.model.finding import Finding, worst_first
+from haversack.ports import Media, Progress, Store
+from haversack.verbs import holdings
+from haversack.verbs.examine import Examination, base_missing, examine, older, only_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What ``verify`` found: the bundle (if its manifest was readable), findings, and a resend list."""
+
+    id: Digest
+    bundle: Bundle | None
+    files: int
+    bytes: int
+    findings: tuple[Finding, ...]
+    resend: bytes
+
+
+def verify(media: Media, store: Store | None, progress: Progress) -> Verification:
+    """Check every byte of a bundle and all that its parts say of each other.
+
+    With a store, also whether the bundle could be received there: its base is held and nothing newer was.
+    """
+
+    def admit(exam: Examination) -> None:
+        assert exam.bundle is not None
+        if store is not None:
+            exam.findings += base_missing(exam.bundle, store)
+            exam.findings += older(exam.bundle, exam.id, holdings.read(store))
+
+    exam = examine(media, only_hash, admit, store=store, progress=progress)
+    sizes = exam.bundle.sizes() if exam.bundle else {}
+    return Verification(
+        id=exam.id,
+        bundle=exam.bundle,
+        files=len(exam.good),
+        bytes=sum(sizes[digest] for digest in exam.good),
+        findings=tuple(worst_first(exam.findings)),
+        resend=layout.write_resend(exam.id, exam.resend) if exam.id else b"",
+    )

@@ -1,0 +1,1 @@
+"""Python wheels, for whichever kind of environment carries them: resolve, build, install, compare."""

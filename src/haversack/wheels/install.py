@@ -1,0 +1,182 @@
+"""Wheels into an environment of their own, and the proof that they work there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from haversack.errors import IntegrityError, ToolError
+from haversack.formats import pylock, uv
+from haversack.model.artifact import Artifact, Digest, hex_of
+from haversack.model.finding import Finding
+from haversack.ports import Inside, Store
+
+_CHUNK = 1 << 20
+
+
+def python_of(prefix: Path) -> Path:
+    """The interpreter of an environment."""
+    return prefix / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def install(
+    artifacts: Sequence[Artifact],
+    prefix: Path,
+    python: Path,
+    inside: Inside,
+    *,
+    compile_bytecode: bool = False,
+) -> None:
+    """Make an environment of these wheels at ``prefix``, which does not exist yet and may be moved afterwards.
+
+    Every wheel is hashed from the store first.  Raises ``IntegrityError`` naming all wheels that are not
+    what they should be, ``ToolError`` with uv's words when it fails.
+    """
+    wheels = [artifact for artifact in artifacts if artifact.kind == "wheel"]
+    check_blobs(inside.store, [wheel.digest for wheel in wheels])
+    env = {"UV_CACHE_DIR": str(inside.cache / "uv")}
+    _must(inside, uv.venv_argv(prefix, python), env, "making the environment")
+    if not wheels:
+        return
+    farm = inside.cache / "wheels"
+    for wheel in wheels:
+        link(inside.store.path(wheel.digest), farm / hex_of(wheel.digest) / wheel.filename)
+    with tempfile.TemporaryDirectory(prefix="haversack-install-") as folder:
+        lock = Path(folder) / "pylock.toml"
+        lock.write_bytes(pylock.path_only(wheels, farm.as_posix()))
+        copy = not _links_between(inside.cache, prefix.parent)
+        argv = uv.sync_argv(lock, python_of(prefix), copy=copy, compile_bytecode=compile_bytecode)
+        _must(inside, argv, env, "installing")
+
+
+def check_blobs(store: Store, digests: Iterable[Digest]) -> None:
+    """Hash blobs on all cores.  Raises ``IntegrityError`` with a finding for each that is wrong."""
+
+    def wrong(digest: Digest) -> Finding | None:
+        place = store.path(digest)
+        with place.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == hex_of(digest):
+                return None
+        return Finding(
+            "store-damaged", str(place), "is not what its name says", "receive a bundle that holds it again"
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        findings = [finding for finding in pool.map(wrong, dict.fromkeys(digests)) if finding]
+    if findings:
+        raise IntegrityError(f"{len(findings)} blobs of the store are damaged", findings=findings)
+
+
+def link(blob: Path, name: Path) -> None:
+    """Give a blob the name its consumer needs, by a link where the system has them.
+
+    A symbolic link works for a reader who does not own the store; the name is made once and kept, since
+    uv recognises an unpacked wheel by the path it came from.
+    """
+    if name.is_symlink() and name.readlink() == blob:
+        return
+    name.parent.mkdir(parents=True, exist_ok=True)
+    aside = name.with_name(f".{name.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    try:
+        aside.symlink_to(blob)
+    except OSError:
+        # Windows without the privilege, or a file system without links.
+        shutil.copyfile(blob, aside)
+    aside.replace(name)
+
+
+def _links_between(cache: Path, folder: Path) -> bool:
+    """Whether a file of the cache can be hard-linked into a folder."""
+    cache.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=cache)
+    os.close(descriptor)
+    trial = folder / f".haversack-link-{os.getpid()}"
+    try:
+        os.link(name, trial)
+    except OSError:
+        return False
+    else:
+        trial.unlink()
+        return True
+    finally:
+        Path(name).unlink()
+
+
+def _must(inside: Inside, argv: Sequence[str], env: dict[str, str], doing: str) -> None:
+    done = inside.run(argv, env=env)
+    if done.code:
+        raise ToolError(f"{doing} failed: {uv.redact(done.err.strip() or done.out.strip())}", where="uv")
+
+
+# One module after the other in one process, as a program would; the last line says which one killed it.
+_IMPORT_ALL = """
+import importlib, sys
+failed = 0
+for name in sys.argv[1:]:
+    sys.stderr.write(f"\\0{name}: ")
+    try:
+        importlib.import_module(name)
+    except BaseException as problem:
+        failed = 1
+        sys.stderr.write(f"{type(problem).__name__}: {problem}")
+sys.exit(failed)
+"""
+
+
+def check(
+    artifacts: Sequence[Artifact],
+    prefix: Path,
+    command: str | None,
+    subject: str,
+    inside: Inside,
+    *,
+    caged: bool,
+) -> list[Finding]:
+    """Prove an installed environment: pip check's rule, then its check command or an import of every module."""
+    python = python_of(prefix).absolute()
+    findings = []
+    done = inside.run(uv.check_argv(python), caged=caged)
+    if done.code:
+        findings.append(
+            _failed(
+                subject,
+                "pip check: " + (done.err or done.out).strip(),
+                "relax or add the requirement that it names",
+            )
+        )
+    env = {
+        "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "VIRTUAL_ENV": str(prefix),
+    }
+    with tempfile.TemporaryDirectory(prefix="haversack-check-") as folder:
+        if command is not None:
+            done = inside.run(["sh", "-c", command], env=env, cwd=Path(folder), caged=caged)
+            if done.code:
+                said = (done.err + done.out).strip()[-2000:]
+                findings.append(
+                    _failed(
+                        subject, f"check exited with {done.code}: {said}", "mend the environment or its check"
+                    )
+                )
+            return findings
+        modules = sorted({module for a in artifacts for module in a.facts.get("modules", ())})
+        if not modules:
+            return findings
+        done = inside.run([python, "-I", "-c", _IMPORT_ALL, *modules], env=env, cwd=Path(folder), caged=caged)
+    if done.code:
+        told = [part.strip() for part in done.err.split("\0")[1:]]
+        bad = [part for part in told if not part.endswith(":")] or told[-1:]
+        how = "" if done.code == 1 else f" (exit code {done.code})"
+        remedy = "add what it needs, or give the environment a check of its own"
+        findings += [_failed(subject, f"import of {part[:500]}{how}", remedy) for part in bad]
+    return findings
+
+
+def _failed(subject: str, message: str, remedy: str) -> Finding:
+    return Finding("rehearsal-failed", subject, message, remedy)

@@ -1,0 +1,67 @@
+"""Which Python an environment is made with: always named by its path, never whatever happens to win."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+from haversack.errors import IntegrityError, ToolError
+from haversack.model.artifact import Artifact, hex_of
+from haversack.ports import Inside
+
+_ASK = "import sys; print('%d.%d' % sys.version_info[:2]); print(getattr(sys, '_base_executable', None) or sys.executable)"
+
+
+def ask(python: str | Path, inside: Inside) -> tuple[str, Path] | None:
+    """Minor version and base executable of an interpreter, or ``None`` if it is none (a dead shim, say)."""
+    try:
+        done = inside.run([python, "-I", "-c", _ASK])
+    except ToolError:
+        return None
+    lines = done.out.splitlines()
+    return (lines[0], Path(lines[1])) if done.code == 0 and len(lines) == 2 else None
+
+
+def find(minor: str, inside: Inside) -> Path | None:
+    """A Python of that minor version (``"3.11"``) on this machine: our own, or one on PATH."""
+    names = [f"python{minor}", "python3", "python"]
+    places = [inside.python, *(shutil.which(name) for name in names)]
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        # A version manager's shim answers first and may refuse; the real one can stand further on.
+        candidate = Path(folder) / f"python{minor}"
+        if folder and candidate.is_file() and str(candidate) not in map(str, places):
+            places.append(candidate)
+    for place in places:
+        told = ask(place, inside) if place else None
+        if told and told[0] == minor:
+            return told[1]
+    return None
+
+
+def unpack(archive: Artifact, inside: Inside) -> Path:
+    """The interpreter in a relocatable archive of the snapshot, unpacked once beside the cache.
+
+    Raises ``IntegrityError`` for an archive that would leave its folder, ``ToolError`` for one without Python.
+    """
+    place = inside.cache / "pythons" / hex_of(archive.digest)
+    if not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent) as folder:
+            with inside.store.open(archive.digest) as blob, tarfile.open(fileobj=blob, mode="r|*") as tar:
+                try:
+                    tar.extractall(folder, filter="data")
+                except (tarfile.TarError, OSError) as problem:
+                    raise IntegrityError(
+                        f"cannot be unpacked: {problem}", where=archive.filename
+                    ) from problem
+                while blob.read(1 << 20):
+                    """To the end, where the digest is compared."""
+            Path(folder).rename(place)
+            Path(folder).mkdir()
+    for pattern in ("*/bin/python3", "bin/python3", "*/python.exe", "python.exe"):
+        for python in sorted(place.glob(pattern)):
+            return python
+    raise ToolError("holds no bin/python3", where=archive.filename, remedy="use a relocatable Python archive")

@@ -1,0 +1,140 @@
+"""From requirements to wheels for a target, with ``uv``."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from packaging.utils import canonicalize_name
+
+from haversack.formats import pylock, uv
+from haversack.model.artifact import Artifact, is_digest
+from haversack.model.finding import Finding
+from haversack.model.site import Index
+from haversack.model.target import Target
+from haversack.ports import Outside
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to resolve: ``inputs`` are the words that name requirements to ``uv pip compile``, read in ``root``.
+
+    ``pins`` are names and versions to keep to where that is possible; ``build`` allows source distributions
+    for packages that have no wheel.  ``subject`` names the environment in findings.
+    """
+
+    subject: str
+    root: Path
+    inputs: tuple[str, ...]
+    target: Target
+    indexes: tuple[Index, ...] = ()
+    exclude_newer: str | None = None
+    pins: tuple[tuple[str, str], ...] = ()
+    build: bool = False
+
+
+def resolve(question: Question, out: Outside) -> tuple[list[pylock.Pick], list[Finding]]:
+    """The files that answer a question (with ``build``, source distributions among them), or why there are none."""
+    building: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="haversack-lock-") as folder:
+        output = Path(folder) / "pylock.toml"
+        while True:
+            if question.pins:
+                output.write_bytes(pylock.preferences(question.pins))
+            error = _compile(question, output, building, out)
+            if error is None:
+                break
+            lacking = [name for name in uv.needs_wheel(error) if name not in building]
+            if not lacking:
+                return [], [uv.failure(error, question.subject)]
+            if not question.build:
+                return [], [_no_wheel(name, question, out) for name in lacking]
+            building += lacking
+        where = f"the resolution of {question.subject}"
+        picks, findings = pylock.select(
+            pylock.read(output.read_bytes(), where), question.target, question.subject
+        )
+        return [absolute(pick, Path(folder)) for pick in picks], findings
+
+
+def _compile(
+    question: Question, output: Path, building: Sequence[str], out: Outside, *, deps: bool = True
+) -> str | None:
+    """Run ``uv pip compile``; what it complained of, or ``None`` if it did not."""
+    argv = uv.compile_argv(
+        question.inputs,
+        output,
+        question.target,
+        str(out.python),
+        indexes=question.indexes,
+        exclude_newer=question.exclude_newer,
+        build=building,
+        deps=deps,
+    )
+    env = uv.index_env(question.indexes, out.credentials) | uv.target_env(question.target)
+    done = out.run(argv, env=env, cwd=question.root)
+    return done.err if done.code else None
+
+
+def _no_wheel(name: str, question: Question, out: Outside) -> Finding:
+    """The finding for a package without a wheel, with the newest version that has one."""
+    target = question.target
+    message = f"has no wheel for {target.name} ({target.uv_platform()}, Python {target.python_short}) at the versions asked for"
+    with tempfile.TemporaryDirectory(prefix="haversack-lock-") as folder:
+        output, wish = Path(folder) / "pylock.toml", Path(folder) / "requirement.txt"
+        wish.write_text(f"{name}\n")
+        alone = Question(
+            question.subject, Path(folder), (str(wish),), target, question.indexes, question.exclude_newer
+        )
+        if _compile(alone, output, (), out, deps=False) is None:
+            (package,) = pylock.read(output.read_bytes(), name).packages
+            newest = f"the newest version that has one is {package.version}: allow {name}<={package.version}"
+        else:
+            newest = "no version has one"
+    remedy = f"{newest}, or set build = true to build a wheel from its source distribution"
+    return Finding("no-wheel", f"{name} in {question.subject}", message, remedy)
+
+
+def absolute(pick: pylock.Pick, folder: Path) -> pylock.Pick:
+    """A pick whose path, if it has one, no longer depends on where uv wrote its answer."""
+    if "://" in pick.location:
+        return pick
+    place = str((folder / pick.location).resolve())
+    return pylock.Pick(pick.name, pick.version, pick.filename, place, pick.digest, pick.size, pick.wheel)
+
+
+def to_artifacts(picks: Iterable[pylock.Pick], ref: str, root: Path) -> tuple[list[Artifact], list[Finding]]:
+    """Wheels as artifacts of the environment ``ref``; a file whose digest nobody gave is a finding."""
+    artifacts: list[Artifact] = []
+    findings: list[Finding] = []
+    for pick in picks:
+        if not is_digest(pick.digest):
+            findings.append(
+                Finding(
+                    "fetch-failed",
+                    f"{pick.filename} in {ref}",
+                    "the index names no sha256 for it",
+                    "use an index that does",
+                )
+            )
+            continue
+        origin = origin_of(pick.location, root)
+        name = str(canonicalize_name(pick.name))
+        artifacts.append(
+            Artifact("wheel", name, pick.version, pick.filename, pick.digest, pick.size, origin, (ref,))
+        )
+    return artifacts, findings
+
+
+def origin_of(location: str, root: Path) -> str:
+    """Where a file came from, fit for a lock: no credentials, no machine's own folders where avoidable."""
+    if re.match(r"[a-z][a-z0-9+.-]*://", location):
+        parts = urlsplit(location)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    place = Path(location)
+    return f"path:{place.relative_to(root).as_posix() if place.is_relative_to(root) else place.as_posix()}"

@@ -36,7 +36,7 @@ def origin(url: str) -> tuple[str, str, int] | None:
         return None
     if parts.scheme not in _PORTS or not parts.hostname:
         return None
-    # Whoever dials may read ``http://evil\\@host`` as another host than this function does.
+    # Whoever dials may take another host from ``http://one\@other`` than this function does.
     if re.search(r"[\t\r\n]", url) or re.search(r"[\\ ]", parts.netloc):
         return None
     return parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port
@@ -168,13 +168,13 @@ def _from_keyring(index: Index, environ: Mapping[str, str]) -> Credentials:
         problem = f"the keyring did not answer within {_KEYRING_SECONDS:.0f} s"
     else:
         found = _answer(done.stdout, username) if done.returncode == 0 else None
-        problem = f"the keyring has nothing for {index.url} (exit code {done.returncode})"
+        problem = f"the keyring gave nothing for {index.url}"
     if found is None:
         variable = _variable(index, "USERNAME")
         raise FetchError(
             problem,
             where=_where(index),
-            remedy=f"store it: `keyring set {index.url} NAME`, and set {variable} to the name",
+            remedy=f"set {variable} to the user name; `keyring get {index.url} NAME` must print the password",
         )
     return found
 

@@ -46,7 +46,7 @@ _Result = TypeVar("_Result")
 def redact(url: str) -> str:
     """The URL without user name, password, query and fragment, fit for an error text."""
     bare = re.split(r"[?#]", url, maxsplit=1)[0]
-    scheme, mark, rest = bare.rpartition("://")
+    scheme, mark, rest = bare.partition("://") if "://" in bare else ("", "", bare)
     authority, slash, path = rest.partition("/")
     host = authority.rpartition("@")[2]
     # A password with a bare "/", "?" or "#" cuts the authority short, and is then what follows the colon.
@@ -192,7 +192,10 @@ class HttpFetch:
             if answer.status not in _MOVED or not location:
                 return answer, here
             _let_go(answer)
-            here = urljoin(here, location)
+            try:
+                here = urljoin(here, location)
+            except ValueError:
+                here = location  # no URL at all, which the next round says
         raise FetchError(f"is redirected more than {_REDIRECTS} times", where=redact(url))
 
     def _send(self, method: str, url: str, here: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
@@ -232,10 +235,10 @@ class HttpFetch:
                 text = "the proxy cannot be reached"
             case NameResolutionError():
                 text = "its host's name cannot be resolved"
-            case ConnectTimeoutError():
-                text = f"its host did not answer within {self._timeout:g} s"
             case NewConnectionError():
                 text = "its host cannot be connected to"
+            case ConnectTimeoutError():
+                text = f"its host did not answer within {self._timeout:g} s"
             case ReadTimeoutError():
                 text = f"its host sent nothing for {self._timeout:g} s"
             case _:
@@ -343,12 +346,14 @@ def _proxies(context: ssl.SSLContext, connections: int) -> dict[str, urllib3.Pro
         address = declared.get(scheme) or declared.get("all")
         if not address:
             continue
-        parts = urlsplit(address if "://" in address else f"http://{address}")
-        if origin(parts.geturl()) is None:
+        if "://" not in address:
+            address = f"http://{address}"
+        if origin(address) is None:
             raise FetchError(
                 f"the {scheme} proxy of the environment is not an http proxy",
                 remedy=f"set {scheme}_proxy to http://HOST:PORT",
             )
+        parts = urlsplit(address)
         login = Credentials(unquote(parts.username or ""), unquote(parts.password or ""))
         found[scheme] = urllib3.ProxyManager(
             f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",

@@ -127,6 +127,7 @@ def _value(key: Key, raw: Any, place: Place) -> Any:
 
 
 def string_of(key: Key, raw: Any, place: Place) -> str:
+    """The text under a key, or one item of its array; a file that it names is there and counted."""
     if not isinstance(raw, str):
         raise _wrong("a string", raw, place, "write it in quotes (3.10 without them is the number 3.1)")
     if not raw:
@@ -138,7 +139,8 @@ def string_of(key: Key, raw: Any, place: Place) -> str:
     if not all(re.fullmatch(pattern, raw) for pattern in patterns_of(key)):
         if is_url:
             raise _bad_url(raw, place)
-        raise place.error(f"{raw!r} is not {key.expects or PATH_SAYS}", key.description)
+        says = key.expects or PATH_SAYS
+        raise place.error(f"{raw!r} is not {says}", f"write {says}: {key.description}")
     if is_url:
         return raw
     if key.type == "location":
@@ -238,6 +240,7 @@ def decoded(data: bytes, place: Place) -> str:
 
 
 def toml(data: bytes, place: Place) -> dict[str, Any]:
+    """A TOML file; the error names line and column."""
     text = decoded(data, place)
     try:
         return tomllib.loads(text)
@@ -245,18 +248,21 @@ def toml(data: bytes, place: Place) -> dict[str, Any]:
         # The message ends in "(at line 3, column 5)" or "(at end of document)".
         message, _, at = str(problem).rpartition(" (at ")
         if not at.startswith("line"):
-            at = f"line {text.count(chr(10)) + 1}, column {len(text) - text.rfind(chr(10))}"
+            lines = text.split("\n")
+            at = f"line {len(lines)}, column {len(lines[-1]) + 1}"
         line = replace(place, keys=at.rstrip(")"))
         raise line.error(f"is not TOML: {message}", "correct the line; texts need quotes") from problem
 
 
 def is_table(raw: Any, place: Place) -> dict[str, Any]:
+    """The value, if it is a table."""
     if not isinstance(raw, dict):
         raise _wrong("a table", raw, place, f"write it under a line [{place.keys}]")
     return raw
 
 
 def only_known(raw: Mapping[str, Any], keys: Iterable[str], place: Place) -> None:
+    """Refuse a key that is not among ``keys``."""
     keys = list(keys)
     for name, value in raw.items():
         if name in keys:
@@ -269,6 +275,7 @@ def only_known(raw: Mapping[str, Any], keys: Iterable[str], place: Place) -> Non
 
 
 def missing(name: str, key: Key, place: Place) -> DeclarationError:
+    """That a key has to be written."""
     return place.error(f"the key {name} is missing", f"add it: {key.description}")
 
 

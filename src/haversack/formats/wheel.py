@@ -104,10 +104,11 @@ def inspect(file: BinaryIO, filename: str) -> tuple[Facts, list[Finding]]:
         report.add("wheel-invalid", f"a wheel cannot have this name: {error}")
     facts["tags"] = sorted(map(str, tags))
     try:
-        members, end, size = directory(file)
+        spans, size = directory(file)
     except BrokenZipError as error:
         report.add(error.code, str(error))
         return facts, report.findings
+    members = [member for member, _ in spans]
     names = [member.orig_filename for member in members]
     _check_names(names, {tag.platform for tag in tags}, report)
     _check_modes(members, report)
@@ -118,7 +119,7 @@ def inspect(file: BinaryIO, filename: str) -> tuple[Facts, list[Finding]]:
         # No member is inflated beyond the size it declares, so this bounds the work whatever is true.
         report.add("wheel-bomb", f"{size} bytes unpack to {declared}")
         return facts, report.findings
-    texts, facts["unpacked"] = _read_members(file, members, end, info, report)
+    texts, facts["unpacked"] = _read_members(file, spans, info, report)
     if (data := texts.get("METADATA")) is not None:
         facts["metadata_sha256"] = hashlib.sha256(data).hexdigest()
         _read_metadata(_headers(data), name, version, facts, report)
@@ -135,12 +136,11 @@ def inspect(file: BinaryIO, filename: str) -> tuple[Facts, list[Finding]]:
 
 
 def _read_members(
-    file: BinaryIO, members: list[zipfile.ZipInfo], end: int, info: str, report: _Report
+    file: BinaryIO, spans: list[tuple[zipfile.ZipInfo, int]], info: str, report: _Report
 ) -> tuple[dict[str, bytes], int]:
     """Inflate every member once and hold it against RECORD: the texts of ``info`` and all bytes there were."""
-    if members and members[0].header_offset > 0:
+    if spans and spans[0][0].header_offset > 0:
         report.add("wheel-invalid", "bytes that no member owns stand before the first")
-    limits = [*(member.header_offset for member in members[1:]), end]
     unrecorded = {f"{info}/{short}" for short in _UNRECORDED}
     wanted = {f"{info}/{short}": short for short in _TEXTS} if info else {}
     record = f"{info}/RECORD"
@@ -148,9 +148,7 @@ def _read_members(
     rows: dict[str, tuple[str, str]] | None = None
     total = 0
     # RECORD first: it says by which function each of the others is to be hashed.
-    for member, limit in sorted(
-        zip(members, limits, strict=False), key=lambda span: span[0].orig_filename != record
-    ):
+    for member, limit in sorted(spans, key=lambda span: span[0].orig_filename != record):
         name = member.orig_filename
         if name in wanted and member.file_size > TEXT_LIMIT:
             report.add("wheel-invalid", f"it has {member.file_size} bytes, too many for a text", name)
@@ -183,7 +181,7 @@ def _read_members(
         elif hasher is None:
             wrong = f"by {algorithm}, which is too weak or unknown" if algorithm else "by no function at all"
             report.add("wheel-record", f"RECORD hashes it {wrong}", name)
-        elif base64.urlsafe_b64encode(hasher.digest()).rstrip(b"=") != expected.rstrip("=").encode():
+        elif not _same(hasher.digest(), expected):
             report.add("wheel-record", "it is not what RECORD says: another hash", name)
         elif row[1] and row[1] != str(size):
             report.add("wheel-record", f"it has {size} bytes, RECORD says {row[1]}", name)
@@ -191,6 +189,12 @@ def _read_members(
         if not name.endswith("/") and name not in unrecorded:
             report.add("wheel-record", "RECORD lists it, the wheel does not hold it", name)
     return texts, total
+
+
+def _same(digest: bytes, stated: str) -> bool:
+    """Whether RECORD states this digest: in URL-safe base 64, as it should, or in hexadecimal (gmsh does)."""
+    text = base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
+    return stated.rstrip("=") == text or stated == digest.hex()
 
 
 def _rows(data: bytes, member: str, report: _Report) -> dict[str, tuple[str, str]] | None:

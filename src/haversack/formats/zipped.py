@@ -61,8 +61,8 @@ class _Window:
         return self.file.read(count)
 
 
-def directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int, int]:
-    """Members in order of their place, where the directory begins, and the size of the file."""
+def directory(file: BinaryIO) -> tuple[list[tuple[zipfile.ZipInfo, int]], int]:
+    """Members in order of their place, each with where it has to end, and the size of the file."""
     window = _Window(file)
     try:
         with zipfile.ZipFile(window) as archive:
@@ -73,11 +73,14 @@ def directory(file: BinaryIO) -> tuple[list[zipfile.ZipInfo], int, int]:
     window.seek(window.size - _END_RECORD_SIZE - len(comment))
     if file.read(4) != b"PK\x05\x06":
         raise BrokenZipError("wheel-invalid", "bytes follow the end of the zip file")
-    return members, begin, window.size
+    limits = [*(min(member.header_offset, begin) for member in members[1:]), begin]
+    return list(zip(members, limits, strict=False)), window.size
 
 
 def content(file: BinaryIO, member: zipfile.ZipInfo, limit: int) -> Iterator[bytes]:
-    """What a member holds, in chunks; ``limit`` is where the next member or the directory begins."""
+    """What a member holds, in chunks; ``limit`` is where it has to end.  Raises :class:`BrokenZipError`."""
+    if not 0 <= member.header_offset <= limit:
+        raise BrokenZipError("wheel-invalid", "the directory points out of the file")
     file.seek(member.header_offset)
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):

@@ -14,38 +14,15 @@ import jsonschema
 import pytest
 from packaging.pylock import Pylock
 
+from haversack import kinds
 from haversack.errors import DeclarationError
 from haversack.formats.declaration import Key, KindKeys, parse
 from haversack.formats.schema import schema
 from haversack.model.site import Environment, Index, Interpreter, Site
 from haversack.model.target import Target
 
-PIP = KindKeys(
-    "An environment of Python wheels.",
-    {
-        "requirements": Key("files", "Requirements files, as pip reads them.", includes=True),
-        "project": Key(
-            "folder",
-            "A folder with a pyproject.toml whose dependencies are wanted.",
-            holds=("pyproject.toml",),
-        ),
-        "lock": Key(
-            "file",
-            "A uv.lock or pylock.toml to take over as it is.",
-            pattern=r"(?:.*/)?(?:uv\.lock|pylock(?:\.[^./]+)?\.toml)",
-            expects="a uv.lock, pylock.toml or pylock.NAME.toml",
-            beside={"uv.lock": "pyproject.toml"},
-        ),
-        "extras": Key("strings", "Extras of the project or lock.", only_with=("project", "lock")),
-        "groups": Key("strings", "Dependency groups of the project or lock.", only_with=("project", "lock")),
-        "build": Key(
-            "boolean", "Build a wheel from a source distribution where there is none.", default=False
-        ),
-        "exclude-newer": Key("date", "Ignore files uploaded after this day or moment; overrides the site's."),
-    },
-    one_of=("requirements", "project", "lock"),
-)
-KINDS: Mapping[str, KindKeys] = {"pip": PIP}
+KINDS: Mapping[str, KindKeys] = kinds.keys()
+PIP = KINDS["pip"]
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SHA = "0" * 64
 GOOD = """\

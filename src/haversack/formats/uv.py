@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from haversack.model.finding import Finding
@@ -45,10 +46,17 @@ def compile_argv(
     for name in build:
         argv += ["--no-binary", name]
     if exclude_newer:
-        argv += ["--exclude-newer", exclude_newer]
+        argv += ["--exclude-newer", _moment(exclude_newer)]
     if not deps:
         argv.append("--no-deps")
     return argv + index_argv(indexes)
+
+
+def _moment(text: str) -> str:
+    """A day as the moment it ends in UTC: uv reads a bare date in the time zone of the machine."""
+    if "T" in text:
+        return text
+    return (datetime.fromisoformat(text) + timedelta(days=1)).strftime("%Y-%m-%dT00:00:00Z")
 
 
 def index_argv(indexes: Sequence[Index]) -> list[str]:

@@ -11,6 +11,7 @@ from haversack.errors import DeclarationError
 from haversack.formats import pylock, wheel
 from haversack.formats.pylock import Pick
 from haversack.formats.schema import Key, KindKeys
+from haversack.kinds import Locked
 from haversack.model import closure
 from haversack.model.artifact import Artifact, Facts
 from haversack.model.finding import Finding
@@ -18,7 +19,6 @@ from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.site import Environment, Site
 from haversack.model.snapshot import SnapshotEnvironment
 from haversack.model.target import Target
-from haversack.kinds import Locked
 from haversack.ports import Inside, Outside
 from haversack.wheels import build, drift, install, interpreter, resolve
 
@@ -31,14 +31,26 @@ class Pip:
     keys = KindKeys(
         "An environment of Python wheels.",
         {
-            "requirements": Key("files", "Requirements files, as pip reads them."),
-            "project": Key("folder", "A folder with a pyproject.toml whose dependencies are wanted."),
-            "lock": Key("file", "A uv.lock or pylock.toml to take over as it is."),
+            "requirements": Key("files", "Requirements files, as pip reads them.", includes=True),
+            "project": Key(
+                "folder",
+                "A folder with a pyproject.toml whose dependencies are wanted.",
+                holds=("pyproject.toml",),
+            ),
+            "lock": Key(
+                "file",
+                "A uv.lock or pylock.toml to take over as it is.",
+                pattern=r"(?:.*/)?(?:uv\.lock|pylock(?:\.[^./]+)?\.toml)",
+                expects="a uv.lock, pylock.toml or pylock.NAME.toml",
+                beside={"uv.lock": "pyproject.toml"},
+            ),
             "extras": Key("strings", "Extras of the project or lock.", only_with=("project", "lock")),
             "groups": Key(
                 "strings", "Dependency groups of the project or lock.", only_with=("project", "lock")
             ),
-            "build": Key("boolean", "Build a wheel from a source distribution where there is none."),
+            "build": Key(
+                "boolean", "Build a wheel from a source distribution where there is none.", default=False
+            ),
             "exclude-newer": Key(
                 "date", "Ignore files uploaded after this day or moment; overrides the site's."
             ),
@@ -160,8 +172,6 @@ def _take_over(
 
 def _exported(path: Path, extras: Sequence[str], groups: Sequence[str], out: Outside) -> bytes:
     """A ``uv.lock`` as a pylock file, without the project itself and without resolving anything."""
-    if not (path.parent / "pyproject.toml").is_file():
-        raise DeclarationError("needs the pyproject.toml that it locks beside it", where=str(path))
     words = [f"--extra={extra}" for extra in extras] + [f"--group={group}" for group in groups]
     done = out.run(
         [
@@ -176,7 +186,7 @@ def _exported(path: Path, extras: Sequence[str], groups: Sequence[str], out: Out
                 "--quiet",
                 "--no-config",
             ),
-            *("--no-default-groups", "--no-emit-project", "--python", out.python, *words),
+            *("--no-default-groups", "--no-emit-project", "--python", str(out.python), *words),
         ],
         cwd=path.parent,
     )

@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Programs:
         if caged:
             words = [sys.executable, "-I", "-S", cage.__file__, *words]
         try:
-            done = subprocess.run(  # noqa: PLW1510 - the caller judges the exit code
+            done = subprocess.run(
                 words,
                 env={**self._environ, **(env or {})},
                 cwd=cwd,
@@ -87,8 +88,17 @@ class Programs:
         return done.err.strip() if done.code else ""
 
 
-@functools.cache
+# sysconfig, which uv asks, is not safe to enter from two threads at once.
+_finding = threading.Lock()
+
+
 def _uv() -> str:
+    with _finding:
+        return _find_uv()
+
+
+@functools.cache
+def _find_uv() -> str:
     try:
         return str(find_uv_bin())
     except FileNotFoundError as problem:

@@ -19,6 +19,7 @@ from haversack.ports import Outside
 from haversack.verbs.lock import own_wheel
 
 _AT_ONCE = 8
+_FACTS = "facts.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ def plan(lock: Lock, out: Outside) -> Plan:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         sizes = list(pool.map(lambda artifact: _size(artifact, out), missing))
     known = [size for size in sizes if size is not None]
-    return Plan(tuple(missing), sum(known), len(sizes) - len(known), len(wanted) - len(missing), out.store.free())
+    return Plan(
+        tuple(missing), sum(known), len(sizes) - len(known), len(wanted) - len(missing), out.store.free()
+    )
 
 
 def _size(artifact: Artifact, out: Outside) -> int | None:
@@ -61,7 +64,9 @@ def collect(
     """
     if planned.bytes > planned.free:
         raise SpaceError(
-            f"{planned.bytes} bytes are to be fetched and {planned.free} are free", where=str(out.store), remedy="free some space"
+            f"{planned.bytes} bytes are to be fetched and {planned.free} are free",
+            where=str(out.store),
+            remedy="free some space",
         )
     partial = out.cache / "partial"
     partial.mkdir(parents=True, exist_ok=True)
@@ -75,31 +80,52 @@ def collect(
                 raise
             findings.append(Finding("fetch-failed", artifact.filename, str(problem), problem.remedy))
         except HaversackError as problem:
-            findings.append(Finding("blob-damaged", artifact.filename, str(problem), problem.remedy or "lock again, or ask who changed the file"))
+            findings.append(
+                Finding(
+                    "blob-damaged",
+                    artifact.filename,
+                    str(problem),
+                    problem.remedy or "lock again, or ask who changed the file",
+                )
+            )
 
     with out.progress("collecting", planned.bytes) as advance, ThreadPoolExecutor(_AT_ONCE) as pool:
         # The largest first: the last to arrive should be small.
         list(pool.map(one, sorted(planned.fetch, key=lambda a: -(a.size or 0))))
-    raise_blocking(findings, f"{len(findings)} of {len(planned.fetch)} files could not be collected; the others are kept", remedy="mend what the findings name and run the same command again")
+    raise_blocking(
+        findings,
+        f"{len(findings)} of {len(planned.fetch)} files could not be collected; the others are kept",
+        remedy="mend what the findings name and run the same command again",
+    )
     facts, wrong = inspect(lock.artifacts, out)
     raise_blocking(wrong, "some files must not travel")
     return facts
 
 
-def _bring(artifact: Artifact, root: Path, partial: Path, out: Outside, advance: Callable[[int], None]) -> None:
+def _bring(
+    artifact: Artifact, root: Path, partial: Path, out: Outside, advance: Callable[[int], None]
+) -> None:
     """One artifact from its origin into the store."""
     scheme, _, place = artifact.origin.partition(":")
     if scheme == "self":
         made = own_wheel(out)
         if made.digest != artifact.digest:
-            raise LockError("was made by another haversack", where=artifact.filename, remedy="run: haversack lock")
+            raise LockError(
+                "was made by another haversack", where=artifact.filename, remedy="run: haversack lock"
+            )
         return
     if scheme == "built":
-        raise LockError("was built on another machine and is not in this store", where=artifact.filename, remedy="run: haversack lock")
+        raise LockError(
+            "was built on another machine and is not in this store",
+            where=artifact.filename,
+            remedy="run: haversack lock",
+        )
     if scheme == "path":
         source = root / place
         if not source.is_file():
-            raise NotFoundError("is not there any more", where=str(source), remedy="put it back, or lock again")
+            raise NotFoundError(
+                "is not there any more", where=str(source), remedy="put it back, or lock again"
+            )
         out.store.add(artifact.digest, _read(source, advance))
         return
     file = partial / hex_of(artifact.digest)
@@ -115,36 +141,42 @@ def _read(path: Path, advance: Callable[[int], None]) -> Iterable[bytes]:
             yield chunk
 
 
-def inspect(artifacts: Iterable[Artifact], out: Outside) -> tuple[dict[Digest, tuple[int, Mapping[str, Any]]], list[Finding]]:
+def inspect(
+    artifacts: Iterable[Artifact], out: Outside
+) -> tuple[dict[Digest, tuple[int, Mapping[str, Any]]], list[Finding]]:
     """Sizes and facts of artifacts in the store, read from their bytes once and remembered."""
+    held = out.store.read_state(_FACTS)
+    known: dict[Digest, Mapping[str, Any]] = json.loads(held) if held else {}
     wanted = {artifact.digest: artifact for artifact in artifacts}
-    found: dict[Digest, tuple[int, Mapping[str, Any]]] = {}
-    fresh: list[Artifact] = []
-    for digest, artifact in wanted.items():
-        size = out.store.size(digest)
-        assert size is not None
-        known = out.store.read_state(f"facts/{hex_of(digest)}.json")
-        if known is not None:
-            found[digest] = (size, json.loads(known))
-        else:
-            fresh.append(artifact)
+    fresh = [artifact for digest, artifact in wanted.items() if digest not in known]
 
-    def one(artifact: Artifact) -> list[Finding]:
+    def one(artifact: Artifact) -> tuple[Artifact, Mapping[str, Any], list[Finding]]:
         kind = inspector(artifact.kind)
         facts: Mapping[str, Any] = {}
         wrong: list[Finding] = []
         if kind is not None:
             with out.store.path(artifact.digest).open("rb") as file:
                 facts, wrong = kind.inspect(artifact, file)
-        size = out.store.size(artifact.digest) or 0
-        advance(size)
-        if not any(finding.blocking for finding in wrong):
-            out.store.write_state(f"facts/{hex_of(artifact.digest)}.json", canonical(facts))
-            found[artifact.digest] = (size, facts)
-        return wrong
+        advance(_held(artifact.digest, out))
+        return artifact, facts, wrong
 
-    total = sum(out.store.size(artifact.digest) or 0 for artifact in fresh)
-    with out.progress("reading", total) as advance, ThreadPoolExecutor() as pool:
-        findings = [finding for wrong in pool.map(one, fresh) for finding in wrong]
-    return found, findings
+    findings: list[Finding] = []
+    with (
+        out.progress("reading", sum(_held(a.digest, out) for a in fresh)) as advance,
+        ThreadPoolExecutor() as pool,
+    ):
+        for artifact, facts, wrong in pool.map(one, fresh):
+            findings += wrong
+            if not any(finding.blocking for finding in wrong):
+                known[artifact.digest] = facts
+    if fresh:
+        out.store.write_state(_FACTS, canonical(known))
+    return {digest: (_held(digest, out), known.get(digest, {})) for digest in wanted}, findings
 
+
+def _held(digest: Digest, out: Outside) -> int:
+    """The size of a blob that must be there by now."""
+    size = out.store.size(digest)
+    if size is None:
+        raise NotFoundError(f"the store does not hold {digest}", where=str(out.store))
+    return size

@@ -52,7 +52,9 @@ class Examination:
     good: set[Digest] = field(default_factory=set)
     metadata: dict[Digest, bytes] = field(default_factory=dict)
 
-    def blame(self, code: str, subject: str, message: str, *, remedy: str = _RESEND, blocking: bool = True) -> None:
+    def blame(
+        self, code: str, subject: str, message: str, *, remedy: str = _RESEND, blocking: bool = True
+    ) -> None:
         """Add a finding."""
         self.findings.append(Finding(code, subject, message, remedy, blocking))
 
@@ -85,7 +87,9 @@ def _adopt(exam: Examination, data: bytes, where: str, admit: Callable[[Examinat
     bundle, warning = layout.read(data, where)
     exam.id, exam.manifest, exam.bundle = digest_of(data), data, bundle
     if warning:
-        exam.blame("format-newer-minor", where, warning, remedy="update haversack when you can", blocking=False)
+        exam.blame(
+            "format-newer-minor", where, warning, remedy="update haversack when you can", blocking=False
+        )
     admit(exam)
     return bundle
 
@@ -100,7 +104,12 @@ def _folders(
     for member in media.members():
         files = places.setdefault(member.place, {})
         if member.problem:
-            exam.blame("path-unsafe", f"{member.place}/{member.path}", member.problem, remedy="copy the volume again from its source")
+            exam.blame(
+                "path-unsafe",
+                f"{member.place}/{member.path}",
+                member.problem,
+                remedy="copy the volume again from its source",
+            )
         else:
             files[member.path] = member
     data = _choose_manifest(places, exam)
@@ -112,10 +121,21 @@ def _folders(
     for place, files in places.items():
         volume = _volume_of(place, files, bundle)
         if volume is None:
-            exam.blame("volume-foreign", place, "does not say which volume of the bundle it is", remedy="copy the volume again from its source")
+            exam.blame(
+                "volume-foreign",
+                place,
+                "does not say which volume of the bundle it is",
+                remedy="copy the volume again from its source",
+            )
             continue
         if volume.name in seen and not _resent(files, volume):
-            exam.blame("volume-duplicate", place, f"is {volume.name} again, which {seen[volume.name]} is too", remedy="one copy is enough", blocking=False)
+            exam.blame(
+                "volume-duplicate",
+                place,
+                f"is {volume.name} again, which {seen[volume.name]} is too",
+                remedy="one copy is enough",
+                blocking=False,
+            )
         seen.setdefault(volume.name, place)
         _small_files(place, files, volume, exam, bundle)
         for path, member in files.items():
@@ -130,7 +150,11 @@ def _choose_manifest(places: dict[str, dict[str, Member]], exam: Examination) ->
     for place, files in list(places.items()):
         member = files.get(layout.MANIFEST)
         if member is None or member.size > _MANIFEST_LIMIT:
-            exam.blame("manifest-damaged", f"{place}/{layout.MANIFEST}", "is absent" if member is None else "is too large to be one")
+            exam.blame(
+                "manifest-damaged",
+                f"{place}/{layout.MANIFEST}",
+                "is absent" if member is None else "is too large to be one",
+            )
             continue
         data = b"".join(member.chunks())
         try:
@@ -144,7 +168,12 @@ def _choose_manifest(places: dict[str, dict[str, Member]], exam: Examination) ->
             found[place] = data
     if not found:
         if not newer:
-            exam.blame("manifest-damaged", ", ".join(places), "no volume has a readable manifest", remedy="copy the bundle again from its source")
+            exam.blame(
+                "manifest-damaged",
+                ", ".join(places),
+                "no volume has a readable manifest",
+                remedy="copy the bundle again from its source",
+            )
         return None
     ranking = Counter(digest_of(data) for data in found.values())
     best = max(ranking, key=lambda digest: ranking[digest])
@@ -152,10 +181,17 @@ def _choose_manifest(places: dict[str, dict[str, Member]], exam: Examination) ->
         if digest_of(data) != best:
             told = _own_sum(places[place])
             if told == digest_of(data):
-                exam.blame("volume-foreign", place, f"belongs to bundle {told}, the others to {best}", remedy="take it out, and find the volume that belongs here")
+                exam.blame(
+                    "volume-foreign",
+                    place,
+                    f"belongs to bundle {told}, the others to {best}",
+                    remedy="take it out, and find the volume that belongs here",
+                )
                 del places[place]
             else:
-                exam.blame("manifest-damaged", f"{place}/{layout.MANIFEST}", "differs from that of the other volumes")
+                exam.blame(
+                    "manifest-damaged", f"{place}/{layout.MANIFEST}", "differs from that of the other volumes"
+                )
     return next(data for data in found.values() if digest_of(data) == best)
 
 
@@ -183,7 +219,9 @@ def _resent(files: dict[str, Member], volume: Volume) -> bool:
     return any(piece.path not in files for piece in volume.pieces)
 
 
-def _small_files(place: str, files: dict[str, Member], volume: Volume, exam: Examination, bundle: Bundle) -> None:
+def _small_files(
+    place: str, files: dict[str, Member], volume: Volume, exam: Examination, bundle: Bundle
+) -> None:
     """Check what a volume holds besides pieces, and that it holds nothing else."""
     expected = layout.expected(bundle, volume, exam.manifest)
     pieces = {piece.path for piece in volume.pieces}
@@ -191,7 +229,12 @@ def _small_files(place: str, files: dict[str, Member], volume: Volume, exam: Exa
         if path in pieces or path == layout.SUMS:
             continue
         if path not in expected:
-            exam.blame("file-extra", f"{place}/{path}", "is not part of the bundle", remedy="take it out; nothing may travel that the manifest does not name")
+            exam.blame(
+                "file-extra",
+                f"{place}/{path}",
+                "is not part of the bundle",
+                remedy="take it out; nothing may travel that the manifest does not name",
+            )
         else:
             _small_file(f"{place}/{path}", member, expected[path][0], f"{volume.name}/{path}", exam)
     for path in expected.keys() - files.keys() - pieces:
@@ -207,7 +250,13 @@ def _small_file(where: str, member: Member, digest: Digest, resend: str, exam: E
     except (IntegrityError, OSError) as problem:
         code = "manifest-damaged" if member.path == layout.MANIFEST else "file-damaged"
         if not any(f.subject == where for f in exam.findings):
-            exam.blame(code, where, "differs from what the manifest says" if isinstance(problem, IntegrityError) else str(problem))
+            exam.blame(
+                code,
+                where,
+                "differs from what the manifest says"
+                if isinstance(problem, IntegrityError)
+                else str(problem),
+            )
         exam.resend.add(resend)
 
 
@@ -265,8 +314,16 @@ def _take_all(
         exam.resend.update(f"{volume.name}/{piece.path}" for piece in lost)
         if volume.name not in seen:
             if lost or not volume.pieces:
-                exam.blame("volume-missing", volume.name, f"was not given: {len(lost)} files, {sum(p.length for p in lost)} bytes", remedy="give its folder too, or have it sent again: haversack verify --resend FILE")
-                exam.resend.update(f"{volume.name}/{path}" for path in (*bundle.files, layout.LABEL, layout.MANIFEST, layout.SUMS))
+                exam.blame(
+                    "volume-missing",
+                    volume.name,
+                    f"was not given: {len(lost)} files, {sum(p.length for p in lost)} bytes",
+                    remedy="give its folder too, or have it sent again: haversack verify --resend FILE",
+                )
+                exam.resend.update(
+                    f"{volume.name}/{path}"
+                    for path in (*bundle.files, layout.LABEL, layout.MANIFEST, layout.SUMS)
+                )
         else:
             for piece in lost:
                 exam.blame("blob-missing", f"{seen[volume.name]}/{piece.path}", "is not there")
@@ -288,39 +345,51 @@ def _take_blob(
     bad: list[Finding] = []
     for attempt in range(copies):
         chosen = [wanted[piece.path][min(attempt, len(wanted[piece.path]) - 1)] for piece in pieces]
-        kept: list[bytes] = []
         try:
             for piece, member in zip(pieces, chosen, strict=True):
                 if member.size != piece.length:
-                    raise IntegrityError(f"has {member.size} bytes instead of {piece.length}", where=f"{member.place}/{member.path}")
+                    raise IntegrityError(
+                        f"has {member.size} bytes instead of {piece.length}",
+                        where=f"{member.place}/{member.path}",
+                    )
             linkable = chosen[0].file if len(pieces) == 1 else None
-            take(digest, _pour(chosen, advance, kept if keep else None), linkable=linkable)
+            chunks = _pour(chosen, advance)
+            if keep:
+                data = b"".join(chunks)
+                take(digest, [data], linkable=linkable)
+                exam.metadata[digest] = data
+            else:
+                take(digest, chunks, linkable=linkable)
         except StoreError:
             raise
         except (HaversackError, OSError) as problem:
             where = f"{chosen[0].place}/{chosen[0].path}"
-            message = problem.message if isinstance(problem, IntegrityError) and problem.where == where else _reason(problem)
+            message = (
+                problem.message
+                if isinstance(problem, IntegrityError) and problem.where == where
+                else _reason(problem)
+            )
             bad.append(Finding("blob-damaged", where, message, _RESEND))
             continue
-        if keep:
-            exam.metadata[digest] = b"".join(kept)
         exam.good.add(digest)
-        exam.findings += [Finding(f.code, f.subject, f.message, "another copy of it is good", blocking=False) for f in bad]
+        exam.findings += [
+            Finding(f.code, f.subject, f.message, "another copy of it is good", blocking=False) for f in bad
+        ]
         return
     exam.findings += bad
     exam.resend.update(f"{homes[piece.path]}/{piece.path}" for piece in pieces)
 
 
 def _reason(problem: Exception) -> str:
-    return "is not what its name says" if isinstance(problem, IntegrityError) else f"cannot be read: {problem}"
+    return (
+        "is not what its name says" if isinstance(problem, IntegrityError) else f"cannot be read: {problem}"
+    )
 
 
-def _pour(members: list[Member], advance: Callable[[int], None], kept: list[bytes] | None) -> Iterator[bytes]:
+def _pour(members: list[Member], advance: Callable[[int], None]) -> Iterator[bytes]:
     for member in members:
         for chunk in member.chunks():
             advance(len(chunk))
-            if kept is not None:
-                kept.append(chunk)
             yield chunk
 
 
@@ -374,7 +443,9 @@ class Stream:
                 self._exam.blame("blob-missing", name, "did not come")
             self._exam.resend.add(name)
 
-    def _one(self, name: str, member: Member, members: Iterator[Member], advance: Callable[[int], None]) -> None:
+    def _one(
+        self, name: str, member: Member, members: Iterator[Member], advance: Callable[[int], None]
+    ) -> None:
         exam = self._exam
         if member.problem:
             code = "path-unsafe" if member.path else "blob-missing"
@@ -390,28 +461,39 @@ class Stream:
             elif member.path == layout.SUMS:
                 volume = self._bundle.volume(member.place)
                 assert volume is not None
-                _check_sums(member.place, member, layout.expected(self._bundle, volume, exam.manifest), name, exam)
+                _check_sums(
+                    member.place, member, layout.expected(self._bundle, volume, exam.manifest), name, exam
+                )
             else:
                 _small_file(name, member, self._expected[name][0], name, exam)
 
     def _piece(
-        self, name: str, piece: Piece, member: Member, members: Iterator[Member], advance: Callable[[int], None]
+        self,
+        name: str,
+        piece: Piece,
+        member: Member,
+        members: Iterator[Member],
+        advance: Callable[[int], None],
     ) -> None:
         """Take the blob that begins with this piece; its other pieces must follow, as ``pack`` writes them."""
         exam, digest = self._exam, piece.blob
-        kept: list[bytes] | None = [] if digest in self._bundle.metadata else None
         rest = self._bundle.pieces()[digest][1:] if not piece.whole else []
 
         def chunks() -> Iterator[bytes]:
-            yield from _pour([member], advance, kept)
+            yield from _pour([member], advance)
             for wanted in rest:
                 following = next((m for m in members if self._note(m, wanted)), None)
                 if following is None:
                     return
-                yield from _pour([following], advance, kept)
+                yield from _pour([following], advance)
 
         try:
-            self._take(digest, chunks())
+            if digest in self._bundle.metadata:
+                data = b"".join(chunks())
+                self._take(digest, [data])
+                exam.metadata[digest] = data
+            else:
+                self._take(digest, chunks())
         except StoreError:
             raise
         except HaversackError as problem:
@@ -419,8 +501,6 @@ class Stream:
             exam.resend.update(key for key, other in self._pieces.items() if other.blob == digest)
             return
         exam.good.add(digest)
-        if kept is not None:
-            exam.metadata[digest] = b"".join(kept)
 
     def _note(self, member: Member, wanted: Piece) -> bool:
         """Check a member that stands between two pieces of a blob; whether it is the piece that is wanted."""
@@ -458,13 +538,23 @@ def _check_snapshot(exam: Examination, bundle: Bundle, store: Store | None) -> N
     except NotFoundError:
         return
     except HaversackError as problem:
-        exam.blame("manifest-damaged", problem.where or bundle.snapshot, problem.message, remedy="pack the bundle again")
+        exam.blame(
+            "manifest-damaged",
+            problem.where or bundle.snapshot,
+            problem.message,
+            remedy="pack the bundle again",
+        )
         return
     travelling = bundle.sizes()
     told = travelling.keys() | set(bundle.requires)
     wrong = [d for d, size in snapshot.blobs.items() if d not in told or travelling.get(d, size) != size]
     if wrong or len(told) != len(snapshot.blobs):
-        exam.blame("manifest-damaged", layout.MANIFEST, "names other files than its snapshot needs", remedy="pack the bundle again")
+        exam.blame(
+            "manifest-damaged",
+            layout.MANIFEST,
+            "names other files than its snapshot needs",
+            remedy="pack the bundle again",
+        )
         return
     exam.snapshot = snapshot
 
@@ -473,7 +563,12 @@ def base_missing(bundle: Bundle, store: Store) -> list[Finding]:
     """A finding for every blob that the bundle requires and the store does not hold."""
     remedy = "receive the bundle of the base first, or pack again with this site's receipt: haversack receipt"
     return [
-        Finding("base-missing", digest, f"is part of the base {bundle.base or '(none named)'} and is not in the store", remedy)
+        Finding(
+            "base-missing",
+            digest,
+            f"is part of the base {bundle.base or '(none named)'} and is not in the store",
+            remedy,
+        )
         for digest in bundle.requires
         if store.size(digest) is None
     ]

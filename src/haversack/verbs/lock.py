@@ -48,6 +48,7 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
     jobs = [(environment, name) for environment in site.environments for name in environment.targets]
     tools = _tool_targets([site.target(name) for _, name in jobs])
     with (
+        out.store.exclusive(),
         out.progress("locking", len(jobs) + len(tools), "") as advance,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
@@ -58,8 +59,10 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
             advance(1)
             return locked
 
+        own = own_wheel(out)
+
         def tool(target: Target) -> Locked:
-            locked = _tool(site, target, kept, out)
+            locked = _tool(site, target, own, kept, out)
             advance(1)
             return locked
 
@@ -84,7 +87,10 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
 def _with_known_sizes(made: Lock, held: Lock | None) -> Lock:
     """Keep the sizes that an earlier lock knew and an index does not tell."""
     known = {a.digest: a.size for a in held.artifacts if a.size is not None} if held else {}
-    artifacts = tuple(replace(a, size=known[a.digest]) if a.size is None and a.digest in known else a for a in made.artifacts)
+    artifacts = tuple(
+        replace(a, size=known[a.digest]) if a.size is None and a.digest in known else a
+        for a in made.artifacts
+    )
     return replace(made, artifacts=artifacts)
 
 
@@ -97,7 +103,18 @@ def _interpreters(site: Site, jobs: list[tuple[Environment, str]]) -> list[Artif
         assert is_safe_filename(filename)
         python = site.target(target).python
         tools = tuple(f"{TOOL}/{t.name}" for t in _tool_targets([site.target(target)]))
-        found.append(Artifact("interpreter", "python", python, filename, interpreter.digest, None, interpreter.url, (*members, *tools)))
+        found.append(
+            Artifact(
+                "interpreter",
+                "python",
+                python,
+                filename,
+                interpreter.digest,
+                None,
+                interpreter.url,
+                (*members, *tools),
+            )
+        )
     return found
 
 
@@ -117,10 +134,9 @@ def _tool_targets(targets: list[Target]) -> list[Target]:
     ]
 
 
-def _tool(site: Site, target: Target, held: Lock | None, out: Outside) -> Locked:
+def _tool(site: Site, target: Target, own: Artifact, held: Lock | None, out: Outside) -> Locked:
     """haversack itself as one more environment: its own wheel, and what that requires."""
     distribution = importlib.metadata.distribution("haversack")
-    own = own_wheel(out)
     requires = [line for line in distribution.requires or () if "extra ==" not in line]
     environment = LockedEnvironment(TOOL, target.name, "pip", (f"haversack=={distribution.version}",))
     pins = [(a.name, a.version) for a in held.artifacts if environment.ref in a.members] if held else []
@@ -139,8 +155,8 @@ def _tool(site: Site, target: Target, held: Lock | None, out: Outside) -> Locked
 def own_wheel(out: Outside) -> Artifact:
     """haversack's own wheel, made from the installed package and put into the store."""
     distribution = importlib.metadata.distribution("haversack")
-    with resources.as_file(resources.files("haversack")) as package:
-        filename, data = selfwheel.own_wheel(package, distribution)
+    metadata, entry_points = (distribution.read_text(name) or "" for name in ("METADATA", "entry_points.txt"))
+    filename, data = selfwheel.own_wheel(resources.files("haversack"), metadata, entry_points)
     digest = digest_of(data)
     out.store.add(digest, [data])
     return Artifact("wheel", "haversack", distribution.version, filename, digest, len(data), "self:haversack")

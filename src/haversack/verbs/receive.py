@@ -8,8 +8,8 @@ from pathlib import Path
 
 from haversack.errors import SpaceError, StoreError
 from haversack.model.artifact import Digest
-from haversack.model.ledger import stamp
 from haversack.model.finding import Finding, raise_blocking, worst_first
+from haversack.model.ledger import stamp
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Inside, Media
 from haversack.verbs import holdings
@@ -24,7 +24,7 @@ class Received:
     name: str
     snapshot: Snapshot
     files: int
-    bytes: int
+    size: int
     changed: bool
     findings: tuple[Finding, ...]
 
@@ -46,13 +46,21 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
             assert bundle is not None
             if held.site and bundle.site != held.site:
                 raise StoreError(
-                    f"holds site {held.site!r}; the bundle is for {bundle.site!r}", where=str(store), remedy="give the store of that site: --store"
+                    f"holds site {held.site!r}; the bundle is for {bundle.site!r}",
+                    where=str(store),
+                    remedy="give the store of that site: --store",
                 )
             refusals = base_missing(bundle, store) + older(bundle, exam.id, held)
-            raise_blocking(refusals, "the bundle cannot be received here", remedy=refusals[0].remedy if refusals else "")
+            raise_blocking(
+                refusals, "the bundle cannot be received here", remedy=refusals[0].remedy if refusals else ""
+            )
             coming = sum(size for digest, size in bundle.sizes().items() if store.size(digest) is None)
             if coming > store.free() and media.streamed:
-                raise SpaceError(f"{coming} bytes are coming, {store.free()} are free", where=str(store), remedy="free some space")
+                raise SpaceError(
+                    f"{coming} bytes are coming, {store.free()} are free",
+                    where=str(store),
+                    remedy="free some space",
+                )
 
         def take(digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> None:
             store.add(digest, chunks, linkable=None if copy else linkable)
@@ -62,10 +70,17 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
         bundle, snapshot = exam.bundle, exam.snapshot
         assert bundle is not None
         assert snapshot is not None
-        after, name = holdings.added(held, bundle.name, snapshot, snapshot.blobs[snapshot.id], stamp(inside.clock.now()))
+        after, name = holdings.added(
+            held, bundle.name, snapshot, snapshot.blobs[snapshot.id], stamp(inside.clock.now())
+        )
         changed = exam.id != held.bundle or held.current is None or held.current.snapshot != snapshot.id
         if changed and not dry_run:
-            details = {"name": name, "snapshot": snapshot.id, "sequence": bundle.sequence, "site": bundle.site}
+            details = {
+                "name": name,
+                "snapshot": snapshot.id,
+                "sequence": bundle.sequence,
+                "site": bundle.site,
+            }
             inside.ledger.append("receive", exam.id, details)
             store.write_state(f"bundles/{exam.id[7:]}.json", exam.manifest)
             after = holdings.Holdings(after.held, bundle.site, bundle.sequence, exam.id)

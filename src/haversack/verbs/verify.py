@@ -15,12 +15,13 @@ from haversack.verbs.examine import Examination, base_missing, examine, older, o
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What ``verify`` found: the bundle (if its manifest was readable), findings, and a resend list."""
+    """What ``verify`` found: the bundle (if its manifest was readable), good files and their bytes, findings,
+    and a resend list."""
 
     id: Digest
     bundle: Bundle | None
     files: int
-    bytes: int
+    size: int
     findings: tuple[Finding, ...]
     resend: bytes
 
@@ -43,7 +44,7 @@ def verify(media: Media, store: Store | None, progress: Progress) -> Verificatio
         id=exam.id,
         bundle=exam.bundle,
         files=len(exam.good),
-        bytes=sum(sizes[digest] for digest in exam.good),
+        size=sum(sizes[digest] for digest in exam.good),
         findings=tuple(worst_first(exam.findings)),
         resend=layout.write_resend(exam.id, exam.resend) if exam.id else b"",
     )

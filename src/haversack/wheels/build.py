@@ -21,7 +21,7 @@ from haversack.errors import HaversackError
 from haversack.formats import uv
 from haversack.formats.canonical import canonical
 from haversack.formats.pylock import Pick
-from haversack.model.artifact import Artifact, Digest, digest_of
+from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
 from haversack.model.site import Index
 from haversack.model.target import Target
@@ -66,7 +66,7 @@ def build(order: Order, out: Outside) -> tuple[Artifact | None, list[Finding]]:
             if isinstance(made, Finding):
                 return None, [made]
             record, wheel = made
-            out.store.add(record["digest"], [wheel.read_bytes()])
+            out.store.add(str(record["digest"]), [wheel.read_bytes()])
     except HaversackError as problem:
         return None, [_failed(order, str(problem))]
     out.store.write_state(memo, canonical(record))

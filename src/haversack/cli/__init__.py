@@ -1,0 +1,89 @@
+"""The command line: parse, wire, print.  What each command does is in :mod:`haversack.verbs`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from haversack import __version__
+from haversack.cli import inside, outside
+from haversack.cli.setting import Setting
+from haversack.console import Console
+from haversack.errors import HaversackError, UsageError
+
+
+class Commands(click.Group):
+    """The commands in the order of the journey, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="HAVERSACK_STORE",
+    help="Where the store is.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value for scripts.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
+@click.version_option(__version__, prog_name="haversack")
+@click.pass_context
+def cli(context: click.Context, store: Path | None, as_json: bool, quiet: bool) -> None:
+    """Machine learning where there is no internet.
+
+    \b
+    Outside:  haversack init; haversack lock; haversack pack -o bundle/
+    Inside:   haversack receive bundle/; haversack install NAME --to PREFIX
+    """
+    context.obj = Setting(store, as_json, quiet)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a completion script.
+
+    \b
+    eval "$(haversack completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "haversack", "_HAVERSACK_COMPLETE").source())
+
+
+for command in (*outside.COMMANDS, *inside.COMMANDS):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The entry point: run a command, and turn an error into one clear text and its exit code."""
+    console = Console(as_json="--json" in sys.argv[1:])
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        console.error(HaversackError("interrupted; run the same command again to go on"))
+        code = 130
+    except click.ClickException as problem:
+        context = getattr(problem, "ctx", None)
+        hint = f"see: {context.command_path} --help" if context else "see: haversack --help"
+        console.error(UsageError(problem.format_message(), remedy=hint))
+        code = 2
+    except HaversackError as problem:
+        console.error(problem)
+        code = problem.exit_code
+    except KeyboardInterrupt:
+        console.error(HaversackError("interrupted; run the same command again to go on"))
+        code = 130
+    except BrokenPipeError:
+        # The reader went away: nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 141
+    sys.exit(code or 0)

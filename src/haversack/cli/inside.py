@@ -1,0 +1,330 @@
+"""Commands of the air-gapped side, and those of both."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from haversack.cli.setting import Setting, common, pass_setting
+from haversack.console import human_size
+
+if TYPE_CHECKING:
+    from haversack.model.finding import Finding
+
+paths = click.argument("bundle", nargs=-1, required=True, type=click.Path())
+
+
+@click.command()
+@paths
+@click.option(
+    "--resend",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a list of what must be sent again.",
+)
+@common
+@pass_setting
+def verify(setting: Setting, bundle: tuple[str, ...], resend: Path | None) -> None:
+    """Find everything that is wrong with a bundle; the exit code says which class is worst.
+
+    BUNDLE is its folder, the folders of its volumes, a tar, or - for standard input.  With a store,
+    also whether the bundle could be received there.
+    """
+    from haversack.model.finding import raise_blocking
+    from haversack.verbs.verify import verify as run
+
+    store = setting.inside().store if (setting.store / "oci-layout").exists() else None
+    done = run(setting.media(bundle), store, setting.console.progress)
+    if resend is not None and done.resend:
+        resend.write_bytes(done.resend)
+    raise_blocking(done.findings, "the bundle is not whole and right")
+    assert done.bundle is not None
+    setting.console.findings(done.findings)
+    base = f", an increment on {done.bundle.base}" if done.bundle.base else ""
+    lines = [
+        f"all is right: {done.files} files, {human_size(done.size)}, snapshot {done.bundle.name} of {done.bundle.site}{base}"
+    ]
+    lines += [f"rehearsal of {r.ref}: {r.result} {r.detail}" for r in done.bundle.rehearsals]
+    lines.append(f"bundle {done.id}")
+    setting.console.report(
+        {
+            "id": done.id,
+            "files": done.files,
+            "bytes": done.size,
+            "site": done.bundle.site,
+            "name": done.bundle.name,
+            "snapshot": done.bundle.snapshot,
+            "sequence": done.bundle.sequence,
+            "base": done.bundle.base,
+            "rehearsals": done.bundle.rehearsals,
+            "findings": done.findings,
+        },
+        lines,
+    )
+
+
+@click.command()
+@paths
+@click.option("--copy", is_flag=True, help="Never share a file on disk with the bundle.")
+@click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
+@common
+@pass_setting
+def receive(setting: Setting, bundle: tuple[str, ...], copy: bool, dry_run: bool) -> None:
+    """Verify all of a bundle, then take it into the store; its snapshot becomes `current`."""
+    from haversack.verbs.receive import receive as run
+
+    done = run(setting.media(bundle), setting.inside(create=not dry_run), copy=copy, dry_run=dry_run)
+    setting.console.findings(done.findings)
+    told = "would be received" if dry_run else ("is now current" if done.changed else "was already current")
+    setting.console.report(
+        {
+            "id": done.id,
+            "name": done.name,
+            "snapshot": done.snapshot.id,
+            "files": done.files,
+            "bytes": done.size,
+            "changed": done.changed,
+            "findings": done.findings,
+        },
+        [
+            f"snapshot {done.name} {told}: {done.files} files, {human_size(done.size)}",
+            *(f"    {e.ref}" for e in done.snapshot.environments),
+        ],
+    )
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--to",
+    "prefix",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The prefix to make or replace.",
+)
+@click.option("--target", help="The target (default: the one that fits this machine).")
+@click.option("--snapshot", help="A snapshot other than the current one.")
+@click.option(
+    "--python", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The interpreter to use."
+)
+@click.option("--check", is_flag=True, help="Run the environment's check before it replaces anything.")
+@click.option(
+    "--compile-bytecode", is_flag=True, help="Write .pyc files now, e.g. for a prefix that many will read."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@common
+@pass_setting
+def install(
+    setting: Setting,
+    name: str,
+    prefix: Path,
+    target: str | None,
+    snapshot: str | None,
+    python: Path | None,
+    check: bool,
+    compile_bytecode: bool,
+    dry_run: bool,
+) -> None:
+    """Install an environment of the snapshot to a prefix, built aside and swapped in one step."""
+    from haversack.verbs.install import install as run
+
+    done = run(
+        name,
+        prefix,
+        setting.inside(),
+        target=target,
+        snapshot=snapshot,
+        python=python,
+        check=check,
+        compile_bytecode=compile_bytecode,
+        dry_run=dry_run,
+    )
+    verb = "would install" if dry_run else ("replaced" if done.replaced else "installed")
+    setting.console.report(
+        done, [f"{verb} {done.prefix}: {done.ref} of {done.snapshot}, {done.artifacts} files, {done.python}"]
+    )
+
+
+@click.command()
+@common
+@pass_setting
+def snapshots(setting: Setting) -> None:
+    """List the snapshots of the store."""
+    from haversack.verbs.snapshots import snapshots as run
+
+    found = run(setting.inside())
+    rows = [
+        f"{'*' if s.current else ' '} {s.name:<12} {s.id[7:19]}  {s.at:<20}  {s.artifacts:>6} files  {human_size(s.bytes):>9}  {', '.join(s.environments)}"
+        for s in found
+    ]
+    setting.console.report(found, rows or ["no snapshot yet: haversack receive BUNDLE"])
+
+
+@click.command()
+@click.argument("snapshot")
+@common
+@pass_setting
+def use(setting: Setting, snapshot: str) -> None:
+    """Make a snapshot current, e.g. to go back to the one of last month."""
+    from haversack.verbs.snapshots import use as run
+
+    held, changed = run(snapshot, setting.inside())
+    setting.console.report(
+        {"name": held.name, "snapshot": held.snapshot, "changed": changed},
+        [f"current is {held.name} ({held.snapshot})"],
+    )
+
+
+@click.command()
+@click.option(
+    "--keep", type=click.IntRange(min=1), help="Forget all snapshots but the current and this many newest."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be removed.")
+@common
+@pass_setting
+def prune(setting: Setting, keep: int | None, dry_run: bool) -> None:
+    """Remove blobs that no snapshot needs, and with --keep older snapshots too."""
+    from haversack.verbs.snapshots import prune as run
+
+    done = run(setting.inside(), keep=keep, dry_run=dry_run)
+    verb = "would remove" if dry_run else "removed"
+    setting.console.report(
+        done, [f"{verb} {len(done.snapshots)} snapshots, {done.blobs} blobs, {human_size(done.bytes)}"]
+    )
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new", default="current")
+@common
+@pass_setting
+def diff(setting: Setting, old: str, new: str) -> None:
+    """What changed between two snapshots, environment by environment."""
+    from haversack.verbs.snapshots import compare
+
+    changes = compare(old, new, setting.inside())
+    rows = [f"{c.ref}: {c.name} {c.old or '-'} -> {c.new or '-'}" for c in changes]
+    setting.console.report(changes, rows or ["no difference"])
+
+
+@click.command()
+@common
+@pass_setting
+def receipt(setting: Setting) -> None:
+    """Print what the store holds: the base of the next pack.
+
+    \b
+    haversack receipt > site.receipt
+    """
+    from haversack.formats import receipt as receipts
+    from haversack.verbs.snapshots import receipt as run
+
+    # A receipt is JSON already, for people and scripts alike.
+    click.echo(receipts.write(run(setting.inside())), nl=False)
+
+
+@click.group()
+def audit() -> None:
+    """Read and prove the ledger."""
+
+
+@audit.command("show")
+@click.option("-n", "--last", type=click.IntRange(min=1), help="Only the last entries.")
+@common
+@pass_setting
+def audit_show(setting: Setting, last: int | None) -> None:
+    """Print every act: when, who, where, what."""
+    from haversack.verbs.audit import show
+
+    lines = show(setting.inside().ledger)[-(last or 0) :]
+    entries = [line.entry for line in lines if line.entry]
+    setting.console.report(
+        entries,
+        [f"{e.number:>5}  {e.time}  {e.actor}@{e.host}  {e.act:<12} {e.subject}" for e in entries]
+        or ["no act yet"],
+    )
+
+
+@audit.command("verify")
+@common
+@pass_setting
+def audit_verify(setting: Setting) -> None:
+    """Find an edited, dropped or reordered line and name it."""
+    from haversack.model.finding import raise_blocking
+    from haversack.verbs.audit import verify as run
+
+    count, findings = run(setting.inside().ledger)
+    raise_blocking(findings, "the ledger is broken")
+    setting.console.report(
+        {"entries": count, "findings": findings}, [f"{count} entries, each follows from the one before"]
+    )
+
+
+@audit.command("clock")
+@click.option("--reason", required=True, help="Why the clock is right although it runs behind the last act.")
+@common
+@pass_setting
+def audit_clock(setting: Setting, reason: str) -> None:
+    """Record that the clock is right, so that acts can go on after a wrong later time."""
+    from haversack.verbs.audit import attest_clock
+
+    entry = attest_clock(reason, setting.inside().ledger)
+    setting.console.report(entry, [f"recorded at {entry.time}"])
+
+
+@click.command()
+@common
+@pass_setting
+def probe(setting: Setting) -> None:
+    """Print the target profile of this machine, for the next lock.
+
+    \b
+    haversack probe > gpu-node.target.toml
+    """
+    from haversack.ports.machine import probe as run
+
+    fields = run().to_json()
+    setting.console.report(fields, [f'{key} = "{value}"' for key, value in fields.items()])
+
+
+@click.command()
+@click.option(
+    "--env",
+    "prefix",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Verify an installed environment against its RECORDs.",
+)
+@click.option("--read-all", is_flag=True, help="Hash every blob of the store.")
+@click.option("--drop-damaged", is_flag=True, help="Remove damaged blobs, so that receive brings them again.")
+@common
+@pass_setting
+def doctor(setting: Setting, prefix: Path | None, read_all: bool, drop_damaged: bool) -> None:
+    """Say what is wrong with this machine, this store, an environment, and what to do."""
+    from haversack.model.finding import raise_blocking
+    from haversack.verbs import doctor as verb
+
+    looked: list[str] = []
+    findings: list[Finding] = []
+    if prefix is not None:
+        found = [verb.environment(prefix, setting.inside())]
+    else:
+        inside = setting.inside(create=not (setting.store / "oci-layout").exists())
+        found = [
+            verb.machine(inside, os.environ),
+            verb.store(inside, read_all=read_all, drop_damaged=drop_damaged),
+        ]
+    for diagnosis in found:
+        looked += diagnosis.looked
+        findings += diagnosis.findings
+    if not setting.console.as_json:
+        setting.console.lines(looked)
+    raise_blocking(findings, "something is wrong")
+    setting.console.findings(findings)
+    setting.console.report(
+        {"looked": looked, "findings": findings}, ["all is well" if not findings else "nothing that blocks"]
+    )
+
+
+COMMANDS = (verify, receive, install, snapshots, use, prune, diff, receipt, audit, probe, doctor)

@@ -1,0 +1,119 @@
+"""What a person, or a script, is told: text or JSON, progress and errors."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from haversack.errors import HaversackError
+from haversack.model.finding import Finding
+
+
+def human_size(size: float) -> str:
+    """Bytes as people read them (powers of ten, as disks and media are sold)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+class Console:
+    """Standard output for results, standard error for everything else."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self._quiet = quiet
+        self._out: TextIO = sys.stdout
+
+    def to_stderr(self) -> None:
+        """Leave standard output to a stream of bytes."""
+        self._out = sys.stderr
+
+    def report(self, value: Any, lines: Sequence[str]) -> None:
+        """The result of a command: ``value`` as JSON, or ``lines``."""
+        if self.as_json:
+            click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2), file=self._out)
+        else:
+            self.lines(lines)
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Plain lines."""
+        for line in lines:
+            click.echo(line, file=self._out)
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Findings for a person; JSON carries them in the report."""
+        if not self.as_json:
+            for finding in findings:
+                _say(finding)
+
+    def error(self, problem: HaversackError) -> None:
+        """An error: its findings, itself, its remedy."""
+        if self.as_json:
+            body = {
+                "error": problem.title,
+                "exit_code": problem.exit_code,
+                "message": problem.message,
+                "where": problem.where,
+                "remedy": problem.remedy,
+                "findings": problem.findings,
+            }
+            click.echo(json.dumps(body, default=_plain, ensure_ascii=False, indent=2))
+            return
+        for finding in problem.findings:
+            _say(finding)
+        click.secho(f"error: {problem}", fg="red", err=True)
+        if problem.remedy:
+            click.echo(f"  remedy: {problem.remedy}", err=True)
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
+        """See :class:`haversack.ports.Progress`: a bar on terminals, after the first second."""
+        if self._quiet or self.as_json or not sys.stderr.isatty():
+            yield lambda _: None
+            return
+        import threading
+
+        from tqdm import tqdm
+
+        with tqdm(
+            total=total or None,
+            desc=label,
+            unit=unit or " steps",
+            unit_scale=unit == "B",
+            delay=1,
+            leave=False,
+            file=sys.stderr,
+        ) as bar:
+            lock = threading.Lock()
+
+            def advance(count: int) -> None:
+                with lock:
+                    bar.update(count)
+
+            yield advance
+
+
+def _say(finding: Finding) -> None:
+    label, colour = ("error", "red") if finding.blocking else ("note", "yellow")
+    click.secho(f"{label}: {finding}", fg=colour, err=True)
+    if finding.remedy:
+        click.echo(f"  remedy: {finding.remedy}", err=True)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return list(value)

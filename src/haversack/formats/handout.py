@@ -1,0 +1,58 @@
+"""What stands on every volume for people and machines without haversack."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from haversack.model.artifact import hex_of
+from haversack.model.lock import TOOL
+from haversack.model.snapshot import Snapshot, SnapshotEnvironment
+
+FOLDER = "environments"
+
+
+def table_name(environment: SnapshotEnvironment, ending: str) -> str:
+    """``environments/analysis.gpu-node.sha256``."""
+    return f"{FOLDER}/{environment.locked.name}.{environment.target.name}.{ending}"
+
+
+def tables(snapshot: Snapshot) -> dict[str, bytes]:
+    """For each environment a list that ``sha256sum -c`` and a shell loop read, and one for ``pip``.
+
+    The first names every file of the environment with its digest, which is its blob's name; the second is
+    a requirements file with hashes.
+    """
+    found: dict[str, bytes] = {}
+    for environment in snapshot.environments:
+        files = [f"{hex_of(a.digest)}  {a.filename}\n" for a in environment.artifacts]
+        pins = [
+            f"{a.name}=={a.version} --hash=sha256:{hex_of(a.digest)}\n"
+            for a in environment.artifacts
+            if a.kind == "wheel"
+        ]
+        found[table_name(environment, "sha256")] = "".join(files).encode()
+        found[table_name(environment, "requirements.txt")] = "".join(pins).encode()
+    return found
+
+
+def readme(site: str, name: str, volumes: int, snapshot: Snapshot, base: str | None) -> bytes:
+    """``README.txt``."""
+    example = next((e for e in snapshot.environments if e.locked.name != TOOL), None)
+    environments = "".join(f"    {e.ref}\n" for e in snapshot.environments if e.locked.name != TOOL)
+    text = resources.files("haversack").joinpath("data/README.txt").read_text(encoding="utf-8")
+    kind = f"an increment: it needs snapshot {base} to be there already" if base else "complete in itself"
+    table = table_name(example, "") if example else f"{FOLDER}/NAME.TARGET."
+    return (
+        text.replace("@SITE@", site)
+        .replace("@NAME@", name)
+        .replace("@VOLUMES@", str(volumes))
+        .replace("@KIND@", kind)
+        .replace("@ENVIRONMENTS@", environments)
+        .replace("@TABLE@", table)
+        .encode()
+    )
+
+
+def bootstrap() -> bytes:
+    """``bootstrap.sh``."""
+    return resources.files("haversack").joinpath("data/bootstrap.sh").read_bytes()

@@ -1,0 +1,224 @@
+"""``haversack doctor``: what is wrong with this machine, this store, an environment, and what to do."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from haversack.errors import HaversackError, IntegrityError, NotFoundError, PrefixError, StoreError
+from haversack.kinds import kinds
+from haversack.model.artifact import hex_of
+from haversack.model.finding import Finding, worst_first
+from haversack.model.ledger import check_chain
+from haversack.ports import Inside
+from haversack.verbs import holdings
+from haversack.verbs.install import MARKER, read_marker
+from haversack.wheels import interpreter
+from haversack.wheels.install import check_blobs
+
+_LOW = 1 << 30
+_STEERING = ("PIP_", "UV_", "CONDA_")
+_FILES = (
+    "~/.config/pip/pip.conf",
+    "~/.pip/pip.conf",
+    "/etc/pip.conf",
+    "~/.config/uv/uv.toml",
+    "/etc/uv/uv.toml",
+    "~/.condarc",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was looked at, and what was found."""
+
+    looked: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def machine(inside: Inside, environ: Mapping[str, str]) -> Diagnosis:
+    """This machine: its programs, its cage, and the settings that steer other tools."""
+    findings = []
+    try:
+        said = inside.run(["uv", "--version"])
+        looked = [f"uv: {said.out.strip()}"]
+    except HaversackError as problem:
+        looked = ["uv: missing"]
+        findings.append(Finding("tool-missing", "uv", problem.message, problem.remedy))
+    here = inside.machine
+    looked.append(
+        f"machine: {here.platform}, glibc {here.glibc}, Python {here.python}, CUDA {here.cuda or 'none'}"
+    )
+    cage = inside.run.cage()
+    looked.append(f"network namespace: {cage or 'can be closed'}")
+    if cage:
+        findings.append(
+            Finding(
+                "tool-missing",
+                "network namespace",
+                cage,
+                "rehearsals need one on the connected side",
+                blocking=False,
+            )
+        )
+    steering = [n for n in sorted(environ) if n.startswith(_STEERING) or n == "VIRTUAL_ENV"]
+    steering += [text for text in _FILES if Path(text).expanduser().exists()]
+    findings += [
+        Finding(
+            "ambient-config",
+            name,
+            "steers pip, uv or conda; haversack ignores it",
+            "remove it if they behave oddly",
+            blocking=False,
+        )
+        for name in steering
+    ]
+    return Diagnosis(tuple(looked), tuple(worst_first(findings)))
+
+
+def store(inside: Inside, *, read_all: bool = False, drop_damaged: bool = False) -> Diagnosis:
+    """The store: its snapshots, blobs and ledger.
+
+    ``read_all`` hashes every blob.  With ``drop_damaged`` the damaged ones are removed, so that the next
+    ``receive`` of a bundle that holds them brings them again.
+    """
+    findings: list[Finding] = []
+    looked = [f"store: {inside.store}"]
+    held = holdings.read(inside.store)
+    for snapshot in held.held:
+        try:
+            content = holdings.load(inside.store, snapshot.snapshot)
+        except HaversackError as problem:
+            findings.append(
+                Finding(
+                    "store-incomplete",
+                    f"snapshot {snapshot.name}",
+                    problem.message,
+                    "receive a bundle that holds it again",
+                )
+            )
+            continue
+        sizes = {digest: inside.store.size(digest) for digest in content.blobs}
+        for digest, size in content.blobs.items():
+            if sizes[digest] is None:
+                findings.append(
+                    Finding(
+                        "store-incomplete",
+                        f"snapshot {snapshot.name}",
+                        f"blob {digest} is gone",
+                        "receive a bundle that holds it again",
+                    )
+                )
+            elif sizes[digest] != size:
+                findings.append(
+                    Finding(
+                        "store-damaged",
+                        digest,
+                        f"has {sizes[digest]} bytes instead of {size}",
+                        "haversack doctor --drop-damaged, then receive again",
+                    )
+                )
+    looked.append(f"snapshots: {len(held.held)}, current {held.current.name if held.current else 'none'}")
+    if held.held and held.current is None:
+        findings.append(Finding("store-layout", "index.json", "no snapshot is current", "haversack use NAME"))
+    if read_all or drop_damaged:
+        findings += _read_all(inside, drop=drop_damaged)
+        looked.append("blobs: every one was read")
+    lines = list(inside.ledger.lines())
+    findings += check_chain(lines, inside.ledger.head())
+    looked.append(f"ledger: {len(lines)} entries")
+    free = inside.store.free()
+    looked.append(f"free: {free} bytes")
+    if free < _LOW:
+        findings.append(
+            Finding(
+                "space-low",
+                str(inside.store),
+                f"{free} bytes are free",
+                "haversack prune --keep 2",
+                blocking=False,
+            )
+        )
+    if not _has_hardlinks(inside.cache):
+        findings.append(
+            Finding(
+                "store-hardlinks",
+                str(inside.cache),
+                "has no hard links; every install is a copy",
+                "put the store on a file system that has them",
+                blocking=False,
+            )
+        )
+    return Diagnosis(tuple(looked), tuple(worst_first(findings)))
+
+
+def _read_all(inside: Inside, *, drop: bool) -> list[Finding]:
+    """Hash every blob; drop the damaged ones if told to."""
+    damaged: list[Finding] = []
+    digests = [digest for digest, _ in inside.store.blobs()]
+    with inside.progress("reading the store", len(digests), "") as advance:
+        for digest in digests:
+            try:
+                check_blobs(inside.store, [digest])
+            except IntegrityError as problem:
+                damaged += problem.findings
+            advance(1)
+    wrong = [digest for digest in digests if any(hex_of(digest) in finding.subject for finding in damaged)]
+    if drop and wrong:
+        with inside.store.exclusive():
+            inside.ledger.append("drop-damaged", "store", {"blobs": wrong})
+            for digest in wrong:
+                inside.store.remove(digest)
+    return damaged
+
+
+def _has_hardlinks(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as trial:
+            (Path(trial) / "a").touch()
+            os.link(Path(trial) / "a", Path(trial) / "b")
+    except OSError:
+        return False
+    return True
+
+
+def environment(prefix: Path, inside: Inside) -> Diagnosis:
+    """An installed environment, every file against its RECORD and every distribution against the snapshot.
+
+    Raises ``PrefixError`` for a folder that haversack did not make.
+    """
+    marker = read_marker(prefix)
+    if marker is None:
+        raise PrefixError(
+            "was not made by haversack",
+            where=str(prefix),
+            remedy=f"give the prefix of an install (it holds {MARKER})",
+        )
+    try:
+        content = holdings.load(inside.store, marker.snapshot)
+    except (NotFoundError, StoreError) as problem:
+        raise NotFoundError(
+            f"the snapshot of this environment is not in the store any more: {problem.message}",
+            where=str(prefix),
+        ) from problem
+    known = next((e for e in content.environments if e.ref == marker.ref), None)
+    if known is None:
+        raise NotFoundError(f"the snapshot has no environment {marker.ref}", where=str(prefix / MARKER))
+    findings = kinds()[known.locked.kind].drift(known, prefix)
+    python = prefix / "bin" / "python"
+    told = interpreter.ask(python, inside) if os.name != "nt" else None
+    wanted = known.target.python_short
+    if os.name != "nt" and (told is None or (told[0] != wanted and known.locked.name != "haversack")):
+        findings.append(
+            Finding(
+                "env-python",
+                str(python),
+                f"is not a working Python {wanted}",
+                "install the environment again",
+            )
+        )
+    return Diagnosis((f"environment: {marker.ref} at {prefix}",), tuple(worst_first(findings)))

@@ -1,0 +1,233 @@
+"""``haversack install``: an environment of the snapshot into a folder that haversack made."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from haversack.errors import HaversackError, NotFoundError, PrefixError, ToolError
+from haversack.formats.canonical import Fields, canonical, parse
+from haversack.kinds import kinds
+from haversack.model.artifact import Digest
+from haversack.model.finding import Finding, raise_blocking
+from haversack.model.snapshot import Snapshot, SnapshotEnvironment
+from haversack.ports import Inside
+from haversack.verbs import holdings
+from haversack.wheels import interpreter
+
+MARKER = "haversack-environment.json"
+"""The file that says a prefix is haversack's, and of what it was made."""
+_RENAME_EXCHANGE = 2  # linux/fs.h
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What ``install`` did (or would do, on a dry run)."""
+
+    ref: str
+    prefix: Path
+    python: Path
+    snapshot: str
+    artifacts: int
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a prefix says of itself."""
+
+    ref: str
+    manifest: Digest
+    snapshot: Digest
+
+
+def install(
+    name: str,
+    prefix: Path,
+    inside: Inside,
+    *,
+    target: str | None = None,
+    snapshot: str | None = None,
+    python: Path | None = None,
+    check: bool = False,
+    compile_bytecode: bool = False,
+    dry_run: bool = False,
+) -> Installed:
+    """Install an environment at ``prefix``: built aside, then swapped in one step.
+
+    Only an absent or empty folder, or one that haversack made, is taken.  ``target`` is chosen by this
+    machine where none is named.  Raises ``PrefixError``, ``NotFoundError``, ``IntegrityError``, ``ToolError``.
+    """
+    held, content = holdings.current_snapshot(inside.store, snapshot)
+    environment = choose(content, name, target, inside)
+    prefix = prefix.absolute()
+    replaced = _check_prefix(prefix)
+    chosen = _python(environment, python, inside)
+    done = Installed(environment.ref, prefix, chosen, held.name, len(environment.artifacts), replaced)
+    if dry_run:
+        return done
+    kind = kinds()[environment.locked.kind]
+    aside = prefix.parent / f".{prefix.name}.haversack-{socket.gethostname()}-{os.getpid()}"
+    try:
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(prefix)
+        kind.install(environment, aside, chosen, inside, compile_bytecode=compile_bytecode)
+        if check:
+            findings = kind.check(environment, aside, inside, caged=False)
+            raise_blocking(findings, f"{environment.ref} does not work on this machine; nothing was changed")
+        marker = {
+            "haversack-environment": "1.0",
+            "ref": environment.ref,
+            "manifest": environment.manifest,
+            "snapshot": content.id,
+        }
+        (aside / MARKER).write_bytes(canonical(marker) + b"\n")
+        inside.ledger.append(
+            "install",
+            environment.manifest,
+            {"ref": environment.ref, "prefix": str(prefix), "snapshot": content.id},
+        )
+        _swap(aside, prefix, replaced=replaced)
+    except OSError as problem:
+        raise PrefixError(f"cannot be installed to: {problem.strerror}", where=str(prefix)) from problem
+    finally:
+        if aside.exists():
+            shutil.rmtree(aside)
+    return done
+
+
+def choose(content: Snapshot, name: str, target: str | None, inside: Inside) -> SnapshotEnvironment:
+    """The environment of that name, on the target named or the one that fits this machine best."""
+    mine = [e for e in content.environments if e.locked.name == name]
+    if not mine:
+        known = ", ".join(sorted({e.locked.name for e in content.environments})) or "none"
+        raise NotFoundError(f"no environment {name!r} in the snapshot; it has {known}")
+    if target is not None:
+        for environment in mine:
+            if environment.target.name == target:
+                return environment
+        raise NotFoundError(
+            f"{name} is not for target {target!r}",
+            remedy=f"choose one of {', '.join(e.target.name for e in mine)}",
+        )
+    fitting = [e for e in mine if e.target.runs_on(inside.machine)]
+    if not fitting:
+        here = f"{inside.machine.platform}, glibc {inside.machine.glibc}"
+        raise NotFoundError(
+            f"no target of {name} fits this machine ({here})",
+            remedy="carry its profile out and lock for it: haversack probe",
+            findings=[Finding("target-none", e.ref, f"is for {e.target.to_json()}") for e in mine],
+        )
+    # The nearest below this machine; among equals one whose Python is already here.
+    here_first = [e for e in fitting if interpreter.find(e.target.python_short, inside)] or fitting
+    return max(
+        here_first, key=lambda e: (_release(e.target.glibc), _release(e.target.macos), e.target.python_minor)
+    )
+
+
+def _release(text: str | None) -> tuple[int, ...]:
+    return tuple(map(int, (text or "0").split(".")))
+
+
+def _python(environment: SnapshotEnvironment, python: Path | None, inside: Inside) -> Path:
+    """The interpreter to install with: the one named, one of this machine, or the one the bundle brought."""
+    wanted = (
+        inside.machine.python_short
+        if environment.locked.name == "haversack"
+        else environment.target.python_short
+    )
+    if python is not None:
+        told = interpreter.ask(python, inside)
+        if told is None or told[0] != wanted:
+            said = f"is Python {told[0]}" if told else "is not a Python"
+            raise ToolError(
+                f"{said}, and {environment.ref} is for {wanted}",
+                where=str(python),
+                remedy=f"give --python a Python {wanted}",
+            )
+        return told[1]
+    found = interpreter.find(wanted, inside)
+    if found is None:
+        for artifact in environment.artifacts:
+            if artifact.kind == "interpreter":
+                return interpreter.unpack(artifact, inside)
+        raise ToolError(
+            f"there is no Python {wanted} on this machine, which {environment.ref} is for",
+            remedy="give --python, or declare [target.X] interpreter so that a bundle brings one",
+        )
+    return found
+
+
+def read_marker(prefix: Path) -> Marker | None:
+    """What a prefix says of itself, or ``None`` if haversack did not make it."""
+    try:
+        data = (prefix / MARKER).read_bytes()
+    except OSError:
+        return None
+    try:
+        fields = Fields(parse(data, str(prefix / MARKER), PrefixError), str(prefix / MARKER), PrefixError)
+        return Marker(fields.text("ref"), fields.digest("manifest"), fields.digest("snapshot"))
+    except HaversackError:
+        return None
+
+
+def _check_prefix(prefix: Path) -> bool:
+    """Whether an environment of ours is at ``prefix``.  Raises ``PrefixError`` if something else is."""
+    if not prefix.exists() and not prefix.is_symlink():
+        return False
+    if prefix.is_symlink() or not prefix.is_dir():
+        raise PrefixError(
+            "is not a folder", where=str(prefix), remedy="choose a folder that does not exist yet"
+        )
+    if read_marker(prefix) is not None:
+        return True
+    if any(prefix.iterdir()):
+        raise PrefixError(
+            "was not made by haversack, and only what haversack made is ever replaced",
+            where=str(prefix),
+            remedy="choose a folder that does not exist yet, or remove it yourself",
+        )
+    return False
+
+
+def _clear_leftovers(prefix: Path) -> None:
+    """Remove what installs to this prefix left behind when they were killed on this machine."""
+    for leftover in prefix.parent.glob(f".{prefix.name}.haversack-{socket.gethostname()}-*"):
+        pid = leftover.name.rpartition("-")[2]
+        try:
+            os.kill(int(pid), 0)
+        except (ProcessLookupError, ValueError):
+            shutil.rmtree(leftover)
+        except OSError:
+            """Somebody else's process: it is alive."""
+
+
+def _swap(aside: Path, prefix: Path, *, replaced: bool) -> None:
+    """Put ``aside`` where ``prefix`` is, in one step where the system can exchange two names."""
+    if not replaced:
+        with contextlib.suppress(FileNotFoundError):
+            prefix.rmdir()
+        aside.rename(prefix)
+        return
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = (os.fsencode(aside), os.fsencode(prefix))
+        if (
+            hasattr(libc, "renameat2")
+            and libc.renameat2(-100, names[0], -100, names[1], _RENAME_EXCHANGE) == 0
+        ):
+            return
+    old = aside.with_name(aside.name.replace(".haversack-", ".haversack-old-"))
+    prefix.rename(old)
+    try:
+        aside.rename(prefix)
+    except OSError:
+        old.rename(prefix)
+        raise
+    shutil.rmtree(old)

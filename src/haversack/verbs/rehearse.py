@@ -1,0 +1,93 @@
+"""The rehearsal: install from what will cross, with no network, and run the check."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from haversack.errors import HaversackError
+from haversack.formats.canonical import canonical
+from haversack.kinds import kinds
+from haversack.model.artifact import hex_of
+from haversack.model.bundle import Rehearsal
+from haversack.model.finding import Finding
+from haversack.model.ledger import stamp
+from haversack.model.lock import TOOL
+from haversack.model.snapshot import SnapshotEnvironment
+from haversack.ports import Outside
+from haversack.wheels import interpreter
+
+
+def rehearse(
+    environments: Iterable[SnapshotEnvironment], out: Outside, *, again: bool = False
+) -> tuple[list[Rehearsal], list[Finding]]:
+    """Rehearse every environment that can run on this machine.
+
+    An environment that passed before, with the same manifest and the same interpreter, is not rehearsed
+    twice unless ``again``; the manifest then says when it passed.
+    """
+    rehearsals: list[Rehearsal] = []
+    findings: list[Finding] = []
+    cage = out.run.cage()
+    for environment in environments:
+        now = stamp(out.clock.now())
+        reason, python = _able(environment, cage, out)
+        if python is None:
+            rehearsals.append(Rehearsal(environment.ref, "skipped", reason, now))
+            if environment.locked.name != TOOL:
+                findings.append(
+                    Finding(
+                        "rehearsal-skipped",
+                        environment.ref,
+                        reason,
+                        "rehearse on a machine like the target",
+                        blocking=False,
+                    )
+                )
+            continue
+        memo = f"rehearsals/{hex_of(environment.manifest)}.json"
+        held = out.store.read_state(memo)
+        if held and not again and json.loads(held)["python"] == str(python):
+            rehearsals.append(
+                Rehearsal(environment.ref, "passed", f"with {python.name}", json.loads(held)["at"])
+            )
+            continue
+        wrong = _one(environment, python, out)
+        findings += wrong
+        if not wrong:
+            rehearsals.append(Rehearsal(environment.ref, "passed", f"with {python.name}", now))
+            out.store.write_state(memo, canonical({"python": str(python), "at": now}))
+    return rehearsals, findings
+
+
+def _able(environment: SnapshotEnvironment, cage: str, out: Outside) -> tuple[str, Path | None]:
+    """Why an environment cannot be rehearsed here, or the interpreter to do it with."""
+    target = environment.target
+    if not target.runs_on(out.machine):
+        here = f"{out.machine.platform} {out.machine.glibc or out.machine.macos or ''}".strip()
+        return f"{target.name} does not run on this machine ({here})", None
+    if cage:
+        return f"the network cannot be taken away here: {cage}", None
+    minor = out.machine.python_short if environment.locked.name == TOOL else target.python_short
+    python = interpreter.find(minor, out)
+    if python is None:
+        return f"there is no Python {minor} on this machine", None
+    return "", python
+
+
+def _one(environment: SnapshotEnvironment, python: Path, out: Outside) -> list[Finding]:
+    kind = kinds()[environment.locked.kind]
+    with tempfile.TemporaryDirectory(prefix="haversack-rehearsal-") as folder:
+        prefix = Path(folder) / "env"
+        try:
+            kind.install(environment, prefix, python, out, compile_bytecode=False)
+            return kind.check(environment, prefix, out, caged=True)
+        except HaversackError as problem:
+            return [
+                Finding(
+                    "rehearsal-failed", environment.ref, str(problem), problem.remedy or "see what uv says"
+                ),
+                *problem.findings,
+            ]

@@ -79,17 +79,18 @@ def own_wheel(
 
     The caller knows the distribution: ``package`` is ``importlib.resources.files("haversack")``, the texts
     are what ``importlib.metadata.distribution("haversack").read_text`` gives, for editable installations
-    too.  Compiled bytecode stays behind.  Raises :class:`ValueError` for a package with compiled modules,
-    which no ``any`` wheel may hold.
+    too.  Bytecode and hidden files stay behind: they are not of the package but of who works with it.
+    Raises :class:`ValueError` for a package with compiled modules, which no ``any`` wheel may hold.
     """
     return build(metadata, entry_points, dict(_files(package, package.name)), licenses)
 
 
 def _files(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
     for entry in folder.iterdir():
+        if entry.name.startswith(".") or entry.name == "__pycache__":
+            continue
         if entry.is_dir():
-            if entry.name != "__pycache__":
-                yield from _files(entry, f"{path}/{entry.name}")
+            yield from _files(entry, f"{path}/{entry.name}")
         elif entry.name.endswith((".so", ".pyd", ".dylib")):
             raise ValueError(f"{path}/{entry.name} is compiled for one platform")
         elif not entry.name.endswith((".pyc", ".pyo")):

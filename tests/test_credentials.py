@@ -125,6 +125,13 @@ def test_each_index_has_its_own() -> None:
         found.by_index("c")
 
 
+def test_an_open_index_does_not_hide_one_with_auth() -> None:
+    """Where two indexes share an origin, the one that declares auth speaks for it."""
+    environ = {"HAVERSACK_INDEX_A_USERNAME": "ann", "HAVERSACK_INDEX_A_PASSWORD": "1"}
+    found = IndexCredentials([index("none", "open"), index("env", "a")], environ)
+    assert found.by_url(URL) == Credentials("ann", "1")
+
+
 def test_the_repr_of_credentials_shows_nothing() -> None:
     """Neither half is printed by accident, also not by what holds them."""
     environ = {"HAVERSACK_INDEX_A_USERNAME": "ann", "HAVERSACK_INDEX_A_PASSWORD": "hunter2"}
@@ -203,6 +210,16 @@ def test_credentials_from_the_keyring(ring: dict[str, str], username: str | None
         ring["HAVERSACK_INDEX_IN_HOUSE_GPU_USERNAME"] = username
     found = IndexCredentials([index("keyring")], ring).by_index("in-house.gpu")
     assert found == Credentials("ann", "pässword")
+
+
+def test_a_module_in_the_folder_is_no_keyring(
+    ring: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keyring.py in the folder of the declaration does not run."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "keyring.py").write_text("raise SystemExit('somebody ran me')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    assert IndexCredentials([index("keyring")], ring).by_url(URL) == Credentials("ann", "pässword")
 
 
 @pytest.mark.parametrize("username", [None, "ann"])

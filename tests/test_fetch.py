@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import gzip
 import os
 import random
 import re
@@ -66,12 +67,13 @@ class Counter:
     """Adds up what a progress bar is told."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self.total = self.peak = 0
         self.calls: list[int] = []
 
     def __call__(self, count: int) -> None:
         """Take ``count`` more bytes."""
         self.total += count
+        self.peak = max(self.peak, self.total)
         self.calls.append(count)
 
 
@@ -166,7 +168,7 @@ def test_a_host_that_cannot_continue_starts_over(index: Index, tmp_path: Path, f
     seen = Counter()
     get(quick(), index, tmp_path / "f", seen)
     assert (tmp_path / "f").read_bytes() == BODY
-    assert seen.total == len(BODY)
+    assert seen.total == seen.peak == len(BODY)
 
 
 def test_a_partial_longer_than_the_file_starts_over(index: Index, tmp_path: Path) -> None:
@@ -375,6 +377,16 @@ def test_cut_bodies_of_unknown_length_are_completed(
     get(quick(), index, tmp_path / "f")
     assert len(index.requests) == 2
     assert (tmp_path / "f").read_bytes() == BODY
+
+
+def test_bytes_are_taken_as_they_come(tmp_path: Path) -> None:
+    """An archive that its host labels as encoded is not unpacked on the way."""
+    body = gzip.compress(BODY)
+    with Index({NAME: body}) as index:
+        index.fault(headers={"Content-Encoding": "gzip"})
+        quick().get(index.file_url(NAME), digest_of(body), tmp_path / "f", lambda count: None)
+        assert quick().size(index.file_url(NAME)) == len(body)
+    assert (tmp_path / "f").read_bytes() == body
 
 
 def test_one_connection_serves_many_files(index: Index, tmp_path: Path) -> None:

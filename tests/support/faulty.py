@@ -32,8 +32,9 @@ class Fault:
     """Only requests of this method."""
 
     status: int | None = None
-    """Answer with this status and ``headers`` instead of the file."""
+    """Answer with this status instead of the file."""
     headers: Mapping[str, str] | None = None
+    """Send these too, with whatever is answered."""
     redirect: str | None = None
     """Answer 302 with this location, in which ``{path}`` stands for the path asked for."""
     hang_up: bool | None = None
@@ -207,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.stopping.wait()
             self.close_connection = True
         elif "status" in wrong:
-            self._send(wrong["status"], "text/plain", b"as you wish\n", wrong.get("headers"))
+            self._send(wrong["status"], "text/plain", b"as you wish\n")
         elif not site.admits(request):
             self._send(401, "text/plain", b"who are you?\n", {"WWW-Authenticate": 'Basic realm="test"'})
         elif "redirect" in wrong:
@@ -250,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         else:
             self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
+        for name, value in {**(headers or {}), **(wrong.get("headers") or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":

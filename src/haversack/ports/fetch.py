@@ -146,7 +146,7 @@ class HttpFetch:
                 part.restart()
                 self._pour(url, here, answer, part)
                 return _length(answer) is not None or _chunked(answer)
-            if part.size and answer.status == 206 and _start(answer) == part.size:
+            if answer.status == 206 and _start(answer) == part.size:
                 self._pour(url, here, answer, part)
                 return False
             if not (part.size and answer.status in {206, 416}):

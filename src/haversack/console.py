@@ -45,9 +45,10 @@ class Console:
             self.lines(lines)
 
     def lines(self, lines: Sequence[str]) -> None:
-        """Plain lines."""
-        for line in lines:
-            click.echo(line, file=self._out)
+        """Lines for a person; a script that asked for JSON gets none."""
+        if not self.as_json:
+            for line in lines:
+                click.echo(line, file=self._out)
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Findings for a person; JSON carries them in the report."""

@@ -318,8 +318,7 @@ def doctor(setting: Setting, prefix: Path | None, read_all: bool, drop_damaged: 
     for diagnosis in found:
         looked += diagnosis.looked
         findings += diagnosis.findings
-    if not setting.console.as_json:
-        setting.console.lines(looked)
+    setting.console.lines(looked)
     raise_blocking(findings, "something is wrong")
     setting.console.findings(findings)
     setting.console.report(

@@ -236,7 +236,7 @@ def demo(setting: Setting, keep: Path | None) -> None:
     Locks numpy, pandas and scikit-learn for this machine and for a foreign one, packs them, and then, in a
     network namespace with no interface, verifies, receives, installs and imports them.
     """
-    from haversack.verbs.demo import demo as run
+    from haversack.demo import demo as run
 
     run(keep, setting.console)
 

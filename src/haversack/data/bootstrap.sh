@@ -23,7 +23,9 @@ for name in $(env | sed -n 's/^\(\(UV\|PIP\|CONDA\|PYTHON\)[A-Za-z0-9_]*\)=.*/\1
 done
 
 if [ -e "$prefix" ] && [ ! -e "$prefix/.haversack-tool" ]; then
-    [ -d "$prefix" ] && [ -z "$(ls -A "$prefix")" ] || die "$prefix exists and is not an earlier haversack; choose another folder"
+    if [ ! -d "$prefix" ] || [ -n "$(ls -A "$prefix")" ]; then
+        die "$prefix exists and is not an earlier haversack; choose another folder"
+    fi
 fi
 
 cd "$here"

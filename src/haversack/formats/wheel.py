@@ -239,7 +239,7 @@ def _check_names(names: list[str], platforms: Collection[str], report: _Report) 
             report.add("path-unsafe", "Windows cannot hold a file of this name", name, blocking=windows)
         # Both library folders of a wheel are emptied into the one that its other files go to.
         place = _LIBRARY.sub("", name, count=1)
-        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", place).casefold())
+        folded = unicodedata.normalize("NFC", place.casefold())
         parent = folded.rstrip("/") if name.endswith("/") else folded.rpartition("/")[0]
         while parent and parent not in folders:
             folders[parent] = name

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Install what the tests need into .venv-test and run them: linters, types, tests, coverage.
+# Arguments go to pytest.
+# shellcheck source=scripts/venv.sh
+. "$(dirname -- "$0")/venv.sh"
+"${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+need git git
+need strace strace
+need gcc 'gcc libc6-dev'
+need unshare util-linux
+need ip iproute2
+need mkfs.ext4 e2fsprogs
+need skopeo skopeo
+need faketime faketime
+need setpriv util-linux
+need shellcheck shellcheck
+need openssl openssl
+apt_install
+make_venv .venv-test
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/mypy"
+shellcheck -x scripts/*.sh src/haversack/data/bootstrap.sh .ci/run
+exec "$venv/bin/python" -m pytest -n 2 --dist loadscope --timeout 600 --cov --cov-report=term "$@"

@@ -10,6 +10,8 @@ from haversack.errors import IntegrityError, NotFoundError
 from haversack.formats import oci
 from haversack.formats.canonical import Fields
 from haversack.model.artifact import Digest
+from haversack.model.bundle import Bundle
+from haversack.model.finding import Finding
 from haversack.model.snapshot import Snapshot, free_name
 from haversack.ports import Store
 
@@ -140,3 +142,27 @@ def current_snapshot(store: Store, name: str | None = None) -> tuple[Held, Snaps
         raise IntegrityError(
             f"snapshot {held.name} is not whole: {problem.message}", where=str(store)
         ) from problem
+
+
+def base_missing(bundle: Bundle, store: Store) -> list[Finding]:
+    """A finding for every blob that the bundle requires and the store does not hold."""
+    remedy = "receive the bundle of the base first, or pack again with this site's receipt: haversack receipt"
+    return [
+        Finding(
+            "base-missing",
+            digest,
+            f"is part of the base {bundle.base or '(none named)'} and is not in the store",
+            remedy,
+        )
+        for digest in bundle.requires
+        if store.size(digest) is None
+    ]
+
+
+def older(bundle: Bundle, bundle_id: Digest, held: Holdings) -> list[Finding]:
+    """A finding if the store has already taken in a newer bundle, or another of the same number."""
+    if bundle.sequence > held.sequence or bundle_id == held.bundle:
+        return []
+    message = f"is number {bundle.sequence} of site {bundle.site}; number {held.sequence} was received before"
+    remedy = "to go back to an older snapshot: haversack use NAME; to bring new content: pack with this site's receipt"
+    return [Finding("bundle-older", bundle_id, message, remedy)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from haversack.crossing import Examination, examine, only_hash
 from haversack.errors import SpaceError, StoreError
 from haversack.model.artifact import Digest
 from haversack.model.finding import Finding, raise_blocking, worst_first
@@ -13,7 +14,7 @@ from haversack.model.ledger import stamp
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Inside, Media
 from haversack.verbs import holdings
-from haversack.verbs.examine import Examination, base_missing, examine, older, only_hash
+from haversack.verbs.holdings import base_missing, older
 
 
 @dataclass(frozen=True, slots=True)

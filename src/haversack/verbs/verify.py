@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from haversack.crossing import Examination, examine, only_hash
 from haversack.formats import bundle as layout
 from haversack.model.artifact import Digest
 from haversack.model.bundle import Bundle
 from haversack.model.finding import Finding, worst_first
 from haversack.ports import Media, Progress, Store
 from haversack.verbs import holdings
-from haversack.verbs.examine import Examination, base_missing, examine, older, only_hash
+from haversack.verbs.holdings import base_missing, older
 
 
 @dataclass(frozen=True, slots=True)

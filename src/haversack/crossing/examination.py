@@ -1,0 +1,123 @@
+"""What an examination of a bundle knows so far, and the checks that folders and streams share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from haversack.errors import IntegrityError
+from haversack.formats import bundle as layout
+from haversack.model.artifact import Digest, digest_of, hex_of
+from haversack.model.bundle import Bundle
+from haversack.model.finding import Finding
+from haversack.model.snapshot import Snapshot
+from haversack.ports import Member
+
+RESEND = "have it sent again: haversack verify --resend FILE, then haversack pack --resend FILE outside"
+# What a manifest may weigh: a site of a hundred thousand artifacts has one of 20 MB.
+MANIFEST_LIMIT = 1 << 28
+
+
+class Take(Protocol):
+    """Who gets a blob: reads all chunks and raises ``IntegrityError`` if they are not the digest's."""
+
+    def __call__(self, digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> object:
+        """Take one blob."""
+        ...
+
+
+@dataclass(slots=True)
+class Examination:
+    """What was found.  ``bundle`` is ``None`` when no manifest could be read; ``resend`` lists pieces to send again."""
+
+    id: Digest = ""
+    manifest: bytes = b""
+    bundle: Bundle | None = None
+    snapshot: Snapshot | None = None
+    findings: list[Finding] = field(default_factory=list)
+    resend: set[str] = field(default_factory=set)
+    good: set[Digest] = field(default_factory=set)
+    metadata: dict[Digest, bytes] = field(default_factory=dict)
+
+    def blame(
+        self, code: str, subject: str, message: str, *, remedy: str = RESEND, blocking: bool = True
+    ) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(code, subject, message, remedy, blocking))
+
+
+def only_hash(digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> None:
+    """The taker that keeps nothing."""
+    state = hashlib.sha256()
+    for chunk in chunks:
+        state.update(chunk)
+    if state.hexdigest() != hex_of(digest):
+        raise IntegrityError("is not what its name says")
+
+
+def adopt(exam: Examination, data: bytes, where: str, admit: Callable[[Examination], None]) -> Bundle:
+    """Make ``data`` the manifest of this examination."""
+    bundle, warning = layout.read(data, where)
+    exam.id, exam.manifest, exam.bundle = digest_of(data), data, bundle
+    if warning:
+        exam.blame(
+            "format-newer-minor", where, warning, remedy="update haversack when you can", blocking=False
+        )
+    admit(exam)
+    return bundle
+
+
+def small_file(where: str, member: Member, digest: Digest, resend: str, exam: Examination) -> None:
+    """Check a small file against the manifest; ``resend`` is its line in a resend list."""
+    try:
+        only_hash(digest, member.chunks())
+    except (IntegrityError, OSError) as problem:
+        code = "manifest-damaged" if member.path == layout.MANIFEST else "file-damaged"
+        if not any(f.subject == where for f in exam.findings):
+            exam.blame(
+                code,
+                where,
+                "differs from what the manifest says"
+                if isinstance(problem, IntegrityError)
+                else str(problem),
+            )
+        exam.resend.add(resend)
+
+
+def check_sums(
+    place: str, member: Member | None, expected: dict[str, tuple[Digest, int]], resend: str, exam: Examination
+) -> None:
+    """Check that a volume's ``SHA256SUMS`` says nothing but what the manifest says."""
+    where = f"{place}/{layout.SUMS}"
+    if member is None:
+        exam.blame("blob-missing", where, "is not there")
+        exam.resend.add(resend)
+        return
+    try:
+        told = layout.read_sums(b"".join(member.chunks()))
+    except (IntegrityError, OSError) as problem:
+        exam.blame("file-damaged", where, str(problem))
+        exam.resend.add(resend)
+        return
+    wrong = sorted(path for path, digest in told.items() if expected.get(path, ("",))[0] != digest)
+    if wrong:
+        exam.blame("file-damaged", where, f"says other things than the manifest of {', '.join(wrong[:3])}")
+        exam.resend.add(resend)
+
+
+def reason(problem: Exception) -> str:
+    """Why a blob could not be taken, without repeating its name."""
+    return (
+        "is not what its name says" if isinstance(problem, IntegrityError) else f"cannot be read: {problem}"
+    )
+
+
+def pour(members: list[Member], advance: Callable[[int], None]) -> Iterator[bytes]:
+    """The bytes of some members one after the other."""
+    for member in members:
+        for chunk in member.chunks():
+            advance(len(chunk))
+            yield chunk

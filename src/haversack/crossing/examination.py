@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from haversack.errors import IntegrityError
+from haversack.errors import HaversackError, IntegrityError
 from haversack.formats import bundle as layout
 from haversack.model.artifact import Digest, digest_of, hex_of
 from haversack.model.bundle import Bundle
@@ -73,7 +73,7 @@ def adopt(exam: Examination, data: bytes, where: str, admit: Callable[[Examinati
 def small_file(where: str, member: Member, digest: Digest, resend: str, exam: Examination) -> None:
     """Check a small file against the manifest; ``resend`` is its line in a resend list."""
     try:
-        only_hash(digest, member.chunks())
+        only_hash(digest, pour([member], lambda _: None))
     except (IntegrityError, OSError) as problem:
         code = "manifest-damaged" if member.path == layout.MANIFEST else "file-damaged"
         if not any(f.subject == where for f in exam.findings):
@@ -97,7 +97,7 @@ def check_sums(
         exam.resend.add(resend)
         return
     try:
-        told = layout.read_sums(b"".join(member.chunks()))
+        told = layout.read_sums(whole(member))
     except (IntegrityError, OSError) as problem:
         exam.blame("file-damaged", where, str(problem))
         exam.resend.add(resend)
@@ -108,16 +108,31 @@ def check_sums(
         exam.resend.add(resend)
 
 
-def reason(problem: Exception) -> str:
-    """Why a blob could not be taken, without repeating its name."""
-    return (
-        "is not what its name says" if isinstance(problem, IntegrityError) else f"cannot be read: {problem}"
-    )
+def reason(problem: Exception, where: str) -> str:
+    """Why a blob could not be taken; an error that names ``where`` itself knows best."""
+    if isinstance(problem, HaversackError):
+        return problem.message if problem.where == where else "is not what its name says"
+    return f"cannot be read: {problem}"
 
 
 def pour(members: list[Member], advance: Callable[[int], None]) -> Iterator[bytes]:
-    """The bytes of some members one after the other."""
+    """The bytes of some members one after the other.
+
+    A medium that cannot be read is not the fault of the store that reads from it: it raises
+    ``IntegrityError`` naming the member.
+    """
     for member in members:
-        for chunk in member.chunks():
-            advance(len(chunk))
-            yield chunk
+        try:
+            for chunk in member.chunks():
+                advance(len(chunk))
+                yield chunk
+        except OSError as problem:
+            where = f"{member.place}/{member.path}"
+            raise IntegrityError(f"cannot be read: {problem.strerror or problem}", where=where) from problem
+
+
+def whole(member: Member) -> bytes:
+    """All bytes of a small member.  Raises ``IntegrityError`` for one that cannot be read or is not small."""
+    if member.size > MANIFEST_LIMIT:
+        raise IntegrityError(f"has {member.size} bytes, too many", where=f"{member.place}/{member.path}")
+    return b"".join(pour([member], lambda _: None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from haversack.crossing.examination import (
-    MANIFEST_LIMIT,
     RESEND,
     Examination,
     Take,
@@ -18,6 +18,7 @@ from haversack.crossing.examination import (
     pour,
     reason,
     small_file,
+    whole,
 )
 from haversack.errors import HaversackError, IntegrityError, StoreError
 from haversack.formats import bundle as layout
@@ -80,19 +81,15 @@ def _choose_manifest(places: dict[str, dict[str, Member]], exam: Examination) ->
     newer: HaversackError | None = None
     for place, files in list(places.items()):
         member = files.get(layout.MANIFEST)
-        if member is None or member.size > MANIFEST_LIMIT:
-            exam.blame(
-                "manifest-damaged",
-                f"{place}/{layout.MANIFEST}",
-                "is absent" if member is None else "is too large to be one",
-            )
-            continue
-        data = b"".join(member.chunks())
-        if data in found.values():
-            # The same bytes are not parsed again for every volume.
-            found[place] = data
+        if member is None:
+            exam.blame("manifest-damaged", f"{place}/{layout.MANIFEST}", "is absent")
             continue
         try:
+            data = whole(member)
+            if data in found.values():
+                # The same bytes are not parsed again for every volume.
+                found[place] = data
+                continue
             layout.read(data, f"{place}/{layout.MANIFEST}")
         except IntegrityError as problem:
             exam.blame("manifest-damaged", problem.where, problem.message)
@@ -135,17 +132,18 @@ def _own_sum(files: dict[str, Member]) -> Digest | None:
     if layout.SUMS not in files:
         return None
     try:
-        return layout.read_sums(b"".join(files[layout.SUMS].chunks())).get(layout.MANIFEST)
+        return layout.read_sums(whole(files[layout.SUMS])).get(layout.MANIFEST)
     except IntegrityError:
         return None
 
 
 def _volume_of(place: str, files: dict[str, Member], bundle: Bundle) -> Volume | None:
     """Which volume a folder is, by its label, or by its own name where the label is lost."""
-    if layout.LABEL in files and files[layout.LABEL].size < 1000:
-        name = b"".join(files[layout.LABEL].chunks()).decode(errors="replace").partition("\n")[0]
-        if found := bundle.volume(name):
-            return found
+    if layout.LABEL in files:
+        with contextlib.suppress(IntegrityError):
+            name = whole(files[layout.LABEL]).decode(errors="replace").partition("\n")[0]
+            if found := bundle.volume(name):
+                return found
     return bundle.volume(Path(place).name)
 
 
@@ -263,11 +261,7 @@ def _take_blob(
             raise
         except (HaversackError, OSError) as problem:
             where = f"{chosen[0].place}/{chosen[0].path}"
-            message = (
-                problem.message
-                if isinstance(problem, IntegrityError) and problem.where == where
-                else reason(problem)
-            )
+            message = reason(problem, where)
             bad.append(Finding("blob-damaged", where, message, RESEND))
             continue
         exam.good.add(digest)

@@ -13,6 +13,7 @@ from haversack.crossing.examination import (
     pour,
     reason,
     small_file,
+    whole,
 )
 from haversack.errors import HaversackError, IntegrityError, StoreError
 from haversack.formats import bundle as layout
@@ -34,7 +35,7 @@ def stream(
             """To its end, so that whoever writes is not cut off."""
         return
     try:
-        bundle = adopt(exam, b"".join(first.chunks()), f"{first.place}/{first.path}", admit)
+        bundle = adopt(exam, whole(first), f"{first.place}/{first.path}", admit)
     except IntegrityError as problem:
         exam.blame("manifest-damaged", problem.where, problem.message, remedy="send the stream again")
         return
@@ -123,7 +124,7 @@ class Stream:
         except StoreError:
             raise
         except HaversackError as problem:
-            exam.blame("blob-damaged", name, reason(problem))
+            exam.blame("blob-damaged", name, reason(problem, name))
             exam.resend.update(key for key, other in self._pieces.items() if other.blob == digest)
             return
         exam.good.add(digest)

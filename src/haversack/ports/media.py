@@ -106,8 +106,11 @@ class TarStream:
         def chunks() -> Iterator[bytes]:
             file = tar.extractfile(info)
             assert file is not None
-            while chunk := file.read(_CHUNK):
-                yield chunk
+            try:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+            except tarfile.TarError as broken:
+                raise OSError(f"the stream breaks off: {broken}") from broken
 
         return Member(volume, path or info.name, info.size, chunks, None, problem)
 

@@ -30,7 +30,7 @@ class Console:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
-        self._quiet = quiet
+        self.quiet = quiet
         self._out: TextIO = sys.stdout
 
     def to_stderr(self) -> None:
@@ -78,7 +78,7 @@ class Console:
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
         """See :class:`haversack.ports.Progress`: a bar on terminals, after the first second."""
-        if self._quiet or self.as_json or not sys.stderr.isatty():
+        if self.quiet or self.as_json or not sys.stderr.isatty():
             yield lambda _: None
             return
         import threading

@@ -189,9 +189,8 @@ def pack(
         )
     setting.console.findings(packed.findings)
     bundle = packed.bundle
-    lines = [
-        f"{'would write' if dry_run else 'wrote'} {output or 'nothing'}: {packed.files} files, {human_size(packed.size)} in {len(bundle.volumes)} volume(s)"
-    ]
+    amount = f"{packed.files} files, {human_size(packed.size)} in {len(bundle.volumes)} volume(s)"
+    lines = [f"would write {amount}" if dry_run else f"wrote {output}: {amount}"]
     lines += [f"rehearsal of {r.ref}: {r.result} {r.detail}" for r in bundle.rehearsals]
     if base:
         lines += [f"{c.ref}: {c.name} {c.old or '-'} -> {c.new or '-'}" for c in packed.changes]

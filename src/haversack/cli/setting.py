@@ -123,24 +123,33 @@ pass_setting = click.make_pass_decorator(Setting)
 
 
 def common(command: Any) -> Any:
-    """Let ``--json`` and ``--store`` stand behind the command as well."""
+    """Let the options before the command stand behind it as well."""
 
     def set_json(context: click.Context, _: click.Parameter, value: bool) -> None:
-        if value:
-            context.ensure_object(Setting).console.as_json = True
+        context.ensure_object(Setting).console.as_json |= value
+
+    def set_quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
+        context.ensure_object(Setting).console.quiet |= value
 
     def set_store(context: click.Context, _: click.Parameter, value: Path | None) -> None:
         if value:
             context.ensure_object(Setting).store = value.absolute()
 
     path = click.Path(path_type=Path, file_okay=False)
-    command = click.option(
-        "--json",
-        is_flag=True,
-        expose_value=False,
-        callback=set_json,
-        help="Print one JSON value for scripts.",
-    )(command)
-    return click.option(
-        "--store", type=path, expose_value=False, callback=set_store, help="Where the store is."
-    )(command)
+    for option in (
+        click.option(
+            "-q", "--quiet", is_flag=True, expose_value=False, callback=set_quiet, help="No progress bars."
+        ),
+        click.option(
+            "--json",
+            is_flag=True,
+            expose_value=False,
+            callback=set_json,
+            help="Print one JSON value for scripts.",
+        ),
+        click.option(
+            "--store", type=path, expose_value=False, callback=set_store, help="Where the store is."
+        ),
+    ):
+        command = option(command)
+    return command

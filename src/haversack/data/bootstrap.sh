@@ -28,14 +28,17 @@ if [ -e "$prefix" ] && [ ! -e "$prefix/.haversack-tool" ]; then
     fi
 fi
 
+check() { # check LIST: what sha256sum -c does, with whichever tool is here
+    if command -v sha256sum >/dev/null 2>&1; then
+        sha256sum -c --strict --quiet "$1" >&2
+    elif command -v shasum >/dev/null 2>&1; then
+        shasum -a 256 -c --strict --quiet "$1" >&2
+    else
+        die "neither sha256sum nor shasum is here to check $1"
+    fi
+}
 cd "$here"
-if command -v sha256sum >/dev/null 2>&1; then
-    sha256sum -c --strict --quiet SHA256SUMS >&2 || die "this volume is damaged: copy it again from its source"
-elif command -v shasum >/dev/null 2>&1; then
-    shasum -a 256 -c --quiet SHA256SUMS >&2 || die "this volume is damaged: copy it again from its source"
-else
-    die "neither sha256sum nor shasum is here to check SHA256SUMS"
-fi
+check SHA256SUMS || die "this volume is damaged: copy it again from its source"
 say "SHA256SUMS is right"
 
 case $(uname -s)-$(uname -m) in
@@ -48,34 +51,35 @@ esac
 table=environments/haversack.$platform.sha256
 [ -f "$table" ] || die "this bundle brings no haversack for $platform"
 
-# The other volumes may stand beside this one.
-find_blob() {
+# The other volumes may stand beside this one, and a large file be cut into parts.
+assemble() { # assemble SHA256 DEST
     for found in blobs/sha256/"$1" ../*/blobs/sha256/"$1"; do
         if [ -f "$found" ]; then
-            printf '%s\n' "$found"
+            cp "$found" "$2"
             return 0
         fi
     done
-    return 1
+    for found in ../*/parts/"$1".*; do
+        [ -f "$found" ] || return 1
+        cat "$found" >> "$2"
+    done
 }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM
-mkdir "$work/wheels"
+mkdir "$work/files"
 archive=
 while read -r sum name; do
-    blob=$(find_blob "$sum") || die "$name is not on this volume nor beside it; an increment does not bring haversack again: use the one that is installed"
+    assemble "$sum" "$work/files/$name" ||
+        die "$name is not on this volume nor beside it; an increment does not bring haversack again: use the one that is installed"
     case $name in
-        *.whl) cp "$blob" "$work/wheels/$name" ;;
-        *) archive=$blob ;;
+        *.whl) ;;
+        *) archive=$work/files/$name ;;
     esac
 done < "$table"
-# Volumes beside this one were not covered by its SHA256SUMS.
-if command -v sha256sum >/dev/null 2>&1; then
-    grep '\.whl$' "$table" > "$work/sums"
-    (cd "$work/wheels" && sha256sum -c --strict --quiet ../sums >&2) || die "a wheel of haversack is damaged"
-fi
+# What stands beside this volume was not covered by its SHA256SUMS.
+(cd "$work/files" && check "$here/$table") || die "a file of haversack is damaged: copy the volumes again from their source"
 
 usable() {
     command -v "$1" >/dev/null 2>&1 && "$1" -I -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
@@ -105,7 +109,7 @@ say "using $python ($("$python" -I -c 'import platform; print(platform.python_ve
 "$python" -I -c '
 import glob, os, stat, sys, zipfile
 work = sys.argv[1]
-(wheel,) = glob.glob(work + "/wheels/uv-*.whl")
+(wheel,) = glob.glob(work + "/files/uv-*.whl")
 with zipfile.ZipFile(wheel) as archive:
     (name,) = [n for n in archive.namelist() if n.endswith(("/scripts/uv", "/scripts/uv.exe"))]
     with open(work + "/uv", "wb") as file:
@@ -117,7 +121,7 @@ new=$prefix.new.$$
 rm -rf "$new"
 mkdir -p "$(dirname -- "$prefix")"
 "$work/uv" venv --quiet --relocatable --python "$python" "$new"
-"$work/uv" pip install --quiet --python "$new/bin/python" --no-index --find-links "$work/wheels" \
+"$work/uv" pip install --quiet --python "$new/bin/python" --no-index --find-links "$work/files" \
     --require-hashes -r "environments/haversack.$platform.requirements.txt"
 : > "$new/.haversack-tool"
 if [ -e "$prefix" ]; then

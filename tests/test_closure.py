@@ -86,6 +86,13 @@ def test_a_missing_root_is_named() -> None:
     )
 
 
+def test_the_way_told_is_the_shortest() -> None:
+    """Of several ways to a package a message tells the one with the fewest steps."""
+    wheels = [artifact("app", "1.0", "a", "b"), artifact("a", "1.0", "lib"), artifact("b", "1.0", "a")]
+    (found,) = prove(["app"], *wheels)
+    assert "(app → a → lib)" in found.message
+
+
 def test_a_long_way_is_told_in_short() -> None:
     """A message stays readable however deep the graph is."""
     chain = [artifact(f"p{n}", "1.0", f"p{n + 1}") for n in range(50)]

@@ -183,7 +183,7 @@ def test_a_file_name_says_name_version_and_tags(filename: str, expected: tuple[s
 
 
 @pytest.mark.parametrize(
-    "filename", ["demo.whl", "demo-1.0.tar.gz", "demo-x-py3-none-any.whl", "demo-1.0-py3-none-../any.whl", "demo-1.0-py3-none-any.whl\n"]
+    "filename", ["demo.whl", "demo-1.0.tar.gz", "demo-x-py3-none-any.whl", "demo-1.0-py3-none-../any.whl", "demo-1.0-py3-none-any.whl\n", "demo-1.0\n-py3-none-any.whl"]
 )  # fmt: skip
 def test_a_file_name_that_is_no_wheel_name_is_refused(filename: str) -> None:
     """Neither a wrong form nor a path passes as a wheel's name, and the wheel is told off for it."""
@@ -333,6 +333,29 @@ def test_damaged_contents_are_noticed() -> None:
     assert ("wheel-invalid", path) in found(data[:begin] + b"\x03\x00" + data[begin + 2 :])
 
 
+@pytest.mark.parametrize("offset", [2**32, 2**63, 2**64 - 1])
+def test_offsets_beyond_the_file_are_noticed(offset: int, tmp_path: Path) -> None:
+    """A directory may name any place, also one that no file has; nobody goes there."""
+    path = tmp_path / NAME
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in {**FILES, f"{INFO}/RECORD": record_of(FILES)}.items():
+            archive.writestr(name, data)
+        for member in archive.filelist[:2]:
+            member.header_offset = offset
+    with path.open("rb") as file:
+        _, findings = wheel.inspect(file, NAME)
+    assert {f.code for f in findings} == {"wheel-invalid"}
+
+
+def test_an_end_record_that_points_before_the_file_is_noticed(tmp_path: Path) -> None:
+    """A zip64 locator with no room for what it locates is a finding, not an error of the disk."""
+    path = tmp_path / NAME
+    path.write_bytes(struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 1) + b"PK\x05\x06" + bytes(18))
+    with path.open("rb") as file:
+        _, findings = wheel.inspect(file, NAME)
+    assert [(f.code, f.subject) for f in findings] == [("wheel-invalid", NAME)]
+
+
 # The names
 
 
@@ -353,6 +376,13 @@ def test_a_name_that_leaves_its_folder_is_noticed(path: str) -> None:
     assert unsafe[0].subject.isprintable()
 
 
+@pytest.mark.parametrize(("path", "reason"), [("a/../b", "leaves"), ("/a", "absolute"), ("C:a", "absolute")])
+def test_the_reason_is_told(path: str, reason: str) -> None:
+    """A security officer reads whether a name climbs or is absolute."""
+    (unsafe,) = look(pack({**FILES, path: b""}))[1]
+    assert reason in unsafe.message
+
+
 def test_a_name_with_a_null_byte_is_noticed() -> None:
     """zipfile would cut the name there and read another file than its neighbours."""
     data = pack({**FILES, "demo/xZ.py": b""}, method=zipfile.ZIP_STORED).replace(
@@ -366,6 +396,7 @@ def test_a_member_that_is_no_file_is_noticed(kind: int) -> None:
     """Links lead out of the folder, and devices and pipes have no place in a wheel."""
     data = pack({**FILES, "demo/link": b"/etc/passwd"}, modes={"demo/link": kind | 0o777})
     assert found(data) == {("path-unsafe", "demo/link")}
+    assert ("link" in look(data)[1][0].message) == (kind == stat.S_IFLNK)
 
 
 def test_folders_are_sound_and_have_no_content() -> None:
@@ -441,11 +472,12 @@ SOUND = stated(FILES[TABLE])
         (changed(TABLE, f"{TABLE},sha256,400"), TABLE),
         (record_of(FILES) + b"gone.py,sha256=AAAA,1\n", "gone.py"),
         (record_of(FILES) + f"{TABLE},{stated(b'else')},4\n".encode(), TABLE),
+        (f"{TABLE},{stated(b'else')},4\n".encode() + record_of(FILES), TABLE),
         (record_of(FILES) + b"short,row\n", f"{INFO}/RECORD"),
         (record_of(FILES) + b"\xff,,\n", f"{INFO}/RECORD"),
         (record_of(FILES) + b'"' + b"x" * 200_000 + b'",,\n', f"{INFO}/RECORD"),
     ],
-    ids=["unlisted", "hash", "size", "size-word", "no-hash", "md5", "unknown", "empty", "gone", "twice", "row", "utf8", "field"],
+    ids=["unlisted", "hash", "size", "size-word", "no-hash", "md5", "unknown", "empty", "gone", "twice", "twice-before", "row", "utf8", "field"],
 )  # fmt: skip
 def test_a_record_that_disagrees_is_noticed(record: bytes, member: str) -> None:
     """Each way in which RECORD and the files differ names the file."""
@@ -549,6 +581,18 @@ def test_a_wheel_has_one_info_folder(files: dict[str, bytes]) -> None:
     assert ("wheel-invalid", "") in found(pack({"demo/__init__.py": b""}, record=b""))
 
 
+def test_an_info_folder_of_another_project_is_noticed() -> None:
+    """A wheel that installs as another project than its name says replaces that project."""
+    files = {path.replace("demo-1.0", "other-1.0"): data for path, data in FILES.items()}
+    record = record_of(files).replace(b"demo-1.0", b"other-1.0")
+    files["other-1.0.dist-info/RECORD"] = record
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as target:
+        for path, data in files.items():
+            target.writestr(path, data)
+    assert found(archive.getvalue()) == {("wheel-invalid", "other-1.0.dist-info")}
+
+
 def test_a_vendored_info_folder_is_no_second_one() -> None:
     """Packages that carry others carry their .dist-info too, further down."""
     assert look(pack({**FILES, "demo/_vendor/x-1.dist-info/METADATA": b"Name: x\n"}))[1] == []
@@ -593,7 +637,10 @@ def test_unreadable_entry_points_are_noticed() -> None:
 def test_a_text_too_large_to_hold_is_noticed() -> None:
     """METADATA is read whole, so its size has a bound, and a declared size is enough to refuse it."""
     path = f"{INFO}/METADATA"
-    assert ("wheel-invalid", path) in found(patched(pack(), path, **sizes(unpacked=wheel.TEXT_LIMIT + 1)))
+    _, findings = look(patched(pack(), path, **sizes(unpacked=wheel.TEXT_LIMIT + 1)))
+    assert [f.code for f in findings if path in f.subject and "too many for a text" in f.message] == [
+        "wheel-invalid"
+    ]
 
 
 # Bombs
@@ -606,13 +653,22 @@ def zeros(mebibytes: int) -> bytes:
     return block * mebibytes + deflater.flush()
 
 
-def with_stream(stream: bytes, unpacked: int) -> bytes:
-    """A wheel with a member whose deflate stream and declared size are the given ones."""
+def with_stream(stream: bytes, unpacked: int, crc: int | None = None) -> bytes:
+    """A wheel with a member whose deflate stream, declared size and check sum are the given ones."""
     path = "demo/zeros"
     data = pack({path: stream, **FILES}, method=zipfile.ZIP_STORED)
     method = struct.pack("<H", zipfile.ZIP_DEFLATED)
     data = patched(data, path, central={10: method}, local={8: method})
-    return patched(data, path, **sizes(unpacked=unpacked))
+    return patched(data, path, **sizes(unpacked=unpacked, crc=crc))
+
+
+def test_a_stream_that_ends_elsewhere_than_it_should_is_noticed() -> None:
+    """Deflate has an end of its own: nothing may be missing before it, and nothing may hide behind it."""
+    size = 1024 * 1024
+    sound = zeros(1)
+    for stream, reason in ((sound + b"hidden", "follow its content"), (sound[:-2], "cut short")):
+        _, findings = look(with_stream(stream, size, zlib.crc32(bytes(size))))
+        assert [f.code for f in findings if reason in f.message] == ["wheel-invalid"]
 
 
 def test_a_member_larger_than_it_declares_is_stopped() -> None:
@@ -653,7 +709,9 @@ def test_a_directory_too_large_to_hold_is_refused() -> None:
     end = data.index(b"PK\x05\x06")
     data = data[:end] + bytes(zipped.DIRECTORY_LIMIT) + data[end : end + 22]
     struct.pack_into("<L", data, len(data) - 10, zipped.DIRECTORY_LIMIT + 1)
-    assert found(bytes(data)) == {("wheel-invalid", "")}
+    (refused,) = look(bytes(data))[1]
+    assert (refused.code, refused.subject) == ("wheel-invalid", NAME)
+    assert f"{zipped.DIRECTORY_LIMIT + 1} bytes" in refused.message
 
 
 def test_memory_stays_flat_whatever_the_members_weigh(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class BrokenZipError(Exception):
 
 
 class _Window:
-    """The file as :mod:`zipfile` may see it: no offset or length a directory names leads out of it."""
+    """The file as :mod:`zipfile` may see it, which would read a directory of whatever size it claims."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -50,10 +50,7 @@ class _Window:
         return self.file.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        place = offset + (self.size if whence == io.SEEK_END else 0)
-        if not 0 <= place <= self.size:
-            raise zipfile.BadZipFile("it is cut short, or an offset in it is wrong")
-        return self.file.seek(place)
+        return self.file.seek(offset, whence)
 
     def read(self, count: int = -1) -> bytes:
         if count > DIRECTORY_LIMIT:
@@ -70,7 +67,7 @@ def directory(file: BinaryIO) -> tuple[list[tuple[zipfile.ZipInfo, int]], int]:
             begin, comment = archive.start_dir, archive.comment
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         raise BrokenZipError("wheel-invalid", f"it is not a readable zip file: {error}") from error
-    window.seek(window.size - _END_RECORD_SIZE - len(comment))
+    file.seek(window.size - _END_RECORD_SIZE - len(comment))
     if file.read(4) != b"PK\x05\x06":
         raise BrokenZipError("wheel-invalid", "bytes follow the end of the zip file")
     limits = [*(min(member.header_offset, begin) for member in members[1:]), begin]

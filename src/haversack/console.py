@@ -50,6 +50,12 @@ class Console:
             for line in lines:
                 click.echo(line, file=self._out)
 
+    def notes(self, lines: Sequence[str]) -> None:
+        """What a person may want to know while work goes on: beside the result, not part of it."""
+        if not self.as_json:
+            for line in lines:
+                click.echo(line, err=True)
+
     def findings(self, findings: Sequence[Finding]) -> None:
         """Findings for a person; JSON carries them in the report."""
         if not self.as_json:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from haversack.model.lock import Lock
     from haversack.model.site import Site
     from haversack.ports import Outside
+    from haversack.verbs.collect import Plan
+    from haversack.verbs.pack import Base
 
 DECLARATION = "haversack.toml"
 
@@ -136,7 +138,9 @@ def lock(setting: Setting, file: Path, upgrade: bool, check: bool) -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Write again only what this list names.",
 )
-@click.option("--dry-run", is_flag=True, help="Do everything but write the bundle.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be fetched and what would cross; fetch nothing."
+)
 @common
 @pass_setting
 def pack(
@@ -159,6 +163,7 @@ def pack(
     """
     from haversack.model.artifact import is_safe_filename
     from haversack.ports.media import FolderWriter, TarWriter
+    from haversack.verbs import collect
     from haversack.verbs import pack as verb
 
     if output is None and not dry_run:
@@ -169,12 +174,13 @@ def pack(
         setting.console.to_stderr()
     site = _declared(file)
     out = setting.outside(site)
-    writer = None
-    if output is not None and not dry_run:
-        writer = TarWriter(sys.stdout.buffer) if output == "-" else FolderWriter(Path(output))
+    found = _base(base, out) if base else None
+    if dry_run:
+        value, lines = _plan(collect.plan(_locked(site), out, found.blobs if found else ()))
+        setting.console.report(value, lines)
+        return
+    writer = TarWriter(sys.stdout.buffer) if output == "-" else FolderWriter(Path(str(output)))
     if resend is not None:
-        if writer is None:
-            raise UsageError("--resend writes; it has no dry run")
         packed = verb.resend(resend.read_bytes(), str(resend), out, writer)
     else:
         packed = verb.pack(
@@ -182,15 +188,16 @@ def pack(
             site.root,
             out,
             writer,
-            base=_base(base, out) if base else None,
+            base=found,
             name=name,
             volume_size=volume_size,
             rehearsing=not no_rehearse,
+            tell=lambda planned: setting.console.notes(_plan(planned)[1]),
         )
     setting.console.findings(packed.findings)
     bundle = packed.bundle
     amount = f"{packed.files} files, {human_size(packed.size)} in {len(bundle.volumes)} volume(s)"
-    lines = [f"would write {amount}" if dry_run else f"wrote {output}: {amount}"]
+    lines = [f"wrote {output}: {amount}"]
     lines += [f"rehearsal of {r.ref}: {r.result} {r.detail}" for r in bundle.rehearsals]
     if base:
         lines += [f"{c.ref}: {c.name} {c.old or '-'} -> {c.new or '-'}" for c in packed.changes]
@@ -213,7 +220,26 @@ def pack(
     )
 
 
-def _base(text: str, out: Outside) -> Any:
+def _plan(planned: Plan) -> tuple[dict[str, Any], list[str]]:
+    """A plan for scripts and for people."""
+    unknown = f" and {planned.unknown} of unknown size" if planned.unknown else ""
+    known = len(planned.fetch) - planned.unknown
+    lines = [
+        f"to fetch: {known} files, {human_size(planned.bytes)}{unknown}; {planned.held} files are here already",
+        f"to cross: {human_size(planned.travel)}{unknown}; free in the store: {human_size(planned.free)}",
+    ]
+    value = {
+        "fetch": [artifact.filename for artifact in planned.fetch],
+        "fetch_bytes": planned.bytes,
+        "unknown_sizes": planned.unknown,
+        "held": planned.held,
+        "travel_bytes": planned.travel,
+        "free_bytes": planned.free,
+    }
+    return value, lines
+
+
+def _base(text: str, out: Outside) -> Base:
     from haversack.formats import receipt as receipts
     from haversack.verbs import pack as verb
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,27 +24,39 @@ _FACTS = "facts.json"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What collecting will cost: files and bytes to fetch, files and bytes that are held, bytes free.
+    """What packing will cost, before it starts.
 
-    ``unknown`` counts the files whose size neither the lock nor the host tells.
+    ``fetch`` are the files to fetch and ``bytes`` what they weigh, ``held`` counts those that are here
+    already, ``travel`` are the bytes that will cross (metadata aside), ``free`` those free in the store.
+    ``unknown`` counts the files whose size neither the lock nor the host tells; they are in no sum.
     """
 
     fetch: tuple[Artifact, ...]
     bytes: int
     unknown: int
     held: int
+    travel: int
     free: int
 
 
-def plan(lock: Lock, out: Outside) -> Plan:
-    """Work out what is to be fetched; hosts are asked for sizes that no index gave."""
+def plan(lock: Lock, out: Outside, base: Collection[Digest] = ()) -> Plan:
+    """Work out what is to be fetched and what will cross; hosts are asked for sizes that no index gave."""
     wanted = {artifact.digest: artifact for artifact in lock.artifacts}
     missing = [artifact for digest, artifact in wanted.items() if out.store.size(digest) is None]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         sizes = list(pool.map(lambda artifact: _size(artifact, out), missing))
-    known = [size for size in sizes if size is not None]
+    coming = {
+        artifact.digest: size for artifact, size in zip(missing, sizes, strict=True) if size is not None
+    }
     return Plan(
-        tuple(missing), sum(known), len(sizes) - len(known), len(wanted) - len(missing), out.store.free()
+        fetch=tuple(missing),
+        bytes=sum(coming.values()),
+        unknown=len(missing) - len(coming),
+        held=len(wanted) - len(missing),
+        travel=sum(
+            coming.get(digest, out.store.size(digest) or 0) for digest in wanted if digest not in base
+        ),
+        free=out.store.free(),
     )
 
 

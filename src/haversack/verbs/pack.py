@@ -39,7 +39,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What ``pack`` wrote (or would write, on a dry run)."""
+    """What ``pack`` wrote."""
 
     id: Digest
     bundle: Bundle
@@ -69,21 +69,24 @@ def pack(
     lock: Lock,
     root: Path,
     out: Outside,
-    writer: MediaWriter | None,
+    writer: MediaWriter,
     *,
     base: Base | None = None,
     name: str | None = None,
     volume_size: int | None = None,
     rehearsing: bool = True,
+    tell: Callable[[collect.Plan], None] = lambda _: None,
 ) -> Packed:
     """Make a bundle of a lock.
 
-    Everything is collected, read, proven and rehearsed before the first byte is written; ``writer`` is
-    ``None`` on a dry run.  With ``base`` only what it lacks travels.  Raises the error of the worst finding.
+    Everything is collected, read, proven and rehearsed before the first byte is written; ``tell`` hears
+    what it will cost before anything is fetched.  With ``base`` only what it lacks travels.  Raises the
+    error of the worst finding.
     """
     store = out.store
     with store.exclusive():
-        planned = collect.plan(lock, out)
+        planned = collect.plan(lock, out, base.blobs if base else ())
+        tell(planned)
         facts = collect.collect(lock, root, planned, out)
         snapshot, metadata = oci.build(lock, facts)
         for digest, data in metadata.items():
@@ -120,16 +123,15 @@ def pack(
         )
         manifest = layout.write(bundle)
         bundle_id = digest_of(manifest)
-        if writer is not None:
-            _write(
-                bundle,
-                manifest,
-                small,
-                store,
-                writer,
-                out,
-                before_finish=lambda: _record(bundle, manifest, small, snapshot, held, out),
-            )
+        _write(
+            bundle,
+            manifest,
+            small,
+            store,
+            writer,
+            out,
+            before_finish=lambda: _record(bundle, manifest, small, snapshot, held, out),
+        )
     old = _known(base, held, store)
     sizes = bundle.sizes()
     return Packed(

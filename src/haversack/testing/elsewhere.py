@@ -1,0 +1,81 @@
+"""Files from elsewhere and programs, without elsewhere and without programs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from haversack.errors import FetchError, IntegrityError, ToolError
+from haversack.model.artifact import Digest, hex_of
+from haversack.ports import Completed, Run
+
+
+class MemoryFetch:
+    """A :class:`haversack.ports.Fetch` over bytes by URL; ``fetched`` lists what was asked for."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+        self.fetched: list[str] = []
+
+    def size(self, url: str) -> int | None:
+        """See the protocol; ``None`` too for a URL that nobody serves."""
+        data = self._files.get(url)
+        return None if data is None else len(data)
+
+    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+        """See the protocol."""
+        self.fetched.append(url)
+        if url not in self._files:
+            raise FetchError("is not there", where=url, remedy="see whether the index still has it")
+        data = self._files[url]
+        if hashlib.sha256(data).hexdigest() != hex_of(digest):
+            raise IntegrityError("sent other bytes than were locked", where=url)
+        dest.write_bytes(data)
+        on_bytes(len(data))
+        return len(data)
+
+
+class ScriptedRun:
+    """A :class:`haversack.ports.Run` that answers from a script and remembers what it was asked.
+
+    ``answers`` maps the first words of an argv to (exit code, output, errors); the longest match counts.
+    What none matches goes to ``otherwise``, or raises ``ToolError`` as a program that is missing does.
+    ``calls`` are (argv, caged).
+    """
+
+    def __init__(
+        self,
+        answers: Mapping[tuple[str, ...], tuple[int, str, str]],
+        *,
+        otherwise: Run | None = None,
+        cage: str = "",
+    ) -> None:
+        self._answers = answers
+        self._otherwise = otherwise
+        self._cage = cage
+        self.calls: list[tuple[tuple[str, ...], bool]] = []
+
+    def __call__(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        caged: bool = False,
+    ) -> Completed:
+        """See the protocol."""
+        words = tuple(map(str, argv))
+        self.calls.append((words, caged))
+        if caged and self._cage:
+            raise ToolError(f"the network cannot be taken away here: {self._cage}")
+        for length in range(len(words), 0, -1):
+            if answer := self._answers.get(words[:length]):
+                return Completed(words, *answer)
+        if self._otherwise is None:
+            raise ToolError("cannot be started: no such program", where=words[0], remedy="install it")
+        return self._otherwise(argv, env=env, cwd=cwd, caged=caged)
+
+    def cage(self) -> str:
+        """See the protocol."""
+        return self._cage

@@ -128,7 +128,8 @@ class DiskStore:
         with self._lock:
             staged = self._staged.get(digest)
             place = staged[0] if staged else self._place(digest)
-        if not place.is_file():
+        # A link under a blob's name would lead out of the store.
+        if place.is_symlink() or not place.is_file():
             raise NotFoundError(f"the store does not hold {digest}", where=str(self.root))
         return place
 

@@ -100,6 +100,14 @@ def failure(stderr: str, subject: str) -> Finding:
     """What a failed ``uv pip compile`` means, when it is not about a missing wheel."""
     text = "\n".join(line for line in redact(stderr).splitlines() if not line.startswith("warning:")).strip()
     text = text.removeprefix("error: ")
+    if "Building source distributions is disabled" in text:
+        # uv says it of folders and repositories whose metadata only a build would tell, and names none.
+        return Finding(
+            "source-unsupported",
+            subject,
+            "a requirement is a folder or a repository that would have to be built",
+            "build a wheel of it and name the wheel, or publish it on an index of yours",
+        )
     if _UNREACHABLE.search(text):
         return Finding(
             "fetch-failed", subject, text, "see that the index is up, and its auth in haversack.toml right"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from haversack.errors import DeclarationError
-from haversack.formats import pylock, wheel
+from haversack.formats import pylock, requirements, wheel
 from haversack.formats.pylock import Pick
 from haversack.formats.schema import Key, KindKeys
 from haversack.kinds import Locked
@@ -64,7 +64,8 @@ class Pip:
         """See :class:`haversack.kinds.Kind`."""
         settings = environment.settings
         ref = f"{environment.name}/{target.name}"
-        locked = LockedEnvironment(environment.name, target.name, self.name, check=environment.check)
+        roots = _roots(site.root, settings)
+        locked = LockedEnvironment(environment.name, target.name, self.name, roots, environment.check)
         if "lock" in settings:
             picks, findings = _take_over(site.root / settings["lock"], settings, target, ref, site.root, out)
         else:
@@ -123,6 +124,17 @@ class Pip:
     def drift(self, environment: SnapshotEnvironment, prefix: Path) -> list[Finding]:
         """See :class:`haversack.kinds.Kind`."""
         return drift.drift(prefix, environment.artifacts)
+
+
+def _roots(root: Path, settings: Any) -> tuple[str, ...]:
+    """What people asked for, in their words; a lock that they had already says only what it resolved to."""
+    found: list[str] = []
+    for name in settings.get("requirements", ()):
+        found += requirements.of_file(name, lambda path: (root / path).read_bytes())
+    if "project" in settings:
+        project = tomllib.loads((root / settings["project"] / "pyproject.toml").read_text(encoding="utf-8"))
+        found += requirements.of_project(project, settings.get("extras", ()), settings.get("groups", ()))
+    return tuple(sorted(set(found)))
 
 
 def _question(

@@ -158,9 +158,9 @@ def inspect(
 ) -> tuple[dict[Digest, tuple[int, Mapping[str, Any]]], list[Finding]]:
     """Sizes and facts of artifacts in the store, read from their bytes once and remembered."""
     held = out.store.read_state(_FACTS)
-    known: dict[Digest, Mapping[str, Any]] = json.loads(held) if held else {}
+    known: dict[str, Mapping[str, Any]] = json.loads(held) if held else {}
     wanted = {artifact.digest: artifact for artifact in artifacts}
-    fresh = [artifact for digest, artifact in wanted.items() if digest not in known]
+    fresh = [artifact for artifact in wanted.values() if _key(artifact) not in known]
 
     def one(artifact: Artifact) -> tuple[Artifact, Mapping[str, Any], list[Finding]]:
         kind = inspector(artifact.kind)
@@ -180,10 +180,15 @@ def inspect(
         for artifact, facts, wrong in pool.map(one, fresh):
             findings += wrong
             if not any(finding.blocking for finding in wrong):
-                known[artifact.digest] = facts
+                known[_key(artifact)] = facts
     if fresh:
         out.store.write_state(_FACTS, canonical(known))
-    return {digest: (_held(digest, out), known.get(digest, {})) for digest in wanted}, findings
+    return {d: (_held(d, out), known.get(_key(a), {})) for d, a in wanted.items()}, findings
+
+
+def _key(artifact: Artifact) -> str:
+    """What facts are remembered by: the same bytes under another name may be wrong."""
+    return f"{artifact.digest} {artifact.filename}"
 
 
 def _held(digest: Digest, out: Outside) -> int:

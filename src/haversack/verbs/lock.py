@@ -156,7 +156,9 @@ def own_wheel(out: Outside) -> Artifact:
     """haversack's own wheel, made from the installed package and put into the store."""
     distribution = importlib.metadata.distribution("haversack")
     metadata, entry_points = (distribution.read_text(name) or "" for name in ("METADATA", "entry_points.txt"))
-    filename, data = selfwheel.own_wheel(resources.files("haversack"), metadata, entry_points)
+    texts = [file for file in distribution.files or () if ".dist-info/licenses/" in file.as_posix()]
+    licenses = {file.as_posix().partition("/licenses/")[2]: file.read_binary() for file in texts}
+    filename, data = selfwheel.own_wheel(resources.files("haversack"), metadata, entry_points, licenses)
     digest = digest_of(data)
     out.store.add(digest, [data])
     return Artifact("wheel", "haversack", distribution.version, filename, digest, len(data), "self:haversack")

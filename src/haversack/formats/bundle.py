@@ -7,6 +7,7 @@ from typing import Any
 
 from haversack.errors import IntegrityError
 from haversack.formats.canonical import Fields, canonical, check_version, parse
+from haversack.formats.oci import CURRENT
 from haversack.model.artifact import Digest, digest_of, hex_of, is_safe_filename
 from haversack.model.bundle import Bundle, Piece, Rehearsal, Volume
 
@@ -14,7 +15,7 @@ VERSION = "1.0"
 MANIFEST = "bundle.json"
 SUMS = "SHA256SUMS"
 LABEL = "VOLUME"
-_KNOWN = {MANIFEST, SUMS, LABEL}
+_KNOWN = {name.casefold() for name in (MANIFEST, SUMS, LABEL)}
 
 
 def write(bundle: Bundle) -> bytes:
@@ -104,8 +105,8 @@ def _check_path(path: str, where: str) -> None:
     if (
         len(parts) > 2
         or not all(map(is_safe_filename, parts))
-        or path in _KNOWN
-        or parts[0] in {"blobs", "parts"}
+        or path.casefold() in _KNOWN
+        or parts[0].casefold() in {"blobs", "parts"}
     ):
         raise IntegrityError(f"{path!r} is not a place for a file of a volume", where=where)
 
@@ -116,6 +117,10 @@ def _check(bundle: Bundle, where: str) -> None:
     def wrong(message: str) -> IntegrityError:
         return IntegrityError(message, where=where)
 
+    if not bundle.volumes:
+        raise wrong("has no volume")
+    if not is_safe_filename(bundle.name) or bundle.name == CURRENT:
+        raise wrong(f"{bundle.name!r} is no name for a snapshot")
     names = [volume.name.casefold() for volume in bundle.volumes]
     if len(set(names)) != len(names):
         raise wrong("two volumes have one name")
@@ -127,7 +132,11 @@ def _check(bundle: Bundle, where: str) -> None:
         for piece in pieces:
             if piece.offset != at:
                 raise wrong(f"the pieces of {digest} do not fit together at byte {at}")
+            if not piece.whole and not piece.length:
+                raise wrong(f"a piece of {digest} is empty")
             at += piece.length
+        if pieces[0].whole and len(pieces) > 1:
+            raise wrong(f"{digest} travels twice")
     travelling = bundle.pieces().keys()
     for digest in bundle.requires:
         Fields({"digest": digest}, f"{where}: requires").digest("digest")
@@ -135,8 +144,10 @@ def _check(bundle: Bundle, where: str) -> None:
             raise wrong(f"{digest} both travels and is required")
     if not travelling >= set(bundle.metadata):
         raise wrong("names metadata that does not travel")
-    if bundle.snapshot not in travelling and bundle.snapshot not in bundle.requires:
-        raise wrong("its snapshot neither travels nor is required")
+    if len(set(bundle.metadata)) != len(bundle.metadata) or len(set(bundle.requires)) != len(bundle.requires):
+        raise wrong("names one blob twice")
+    if bundle.snapshot not in bundle.metadata and bundle.snapshot not in bundle.requires:
+        raise wrong("its snapshot neither travels as metadata nor is required")
 
 
 def label(bundle: Bundle, volume: Volume) -> bytes:

@@ -7,10 +7,18 @@ have equal digests on any machine (docs/spec/canonical.md).
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any
 
 from haversack.errors import FormatError, HaversackError, IntegrityError
 from haversack.model.artifact import is_digest
+
+# Only an escape can bring half a character; decoding refuses the bytes of one.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
+_LARGEST = 1 << 63
+"""No file, offset or counter reaches it, and JSON readers elsewhere hold no more."""
 
 
 def canonical(value: Any) -> bytes:
@@ -21,7 +29,10 @@ def canonical(value: Any) -> bytes:
 
 
 def parse(data: bytes, where: str, error: type[HaversackError] = IntegrityError) -> Any:
-    """Strict JSON: UTF-8, no key twice, no NaN.  Raises ``error`` naming ``where``."""
+    """Strict JSON: UTF-8, whole characters, no key twice, no NaN, nothing infinite.
+
+    What it returns :func:`canonical` can write.  Raises ``error`` naming ``where``.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -30,13 +41,22 @@ def parse(data: bytes, where: str, error: type[HaversackError] = IntegrityError)
             raise ValueError(f"key {twice!r} stands twice")
         return found
 
-    def no_constant(text: str) -> Any:
+    def no_constant(text: str) -> float:
         raise ValueError(f"{text} is not JSON")
 
+    def finite(text: str) -> float:
+        value = float(text)
+        return value if math.isfinite(value) else no_constant(text)
+
     try:
-        return json.loads(data.decode(), object_pairs_hook=unique, parse_constant=no_constant)
+        value = json.loads(
+            data.decode(), object_pairs_hook=unique, parse_constant=no_constant, parse_float=finite
+        )
+        if _SURROGATE.search(data):
+            canonical(value)
     except (ValueError, RecursionError) as problem:
         raise error(f"not readable as JSON: {problem}", where=where) from problem
+    return value
 
 
 def check_version(
@@ -46,10 +66,9 @@ def check_version(
 
     A newer major version raises ``FormatError``; a newer minor one returns a sentence to warn with.
     """
-    try:
-        major, minor = map(int, found.split("."))
-    except ValueError as problem:
-        raise error(f"format version {found!r} is not like {known!r}", where=where) from problem
+    if not _VERSION.fullmatch(found):
+        raise error(f"format version {found[:40]!r} is not like {known!r}", where=where)
+    major, minor = map(int, found.split("."))
     our_major, our_minor = map(int, known.split("."))
     if major != our_major:
         raise FormatError(
@@ -100,8 +119,8 @@ class Fields:
     def count(self, key: str) -> int:
         """A whole number from 0."""
         value: int = self._take(key, int, "a number", optional=False)
-        if value < 0:
-            raise self.wrong(f"{key!r} is negative")
+        if not 0 <= value < _LARGEST:
+            raise self.wrong(f"{key!r} is negative" if value < 0 else f"{key!r} is too large")
         return value
 
     def count_or_none(self, key: str) -> int | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from haversack.errors import LedgerError
 from haversack.formats.canonical import Fields, canonical, parse
 from haversack.model.artifact import digest_of
-from haversack.model.ledger import Entry, Line
+from haversack.model.ledger import Entry, Line, stamp
 
 
 def write(entry: Entry) -> bytes:
@@ -29,6 +31,7 @@ def read(data: bytes, place: int) -> Line:
     try:
         value = parse(data, where, LedgerError)
         fields = Fields(value, where, LedgerError)
+        _check_time(fields)
         entry = Entry(
             number=fields.count("number"),
             time=fields.text("time"),
@@ -47,3 +50,13 @@ def read(data: bytes, place: int) -> Line:
     if canonical(value) != data.rstrip(b"\n"):
         truth = digest_of(data)
     return Line(place, entry, digest=truth)
+
+
+def _check_time(fields: Fields) -> None:
+    """A time must be one that ``stamp`` writes: the next act is compared with it."""
+    try:
+        moment = datetime.strptime(fields.text("time"), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        moment = None
+    if moment is None or stamp(moment) != fields.text("time"):
+        raise fields.wrong("'time' is not a moment like 2026-11-20T21:00:00Z")

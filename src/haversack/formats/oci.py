@@ -166,6 +166,8 @@ def read(snapshot: Digest, blob: Callable[[Digest], bytes]) -> Snapshot:
         config = Fields(manifest.table("config"), where)
         layers = [Fields(layer, where) for layer in manifest.items("layers")]
         if manifest.text("artifactType") == LOCK:
+            if len(layers) != 1:
+                raise manifest.wrong("a lock is one layer")
             lock = layers[0].digest("digest")
             metadata[lock] = layers[0].count("size")
             metadata[config.digest("digest")] = config.count("size")
@@ -173,13 +175,15 @@ def read(snapshot: Digest, blob: Callable[[Digest], bytes]) -> Snapshot:
         environment = _environment(load(config.digest("digest"), where), where, digest)
         told = {(a.digest, a.size, a.filename) for a in environment.artifacts}
         found = {
-            (x.digest("digest"), x.count("size"), x.table("annotations").get(TITLE))
+            (x.digest("digest"), x.count("size"), Fields(x.table("annotations"), where).text(TITLE))
             for x in layers
             if x.text("mediaType") != EMPTY
         }
         if told != found:
             raise IntegrityError("its layers are not the artifacts that its config names", where=where)
         blobs.update((layer.digest("digest"), layer.count("size")) for layer in layers)
+        if any(environment.ref == other.ref for other in environments):
+            raise IntegrityError(f"holds {environment.ref} twice", where=index.where)
         environments.append(environment)
     if lock is None:
         raise IntegrityError("holds no lock", where=index.where)

@@ -91,6 +91,7 @@ class Console:
 
         from tqdm import tqdm
 
+        lock, done = threading.Lock(), threading.Event()
         with tqdm(
             total=total or None,
             desc=label,
@@ -100,13 +101,24 @@ class Console:
             leave=False,
             file=sys.stderr,
         ) as bar:
-            lock = threading.Lock()
 
             def advance(count: int) -> None:
                 with lock:
                     bar.update(count)
 
-            yield advance
+            def tick() -> None:
+                # Work that advances seldom, or never, still shows that time goes by.
+                while not done.wait(1):
+                    with lock:
+                        bar.refresh()
+
+            ticker = threading.Thread(target=tick, daemon=True)
+            ticker.start()
+            try:
+                yield advance
+            finally:
+                done.set()
+                ticker.join()
 
 
 def _say(finding: Finding) -> None:

@@ -51,7 +51,8 @@ def install(
         lock.write_bytes(pylock.path_only(wheels, farm.as_posix()))
         copy = not _links_between(inside.cache, prefix.parent)
         argv = uv.sync_argv(lock, python_of(prefix), copy=copy, compile_bytecode=compile_bytecode)
-        _must(inside, argv, env, "installing")
+        with inside.progress("installing", 0, ""):
+            _must(inside, argv, env, "installing")
 
 
 def check_blobs(store: Store, digests: Iterable[Digest]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -146,7 +146,7 @@ class FileLedger:
             number=last.number + 1 if last else 1,
             time=stamp(now),
             actor=actor(),
-            host=socket.gethostname(),
+            host=platform.node(),
             act=act,
             subject=subject,
             details=details,

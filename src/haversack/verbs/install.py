@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import platform
 import shutil
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ def install(
     if dry_run:
         return done
     kind = kinds()[environment.locked.kind]
-    aside = prefix.parent / f".{prefix.name}.haversack-{socket.gethostname()}-{os.getpid()}"
+    aside = prefix.parent / f".{prefix.name}.haversack-{platform.node()}-{os.getpid()}"
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(prefix)
@@ -198,7 +198,7 @@ def _check_prefix(prefix: Path) -> bool:
 
 def _clear_leftovers(prefix: Path) -> None:
     """Remove what installs to this prefix left behind when they were killed on this machine."""
-    for leftover in prefix.parent.glob(f".{prefix.name}.haversack-{socket.gethostname()}-*"):
+    for leftover in prefix.parent.glob(f".{prefix.name}.haversack-{platform.node()}-*"):
         pid = leftover.name.rpartition("-")[2]
         try:
             os.kill(int(pid), 0)

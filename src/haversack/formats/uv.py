@@ -18,7 +18,9 @@ from haversack.model.target import Target
 _NEEDS_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
 _SECRET = re.compile(r"(?<=://)[^/\s@]+@")
 _UNREACHABLE = re.compile(
-    r"Failed to (?:fetch|download)|error sending request|Request failed|HTTP status|tcp connect|dns error|timed out",
+    r"Failed to (?:fetch|download)|error sending request|Request failed|HTTP status|tcp connect|dns error|timed out"
+    # An index that refuses is to uv one that lacks the package, but for a hint after "No solution found".
+    r"|valid authentication credentials|returned a 40[13]",
     re.IGNORECASE,
 )
 

@@ -6,7 +6,7 @@ import base64
 import csv
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,3 +85,24 @@ def _compare(prefix: Path, path: Path, digest: str, size: str) -> Finding | None
     ):
         return Finding("env-changed", subject, "is not the file that was installed", _REMEDY)
     return None
+
+
+def changed_since(prefix: Path, unpacked: Mapping[str, int], *, every: bool) -> list[Finding]:
+    """Files of a fresh installation that are not what their RECORD says.
+
+    ``unpacked`` maps a distribution to when its wheel was unpacked into the cache (ns since the epoch).  A
+    file edited in one environment is edited in the cache that shares it by hard link, and keeps the date of
+    the edit: only files younger than the unpacking are hashed, unless ``every`` one is to be.
+    """
+    site = site_packages(prefix)
+    jobs = []
+    for info in sorted(site.glob("*.dist-info")):
+        moment = unpacked.get(str(canonicalize_name(info.name.removesuffix(".dist-info").rpartition("-")[0])))
+        if moment is None:
+            continue
+        for path, digest, size in _record(info / "RECORD"):
+            place = os.path.join(site, path)
+            if every or os.stat(place).st_mtime_ns > moment:
+                jobs.append((Path(place), digest, size))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [finding for finding in pool.map(lambda job: _compare(prefix, *job), jobs) if finding]

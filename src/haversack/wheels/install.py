@@ -15,6 +15,7 @@ from haversack.formats import pylock, uv
 from haversack.model.artifact import Artifact, Digest, hex_of
 from haversack.model.finding import Finding
 from haversack.ports import Inside, Store
+from haversack.wheels.drift import changed_since
 
 _CHUNK = 1 << 20
 
@@ -46,13 +47,24 @@ def install(
     farm = inside.cache / "wheels"
     for wheel in wheels:
         link(inside.store.path(wheel.digest), farm / hex_of(wheel.digest) / wheel.filename)
+    stamps = {wheel.name: farm / hex_of(wheel.digest) / ".unpacked" for wheel in wheels}
+    unpacked = {name: stamp.stat().st_mtime_ns for name, stamp in stamps.items() if stamp.exists()}
+    copy = not _links_between(inside.cache, prefix.parent)
     with tempfile.TemporaryDirectory(prefix="haversack-install-") as folder:
         lock = Path(folder) / "pylock.toml"
         lock.write_bytes(pylock.path_only(wheels, farm.as_posix()))
-        copy = not _links_between(inside.cache, prefix.parent)
         argv = uv.sync_argv(lock, python_of(prefix), copy=copy, compile_bytecode=compile_bytecode)
         with inside.progress("installing", 0, ""):
             _must(inside, argv, env, "installing")
+            if changed_since(prefix, unpacked, every=copy):
+                # Somebody edited an installed file, and with it the cache: unpack everything anew.
+                shutil.rmtree(prefix)
+                shutil.rmtree(inside.cache / "uv")
+                _must(inside, uv.venv_argv(prefix, python), env, "making the environment")
+                _must(inside, argv, env, "installing")
+                unpacked = {}
+    for name in stamps.keys() - unpacked.keys():
+        stamps[name].touch()
 
 
 def check_blobs(store: Store, digests: Iterable[Digest]) -> None:

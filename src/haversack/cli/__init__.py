@@ -44,7 +44,7 @@ def cli(context: click.Context, store: Path | None, as_json: bool, quiet: bool) 
     context.obj = Setting(store, as_json, quiet)
 
 
-@cli.command()
+@click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print a completion script.
@@ -59,7 +59,7 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "haversack", "_HAVERSACK_COMPLETE").source())
 
 
-for command in (*outside.COMMANDS, *inside.COMMANDS):
+for command in (*outside.COMMANDS, *inside.COMMANDS, completion):
     cli.add_command(command)
 
 
@@ -71,6 +71,9 @@ def main() -> None:
     except click.exceptions.Abort:
         console.error(HaversackError("interrupted; run the same command again to go on"))
         code = 130
+    except click.exceptions.NoArgsIsHelpError as problem:
+        click.echo(problem.format_message())
+        code = UsageError.exit_code
     except click.ClickException as problem:
         context = getattr(problem, "ctx", None)
         hint = f"see: {context.command_path} --help" if context else "see: haversack --help"

@@ -10,6 +10,7 @@ import click
 
 from haversack.cli.setting import Setting, common, pass_setting
 from haversack.console import human_size
+from haversack.errors import UsageError
 
 if TYPE_CHECKING:
     from haversack.model.finding import Finding
@@ -27,18 +28,20 @@ paths = click.argument("bundle", nargs=-1, required=True, type=click.Path())
 @common
 @pass_setting
 def verify(setting: Setting, bundle: tuple[str, ...], resend: Path | None) -> None:
-    """Find everything that is wrong with a bundle; the exit code says which class is worst.
+    """Find everything that is wrong with a bundle.
 
-    BUNDLE is its folder, the folders of its volumes, a tar, or - for standard input.  With a store,
+    The exit code says which class of finding is worst.  BUNDLE is its folder, the folders of its volumes, a tar, or - for standard input.  With a store,
     also whether the bundle could be received there.
     """
     from haversack.model.finding import raise_blocking
+    from haversack.ports.durable import explained
     from haversack.verbs.verify import verify as run
 
     store = setting.inside().store if (setting.store / "oci-layout").exists() else None
     done = run(setting.media(bundle), store, setting.console.progress)
     if resend is not None and done.resend:
-        resend.write_bytes(done.resend)
+        with explained(resend, "writing the list", UsageError):
+            resend.write_bytes(done.resend)
     raise_blocking(done.findings, "the bundle is not whole and right")
     assert done.bundle is not None
     setting.console.findings(done.findings)
@@ -72,7 +75,10 @@ def verify(setting: Setting, bundle: tuple[str, ...], resend: Path | None) -> No
 @common
 @pass_setting
 def receive(setting: Setting, bundle: tuple[str, ...], copy: bool, dry_run: bool) -> None:
-    """Verify all of a bundle, then take it into the store; its snapshot becomes `current`."""
+    """Verify all of a bundle, then take it in.
+
+    Its snapshot becomes `current`; nothing that is served changes before the last step.
+    """
     from haversack.verbs.receive import receive as run
 
     done = run(setting.media(bundle), setting.inside(create=not dry_run), copy=copy, dry_run=dry_run)
@@ -127,7 +133,10 @@ def install(
     compile_bytecode: bool,
     dry_run: bool,
 ) -> None:
-    """Install an environment of the snapshot to a prefix, built aside and swapped in one step."""
+    """Install an environment to a prefix.
+
+    It is built aside and swapped in one step; only a prefix that haversack made is ever replaced.
+    """
     from haversack.verbs.install import install as run
 
     done = run(
@@ -167,7 +176,7 @@ def snapshots(setting: Setting) -> None:
 @common
 @pass_setting
 def use(setting: Setting, snapshot: str) -> None:
-    """Make a snapshot current, e.g. to go back to the one of last month."""
+    """Make a snapshot current, e.g. that of last month."""
     from haversack.verbs.snapshots import use as run
 
     held, changed = run(snapshot, setting.inside())
@@ -185,7 +194,10 @@ def use(setting: Setting, snapshot: str) -> None:
 @common
 @pass_setting
 def prune(setting: Setting, keep: int | None, dry_run: bool) -> None:
-    """Remove blobs that no snapshot needs, and with --keep older snapshots too."""
+    """Remove what no snapshot needs.
+
+    With --keep older snapshots are forgotten too.  Environments that are installed stay as they are.
+    """
     from haversack.verbs.snapshots import prune as run
 
     done = run(setting.inside(), keep=keep, dry_run=dry_run)
@@ -201,7 +213,7 @@ def prune(setting: Setting, keep: int | None, dry_run: bool) -> None:
 @common
 @pass_setting
 def diff(setting: Setting, old: str, new: str) -> None:
-    """What changed between two snapshots, environment by environment."""
+    """Show what changed between two snapshots."""
     from haversack.verbs.snapshots import compare
 
     changes = compare(old, new, setting.inside())
@@ -213,7 +225,7 @@ def diff(setting: Setting, old: str, new: str) -> None:
 @common
 @pass_setting
 def receipt(setting: Setting) -> None:
-    """Print what the store holds: the base of the next pack.
+    """Print what the store holds, for the next pack.
 
     \b
     haversack receipt > site.receipt
@@ -267,7 +279,10 @@ def audit_verify(setting: Setting) -> None:
 @common
 @pass_setting
 def audit_clock(setting: Setting, reason: str) -> None:
-    """Record that the clock is right, so that acts can go on after a wrong later time."""
+    """Record that the clock is right.
+
+    Acts can then go on although an earlier one was recorded at a wrong, later time.
+    """
     from haversack.verbs.audit import attest_clock
 
     entry = attest_clock(reason, setting.inside().ledger)
@@ -278,7 +293,7 @@ def audit_clock(setting: Setting, reason: str) -> None:
 @common
 @pass_setting
 def probe(setting: Setting) -> None:
-    """Print the target profile of this machine, for the next lock.
+    """Print the target profile of this machine.
 
     \b
     haversack probe > gpu-node.target.toml
@@ -301,7 +316,10 @@ def probe(setting: Setting) -> None:
 @common
 @pass_setting
 def doctor(setting: Setting, prefix: Path | None, read_all: bool, drop_damaged: bool) -> None:
-    """Say what is wrong with this machine, this store, an environment, and what to do."""
+    """Say what is wrong here, and what to do.
+
+    Looks at this machine and the store, or with --env at an installed environment.
+    """
     from haversack.model.finding import raise_blocking
     from haversack.verbs import doctor as verb
 

@@ -80,9 +80,9 @@ def init(setting: Setting, folder: Path, force: bool) -> None:
 @common
 @pass_setting
 def lock(setting: Setting, file: Path, upgrade: bool, check: bool) -> None:
-    """Resolve every environment on each of its targets: haversack.toml -> haversack.lock.
+    """Resolve haversack.toml into haversack.lock.
 
-    Only wheels are chosen, by the target's markers and tags, not by this machine's.
+    Every environment is resolved on each of its targets, all at the same time.  Only wheels are chosen, by the target's markers and tags, not by this machine's.
     """
     from haversack.errors import LockError
     from haversack.formats import lockfile
@@ -256,7 +256,7 @@ def _base(text: str, out: Outside) -> Base:
 @common
 @pass_setting
 def demo(setting: Setting, keep: Path | None) -> None:
-    """Do the main job from end to end on real packages, the inside with no network.
+    """Do the main job from end to end on real packages.
 
     Locks numpy, pandas and scikit-learn for this machine and for a foreign one, packs them, and then, in a
     network namespace with no interface, verifies, receives, installs and imports them.

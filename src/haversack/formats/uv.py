@@ -23,6 +23,10 @@ _UNREACHABLE = re.compile(
     r"|valid authentication credentials|returned a 40[13]",
     re.IGNORECASE,
 )
+# The requirements of a build were asked for and are not there: nothing failed on the way.
+_UNBUILDABLE = re.compile(
+    r"build-system\.requires.*No solution found(?!.*(?:credentials|returned a 40))", re.DOTALL
+)
 
 
 def compile_argv(
@@ -110,7 +114,10 @@ def failure(stderr: str, subject: str) -> Finding:
             "a requirement is a folder or a repository that would have to be built",
             "build a wheel of it and name the wheel, or publish it on an index of yours",
         )
-    if _UNREACHABLE.search(text):
+    if "The build backend returned an error" in text:
+        remedy = "install what the build needs on this machine, or choose a version that has a wheel"
+        return Finding("build-failed", subject, text, remedy)
+    if _UNREACHABLE.search(text) and not _UNBUILDABLE.search(text):
         return Finding(
             "fetch-failed", subject, text, "see that the index is up, and its auth in haversack.toml right"
         )

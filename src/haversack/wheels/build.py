@@ -69,8 +69,10 @@ def build(order: Order, out: Outside) -> tuple[Artifact | None, list[Finding]]:
             out.store.add(str(record["digest"]), [wheel.read_bytes()])
     except HaversackError as problem:
         return None, [_failed(order, str(problem))]
-    out.store.write_state(memo, canonical(record))
-    return _artifact(order, record, out)
+    data = canonical(record)
+    out.store.write_state(memo, data)
+    # Read back, so that a lock made now and one made from the memo have their keys in one order.
+    return _artifact(order, json.loads(data), out)
 
 
 def _build(order: Order, folder: Path, out: Outside) -> tuple[dict[str, object], Path] | Finding:
@@ -100,9 +102,10 @@ def _build(order: Order, folder: Path, out: Outside) -> tuple[dict[str, object],
         collect_one(tool, folder, out)
     place = folder / "env"
     install(tools, place, order.python, out)
+    # Not quiet: uv would keep to itself what the backend said.
     done = out.run(
         [
-            *("uv", "build", "--wheel", "--no-build-isolation", "--offline", "--no-config", "--quiet"),
+            *("uv", "build", "--wheel", "--no-build-isolation", "--offline", "--no-config"),
             *("--python", str(python_of(place).absolute()), "--out-dir", str(folder / "dist"), str(source)),
         ],
         env={"SOURCE_DATE_EPOCH": _EPOCH, "VIRTUAL_ENV": str(place), "UV_CACHE_DIR": str(folder / "cache")},

@@ -40,7 +40,7 @@ class Console:
     def report(self, value: Any, lines: Sequence[str]) -> None:
         """The result of a command: ``value`` as JSON, or ``lines``."""
         if self.as_json:
-            click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2), file=self._out)
+            click.echo(_json(value), file=self._out)
         else:
             self.lines(lines)
 
@@ -48,7 +48,7 @@ class Console:
         """Lines for a person; a script that asked for JSON gets none."""
         if not self.as_json:
             for line in lines:
-                click.echo(line, file=self._out)
+                click.echo(_shown(line), file=self._out)
 
     def notes(self, lines: Sequence[str]) -> None:
         """What a person may want to know while work goes on: beside the result, not part of it."""
@@ -73,13 +73,13 @@ class Console:
                 "remedy": problem.remedy,
                 "findings": problem.findings,
             }
-            click.echo(json.dumps(body, default=_plain, ensure_ascii=False, indent=2))
+            click.echo(_json(body))
             return
         for finding in problem.findings:
             _say(finding)
-        click.secho(f"error: {problem}", fg="red", err=True)
+        click.secho(_shown(f"error: {problem}"), fg="red", err=True)
         if problem.remedy:
-            click.echo(f"  remedy: {problem.remedy}", err=True)
+            click.echo(_shown(f"  remedy: {problem.remedy}"), err=True)
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
@@ -123,9 +123,20 @@ class Console:
 
 def _say(finding: Finding) -> None:
     label, colour = ("error", "red") if finding.blocking else ("note", "yellow")
-    click.secho(f"{label}: {finding}", fg=colour, err=True)
+    click.secho(_shown(f"{label}: {finding}"), fg=colour, err=True)
     if finding.remedy:
-        click.echo(f"  remedy: {finding.remedy}", err=True)
+        click.echo(_shown(f"  remedy: {finding.remedy}"), err=True)
+
+
+def _shown(text: str) -> str:
+    """A text as a terminal may see it: file names and manifests of strangers must not steer it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _json(value: Any) -> str:
+    """JSON; half characters, which a file name may hold, as the escapes that they are in JSON."""
+    text = json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _plain(value: Any) -> Any:

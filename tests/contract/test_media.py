@@ -88,10 +88,12 @@ def test_what_is_no_file_is_told_and_not_read(
 
 
 def test_a_volume_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
-    """A link beside the volumes is no volume."""
+    """A link beside the volumes is no volume but a member with a problem, like whatever else stands there."""
     volume(tmp_path)
     (tmp_path / "volume-002").symlink_to("/etc")
-    assert {Path(member.place).name for member in Folders([tmp_path]).members()} == {"volume-001"}
+    members = list(Folders([tmp_path]).members())
+    assert {Path(m.place).name for m in members if not m.problem} == {"volume-001"}
+    assert [(m.place, m.path) for m in members if m.problem] == [(str(tmp_path), "volume-002")]
 
 
 def test_folders_that_hold_no_bundle_are_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from haversack.console import Console
+from haversack.errors import NotFoundError
 
 if TYPE_CHECKING:
     from haversack.model.site import Site
@@ -110,12 +111,15 @@ class Setting:
 
     def media(self, paths: tuple[str, ...]) -> Media:
         """The bundle that some paths name: folders, one tar, or ``-`` for standard input."""
+        from haversack.ports.durable import explained
         from haversack.ports.media import Folders, TarStream
 
         if paths == ("-",):
             return TarStream(sys.stdin.buffer)
         if len(paths) == 1 and Path(paths[0]).is_file():
-            return TarStream(Path(paths[0]).open("rb"), paths[0])
+            with explained(Path(paths[0]), "opening the bundle", NotFoundError):
+                file = click.get_current_context().with_resource(Path(paths[0]).open("rb"))  # noqa: SIM115 - closed with the command
+            return TarStream(file, paths[0])
         return Folders([Path(path) for path in paths])
 
 

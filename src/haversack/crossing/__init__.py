@@ -12,7 +12,7 @@ from collections.abc import Callable
 from haversack.crossing.examination import Examination, Take, only_hash
 from haversack.crossing.folders import folders
 from haversack.crossing.stream import stream
-from haversack.errors import HaversackError, NotFoundError
+from haversack.errors import FormatError, HaversackError, IntegrityError, NotFoundError
 from haversack.formats import bundle as layout
 from haversack.formats import oci
 from haversack.model.artifact import Digest
@@ -41,13 +41,12 @@ def _check_snapshot(exam: Examination, bundle: Bundle, store: Store | None) -> N
     lacking = [d for d in bundle.metadata if d not in exam.metadata]
     if lacking:
         return
-    nowhere = bundle.snapshot not in exam.metadata and (store is None or store.size(bundle.snapshot) is None)
-    if nowhere:
-        return
 
     def blob(digest: Digest) -> bytes:
         if digest in exam.metadata:
             return exam.metadata[digest]
+        if digest not in bundle.requires:
+            raise IntegrityError("is not among the metadata that the manifest names", where=digest)
         if store is None:
             raise NotFoundError(f"{digest} is in the base")
         with store.open(digest) as file:
@@ -56,6 +55,9 @@ def _check_snapshot(exam: Examination, bundle: Bundle, store: Store | None) -> N
     try:
         snapshot = oci.read(bundle.snapshot, blob)
     except NotFoundError:
+        return
+    except FormatError as problem:
+        exam.blame("format-newer", problem.where, problem.message, remedy=problem.remedy)
         return
     except HaversackError as problem:
         exam.blame(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -70,42 +70,37 @@ def adopt(exam: Examination, data: bytes, where: str, admit: Callable[[Examinati
     return bundle
 
 
-def small_file(where: str, member: Member, digest: Digest, resend: str, exam: Examination) -> None:
-    """Check a small file against the manifest; ``resend`` is its line in a resend list."""
+def small_fault(where: str, member: Member, digest: Digest) -> Finding | None:
+    """What is wrong with a small file, held against the manifest."""
+    code = "manifest-damaged" if member.path == layout.MANIFEST else "file-damaged"
     try:
         only_hash(digest, pour([member], lambda _: None))
-    except (IntegrityError, OSError) as problem:
-        code = "manifest-damaged" if member.path == layout.MANIFEST else "file-damaged"
-        if not any(f.subject == where for f in exam.findings):
-            exam.blame(
-                code,
-                where,
-                "differs from what the manifest says"
-                if isinstance(problem, IntegrityError)
-                else str(problem),
-            )
-        exam.resend.add(resend)
+    except IntegrityError as problem:
+        said = problem.message if problem.where == where else "differs from what the manifest says"
+        return Finding(code, where, said, RESEND)
+    return None
 
 
-def check_sums(
-    place: str, member: Member | None, expected: dict[str, tuple[Digest, int]], resend: str, exam: Examination
-) -> None:
-    """Check that a volume's ``SHA256SUMS`` says nothing but what the manifest says."""
+def sums_fault(
+    place: str, member: Member, present: Collection[str], expected: Mapping[str, tuple[Digest, int]]
+) -> Finding | None:
+    """What is wrong with a ``SHA256SUMS``: it must name every file that is there, as the manifest does."""
     where = f"{place}/{layout.SUMS}"
-    if member is None:
-        exam.blame("blob-missing", where, "is not there")
-        exam.resend.add(resend)
-        return
     try:
         told = layout.read_sums(whole(member))
-    except (IntegrityError, OSError) as problem:
-        exam.blame("file-damaged", where, str(problem))
-        exam.resend.add(resend)
-        return
+    except IntegrityError as problem:
+        return Finding("file-damaged", where, str(problem), RESEND)
     wrong = sorted(path for path, digest in told.items() if expected.get(path, ("",))[0] != digest)
+    unnamed = sorted((expected.keys() & set(present)) - told.keys())
+    if wrong == [layout.MANIFEST]:
+        said = f"does not agree with {layout.MANIFEST}: one of the two was changed"
+        return Finding("file-damaged", where, said, "copy the volume again from its source")
     if wrong:
-        exam.blame("file-damaged", where, f"says other things than the manifest of {', '.join(wrong[:3])}")
-        exam.resend.add(resend)
+        said = f"says other things than the manifest of {', '.join(wrong[:3])}"
+        return Finding("file-damaged", where, said, RESEND)
+    if unnamed:
+        return Finding("file-damaged", where, f"does not name {', '.join(unnamed[:3])}", RESEND)
+    return None
 
 
 def reason(problem: Exception, where: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from haversack.crossing.examination import (
     Examination,
     Take,
     adopt,
-    check_sums,
+    only_hash,
     pour,
     reason,
-    small_file,
+    small_fault,
+    sums_fault,
     whole,
 )
 from haversack.errors import HaversackError, IntegrityError, StoreError
@@ -26,6 +27,8 @@ from haversack.model.artifact import Digest, digest_of
 from haversack.model.bundle import Bundle, Piece, Volume
 from haversack.model.finding import Finding
 from haversack.ports import Media, Member, Progress
+
+_AGAIN = "copy the volume again from its source"
 
 
 def folders(
@@ -36,12 +39,7 @@ def folders(
     for member in media.members():
         files = places.setdefault(member.place, {})
         if member.problem:
-            exam.blame(
-                "path-unsafe",
-                f"{member.place}/{member.path}",
-                member.problem,
-                remedy="copy the volume again from its source",
-            )
+            exam.blame("path-unsafe", f"{member.place}/{member.path}", member.problem, remedy=_AGAIN)
         else:
             files[member.path] = member
     data = _choose_manifest(places, exam)
@@ -49,82 +47,77 @@ def folders(
         return
     bundle = adopt(exam, data, layout.MANIFEST, admit)
     wanted: dict[str, list[Member]] = {}
-    seen: dict[str, str] = {}
+    copies: dict[str, list[str]] = {}
+    homes = {piece.path: volume for volume in bundle.volumes for piece in volume.pieces}
     for place, files in places.items():
-        volume = _volume_of(place, files, bundle)
+        volume = _volume_of(place, files, bundle, homes)
         if volume is None:
-            exam.blame(
-                "volume-foreign",
-                place,
-                "does not say which volume of the bundle it is",
-                remedy="copy the volume again from its source",
-            )
+            _no_volume(place, files, exam)
             continue
-        if volume.name in seen and not _resent(files, volume):
+        if volume.name in copies and not _resent(files, volume):
             exam.blame(
                 "volume-duplicate",
                 place,
-                f"is {volume.name} again, which {seen[volume.name]} is too",
+                f"is {volume.name} again, which {copies[volume.name][0]} is too",
                 remedy="one copy is enough",
                 blocking=False,
             )
-        seen.setdefault(volume.name, place)
-        _small_files(place, files, volume, exam, bundle)
+        copies.setdefault(volume.name, []).append(place)
+        _extra(place, files.keys() - layout.expected(bundle, volume, data).keys() - {layout.SUMS}, exam)
         for path, member in files.items():
             wanted.setdefault(path, []).append(member)
-    _take_all(bundle, wanted, seen, exam, take, progress)
+    for volume in bundle.volumes:
+        if volume.name in copies:
+            _small_files(volume, {place: places[place] for place in copies[volume.name]}, exam, bundle)
+    given = {name: held[0] for name, held in copies.items()}
+    _take_all(bundle, wanted, homes, given, exam, take, progress)
 
 
 def _choose_manifest(places: dict[str, dict[str, Member]], exam: Examination) -> bytes | None:
-    """The manifest that most volumes carry; volumes that carry another are set aside, each with its finding."""
-    found: dict[str, bytes] = {}
-    newer: HaversackError | None = None
-    for place, files in list(places.items()):
+    """The manifest of the bundle: the one that most volumes carry and vouch for in their ``SHA256SUMS``.
+
+    Volumes that vouch for another are set aside; what is damaged in the others is told with their files.
+    """
+    carried: dict[str, bytes] = {}
+    readable: dict[bytes, bool] = {}
+    unread: list[Finding] = []
+    for place, files in places.items():
         member = files.get(layout.MANIFEST)
         if member is None:
-            exam.blame("manifest-damaged", f"{place}/{layout.MANIFEST}", "is absent")
             continue
+        where = f"{place}/{layout.MANIFEST}"
         try:
-            data = whole(member)
-            if data in found.values():
-                # The same bytes are not parsed again for every volume.
-                found[place] = data
-                continue
-            layout.read(data, f"{place}/{layout.MANIFEST}")
+            data = carried[place] = whole(member)
+            # The same bytes are not parsed again for every volume.
+            if data not in readable:
+                readable[data] = False
+                layout.read(data, where)
+                readable[data] = True
         except IntegrityError as problem:
-            exam.blame("manifest-damaged", problem.where, problem.message)
+            said = problem.message if problem.where == where else str(problem).removeprefix(f"{where}: ")
+            unread.append(Finding("manifest-damaged", where, said, _AGAIN))
         except HaversackError as problem:
-            newer = problem
-            exam.blame("format-newer", problem.where, problem.message, remedy=problem.remedy)
-        else:
-            found[place] = data
-    if not found:
-        if not newer:
-            exam.blame(
-                "manifest-damaged",
-                ", ".join(places),
-                "no volume has a readable manifest",
-                remedy="copy the bundle again from its source",
-            )
+            unread.append(Finding("format-newer", where, problem.message, problem.remedy))
+    ranking: Counter[bytes] = Counter()
+    for place, data in carried.items():
+        if readable[data]:
+            ranking[data] += len(places) + 1 if _own_sum(places[place]) == digest_of(data) else 1
+    if not ranking:
+        exam.findings += unread or [
+            Finding("manifest-damaged", place, "has no manifest of a bundle", _AGAIN) for place in places
+        ]
         return None
-    ranking = Counter(digest_of(data) for data in found.values())
-    best = max(ranking, key=lambda digest: ranking[digest])
-    for place, data in found.items():
-        if digest_of(data) != best:
-            told = _own_sum(places[place])
-            if told == digest_of(data):
-                exam.blame(
-                    "volume-foreign",
-                    place,
-                    f"belongs to bundle {told}, the others to {best}",
-                    remedy="take it out, and find the volume that belongs here",
-                )
-                del places[place]
-            else:
-                exam.blame(
-                    "manifest-damaged", f"{place}/{layout.MANIFEST}", "differs from that of the other volumes"
-                )
-    return next(data for data in found.values() if digest_of(data) == best)
+    best = max(ranking, key=lambda data: ranking[data])
+    for place, data in carried.items():
+        if data != best and _own_sum(places[place]) == digest_of(data):
+            exam.blame(
+                "volume-foreign",
+                place,
+                f"belongs to bundle {digest_of(data)}, the others to {digest_of(best)}",
+                remedy="take it out, and find the volume that belongs here",
+            )
+            del places[place]
+    return best
 
 
 def _own_sum(files: dict[str, Member]) -> Digest | None:
@@ -137,14 +130,35 @@ def _own_sum(files: dict[str, Member]) -> Digest | None:
         return None
 
 
-def _volume_of(place: str, files: dict[str, Member], bundle: Bundle) -> Volume | None:
-    """Which volume a folder is, by its label, or by its own name where the label is lost."""
+def _volume_of(
+    place: str, files: dict[str, Member], bundle: Bundle, homes: Mapping[str, Volume]
+) -> Volume | None:
+    """Which volume a folder is: by the pieces in it, or by its label, or by its own name."""
+    votes = Counter(homes[path].name for path in files if path in homes)
+    names = [name for name, _ in votes.most_common(1)]
     if layout.LABEL in files:
         with contextlib.suppress(IntegrityError):
-            name = whole(files[layout.LABEL]).decode(errors="replace").partition("\n")[0]
-            if found := bundle.volume(name):
-                return found
-    return bundle.volume(Path(place).name)
+            names.append(whole(files[layout.LABEL]).decode(errors="replace").partition("\n")[0])
+    found = map(bundle.volume, [*names, Path(place).name])
+    return next((volume for volume in found if volume), None)
+
+
+def _no_volume(place: str, files: dict[str, Member], exam: Examination) -> None:
+    """Blame a folder that is no volume of the bundle, or the files that stand beside its volumes."""
+    if files.keys().isdisjoint({layout.MANIFEST, layout.SUMS, layout.LABEL}):
+        _extra(place, files, exam)
+    else:
+        exam.blame("volume-foreign", place, "does not say which volume of the bundle it is", remedy=_AGAIN)
+
+
+def _extra(place: str, paths: Iterable[str], exam: Examination) -> None:
+    for path in sorted(paths):
+        exam.blame(
+            "file-extra",
+            f"{place}/{path}",
+            "is not part of the bundle",
+            remedy="take it out; nothing may travel that the manifest does not name",
+        )
 
 
 def _resent(files: dict[str, Member], volume: Volume) -> bool:
@@ -153,34 +167,42 @@ def _resent(files: dict[str, Member], volume: Volume) -> bool:
 
 
 def _small_files(
-    place: str, files: dict[str, Member], volume: Volume, exam: Examination, bundle: Bundle
+    volume: Volume, copies: dict[str, dict[str, Member]], exam: Examination, bundle: Bundle
 ) -> None:
-    """Check what a volume holds besides pieces, and that it holds nothing else."""
+    """Check what a volume holds besides pieces: one good copy of each file is enough."""
     expected = layout.expected(bundle, volume, exam.manifest)
     pieces = {piece.path for piece in volume.pieces}
-    for path, member in files.items():
-        if path in pieces or path == layout.SUMS:
-            continue
-        if path not in expected:
-            exam.blame(
-                "file-extra",
-                f"{place}/{path}",
-                "is not part of the bundle",
-                remedy="take it out; nothing may travel that the manifest does not name",
-            )
-        else:
-            small_file(f"{place}/{path}", member, expected[path][0], f"{volume.name}/{path}", exam)
-    for path in expected.keys() - files.keys() - pieces:
-        if path != layout.MANIFEST:
-            exam.blame("blob-missing", f"{place}/{path}", "is not there")
+    for path in sorted(expected.keys() - pieces | {layout.SUMS}):
+        faults: list[Finding] = []
+        good = False
+        for place, files in copies.items():
+            if path not in files:
+                continue
+            if path == layout.SUMS:
+                fault = sums_fault(place, files[path], files, expected)
+            else:
+                fault = small_fault(f"{place}/{path}", files[path], expected[path][0])
+            faults += [fault] if fault else []
+            good = good or fault is None
+        if not good:
             exam.resend.add(f"{volume.name}/{path}")
-    check_sums(place, files.get(layout.SUMS), expected, f"{volume.name}/{layout.SUMS}", exam)
+            if not faults:
+                exam.blame("blob-missing", f"{next(iter(copies))}/{path}", "is not there")
+        exam.findings += _excused(faults) if good else faults
+
+
+def _excused(faults: list[Finding]) -> list[Finding]:
+    """The faults of copies that another copy makes good."""
+    return [
+        Finding(f.code, f.subject, f.message, "another copy of it is good", blocking=False) for f in faults
+    ]
 
 
 def _take_all(
     bundle: Bundle,
     wanted: dict[str, list[Member]],
-    seen: dict[str, str],
+    homes: Mapping[str, Volume],
+    given: dict[str, str],
     exam: Examination,
     take: Take,
     progress: Progress,
@@ -188,17 +210,11 @@ def _take_all(
     """Hash every blob on all cores, largest first, and hand the good ones on."""
     sizes = bundle.sizes()
     metadata = set(bundle.metadata)
-    homes = {piece.path: volume.name for volume in bundle.volumes for piece in volume.pieces}
-    missing: dict[str, list[Piece]] = {}
 
     def one(item: tuple[Digest, list[Piece]]) -> None:
         digest, pieces = item
-        absent = [piece for piece in pieces if piece.path not in wanted]
-        if absent:
-            for piece in absent:
-                missing.setdefault(homes[piece.path], []).append(piece)
-            return
-        _take_blob(digest, pieces, wanted, homes, exam, take, advance, keep=digest in metadata)
+        lost = _take_blob(digest, pieces, wanted, exam, take, advance, keep=digest in metadata)
+        exam.resend.update(f"{homes[piece.path].name}/{piece.path}" for piece in lost)
 
     with progress("checking", sum(sizes.values())) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
         blobs = bundle.pieces()
@@ -207,67 +223,97 @@ def _take_all(
         list(pool.map(one, first))
         list(pool.map(one, sorted(blobs.items(), key=lambda item: -sizes[item[0]])))
     for volume in bundle.volumes:
-        lost = missing.get(volume.name, [])
-        exam.resend.update(f"{volume.name}/{piece.path}" for piece in lost)
-        if volume.name not in seen:
-            if lost or not volume.pieces:
-                exam.blame(
-                    "volume-missing",
-                    volume.name,
-                    f"was not given: {len(lost)} files, {sum(p.length for p in lost)} bytes",
-                    remedy="give its folder too, or have it sent again: haversack verify --resend FILE",
-                )
-                exam.resend.update(
-                    f"{volume.name}/{path}"
-                    for path in (*bundle.files, layout.LABEL, layout.MANIFEST, layout.SUMS)
-                )
-        else:
-            for piece in lost:
-                exam.blame("blob-missing", f"{seen[volume.name]}/{piece.path}", "is not there")
+        absent = [piece for piece in volume.pieces if piece.path not in wanted]
+        if volume.name in given:
+            for piece in absent:
+                exam.blame("blob-missing", f"{given[volume.name]}/{piece.path}", "is not there")
+        elif absent or not volume.pieces:
+            exam.blame(
+                "volume-missing",
+                volume.name,
+                f"was not given: {len(absent)} files, {sum(p.length for p in absent)} bytes",
+                remedy="give its folder too, or have it sent again: haversack verify --resend FILE",
+            )
+            small = (*bundle.files, layout.LABEL, layout.MANIFEST, layout.SUMS)
+            exam.resend.update(f"{volume.name}/{path}" for path in small)
 
 
 def _take_blob(
     digest: Digest,
     pieces: list[Piece],
     wanted: dict[str, list[Member]],
-    homes: dict[str, str],
     exam: Examination,
     take: Take,
     advance: Callable[[int], None],
     *,
     keep: bool,
-) -> None:
-    """Take one blob from the first copy of it that is good."""
-    copies = max(len(wanted[piece.path]) for piece in pieces)
-    bad: list[Finding] = []
-    for attempt in range(copies):
-        chosen = [wanted[piece.path][min(attempt, len(wanted[piece.path]) - 1)] for piece in pieces]
-        try:
-            for piece, member in zip(pieces, chosen, strict=True):
-                if member.size != piece.length:
-                    raise IntegrityError(
-                        f"has {member.size} bytes instead of {piece.length}",
-                        where=f"{member.place}/{member.path}",
-                    )
-            linkable = chosen[0].file if len(pieces) == 1 else None
-            chunks = pour(chosen, advance)
-            if keep:
-                data = b"".join(chunks)
-                take(digest, [data], linkable=linkable)
-                exam.metadata[digest] = data
-            else:
-                take(digest, chunks, linkable=linkable)
-        except StoreError:
-            raise
-        except (HaversackError, OSError) as problem:
-            where = f"{chosen[0].place}/{chosen[0].path}"
-            message = reason(problem, where)
-            bad.append(Finding("blob-damaged", where, message, RESEND))
-            continue
+) -> list[Piece]:
+    """Take one blob from good copies of its pieces; the pieces that have none."""
+    chosen = [wanted[piece.path][0] for piece in pieces if piece.path in wanted]
+    faults: list[Finding] = []
+    if len(chosen) == len(pieces) and not _taken(digest, pieces, chosen, exam, take, advance, keep=keep):
         exam.good.add(digest)
-        exam.findings += [
-            Finding(f.code, f.subject, f.message, "another copy of it is good", blocking=False) for f in bad
-        ]
-        return
-    exam.findings += bad
-    exam.resend.update(f"{homes[piece.path]}/{piece.path}" for piece in pieces)
+        return []
+    # Something is wrong with it: each copy of each piece is now looked at alone.
+    good: list[Member] = []
+    lost: list[Piece] = []
+    for piece in pieces:
+        bad: list[Finding] = []
+        found = next((m for m in wanted.get(piece.path, ()) if not _fault(piece, m, bad)), None)
+        if found is None:
+            lost.append(piece)
+            exam.findings += bad
+        else:
+            good.append(found)
+            faults += bad
+    if lost:
+        exam.findings += _excused(faults)
+        return lost
+    if wrong := _taken(digest, pieces, good, exam, take, advance, keep=keep):
+        exam.findings += wrong
+        return pieces
+    exam.findings += _excused(faults)
+    exam.good.add(digest)
+    return []
+
+
+def _fault(piece: Piece, member: Member, bad: list[Finding]) -> bool:
+    """Whether one copy of a piece is damaged; if so, how is added to ``bad``."""
+    where = f"{member.place}/{member.path}"
+    if member.size != piece.length:
+        said = f"has {member.size} bytes instead of {piece.length}"
+        bad.append(Finding("blob-damaged", where, said, RESEND))
+        return True
+    try:
+        only_hash(piece.digest, pour([member], lambda _: None))
+    except IntegrityError as problem:
+        bad.append(Finding("blob-damaged", where, reason(problem, where), RESEND))
+        return True
+    return False
+
+
+def _taken(
+    digest: Digest,
+    pieces: list[Piece],
+    chosen: list[Member],
+    exam: Examination,
+    take: Take,
+    advance: Callable[[int], None],
+    *,
+    keep: bool,
+) -> list[Finding]:
+    """Hand a blob on; what was wrong with it, if anything was."""
+    where = f"{chosen[0].place}/{chosen[0].path}"
+    if any(piece.length != member.size for piece, member in zip(pieces, chosen, strict=True)):
+        return [Finding("blob-damaged", where, "has another size than the manifest says", RESEND)]
+    chunks: Iterable[bytes] = pour(chosen, advance)
+    try:
+        data = b"".join(chunks) if keep else b""
+        take(digest, [data] if keep else chunks, linkable=chosen[0].file if len(chosen) == 1 else None)
+    except StoreError:
+        raise
+    except (HaversackError, OSError) as problem:
+        return [Finding("blob-damaged", where, reason(problem, where), RESEND)]
+    if keep:
+        exam.metadata[digest] = data
+    return []

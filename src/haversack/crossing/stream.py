@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from haversack.crossing.examination import (
     MANIFEST_LIMIT,
     Examination,
     Take,
     adopt,
-    check_sums,
     pour,
     reason,
-    small_file,
+    small_fault,
+    sums_fault,
     whole,
 )
 from haversack.errors import HaversackError, IntegrityError, StoreError
@@ -20,6 +20,8 @@ from haversack.formats import bundle as layout
 from haversack.model.artifact import Digest
 from haversack.model.bundle import Bundle, Piece
 from haversack.ports import Media, Member, Progress
+
+AGAIN = "send the stream again"
 
 
 def stream(
@@ -30,111 +32,118 @@ def stream(
     first = next(members, None)
     if first is None or first.path != layout.MANIFEST or first.problem or first.size > MANIFEST_LIMIT:
         said = first.problem if first and first.problem else "does not begin with the manifest of a bundle"
-        exam.blame("manifest-damaged", "stream", said, remedy="send the stream again")
+        exam.blame("manifest-damaged", "stream", said, remedy=AGAIN)
         for _ in members:
             """To its end, so that whoever writes is not cut off."""
         return
     try:
         bundle = adopt(exam, whole(first), f"{first.place}/{first.path}", admit)
     except IntegrityError as problem:
-        exam.blame("manifest-damaged", problem.where, problem.message, remedy="send the stream again")
+        exam.blame("manifest-damaged", problem.where, problem.message, remedy=AGAIN)
         return
-    Stream(bundle, exam, take).run(members, progress)
+    Stream(bundle, exam, take, members, progress).run()
 
 
 class Stream:
     """One pass over a stream whose manifest is known."""
 
-    def __init__(self, bundle: Bundle, exam: Examination, take: Take) -> None:
-        self._bundle, self._exam, self._take = bundle, exam, take
-        self._expected: dict[str, tuple[Digest, int]] = {}
-        self._pieces: dict[str, Piece] = {}
-        for volume in bundle.volumes:
-            for path, told in layout.expected(bundle, volume, exam.manifest).items():
-                self._expected[f"{volume.name}/{path}"] = told
-            self._pieces |= {f"{volume.name}/{piece.path}": piece for piece in volume.pieces}
-            self._expected[f"{volume.name}/{layout.SUMS}"] = ("", 0)
-        self._seen: set[str] = {f"{bundle.volumes[0].name}/{layout.MANIFEST}"}
-
-    def run(self, members: Iterator[Member], progress: Progress) -> None:
-        """Take every member in turn; what does not come by the end is missing."""
-        with progress("receiving", sum(self._bundle.sizes().values())) as advance:
-            for member in members:
-                name = f"{member.place}/{member.path}" if member.path else member.place
-                try:
-                    self._one(name, member, members, advance)
-                except (OSError, EOFError) as problem:
-                    self._exam.blame("blob-damaged", name, f"the stream breaks off: {problem}")
-        for name in sorted(self._expected.keys() - self._seen):
-            if name in self._pieces:
-                self._exam.blame("blob-missing", name, "did not come")
-            self._exam.resend.add(name)
-
-    def _one(
-        self, name: str, member: Member, members: Iterator[Member], advance: Callable[[int], None]
+    def __init__(
+        self, bundle: Bundle, exam: Examination, take: Take, members: Iterator[Member], progress: Progress
     ) -> None:
+        self._bundle, self._exam, self._take = bundle, exam, take
+        self._members, self._progress = members, progress
+        self._advance: Callable[[int], None] = lambda _: None
+        self._held: Member | None = None
+        self._expected: dict[str, dict[str, tuple[Digest, int]]] = {}
+        self._pieces: dict[str, Piece] = {}
+        self._came: dict[str, set[str]] = {volume.name: set() for volume in bundle.volumes}
+        for volume in bundle.volumes:
+            self._expected[volume.name] = layout.expected(bundle, volume, exam.manifest)
+            self._pieces |= {f"{volume.name}/{piece.path}": piece for piece in volume.pieces}
+        self._came[bundle.volumes[0].name].add(layout.MANIFEST)
+
+    def run(self) -> None:
+        """Take every member in turn; what does not come by the end is missing."""
+        sizes = self._bundle.sizes()
+        with self._progress("receiving", sum(sizes.values())) as self._advance:
+            while (member := self._next()) is not None:
+                self._one(member)
+        for volume, expected in self._expected.items():
+            for path in sorted({*expected, layout.SUMS} - self._came[volume]):
+                self._exam.blame("blob-missing", f"{volume}/{path}", "did not come", remedy=AGAIN)
+                self._exam.resend.add(f"{volume}/{path}")
+
+    def _next(self) -> Member | None:
+        member, self._held = self._held, None
+        return member or next(self._members, None)
+
+    def _one(self, member: Member) -> None:
         exam = self._exam
+        name = f"{member.place}/{member.path}" if member.path else member.place
         if member.problem:
             code = "path-unsafe" if member.path else "blob-missing"
-            exam.blame(code, name, member.problem, remedy="send the stream again")
-        elif name not in self._expected:
-            exam.blame("file-extra", name, "is not part of the bundle", remedy="send the stream again")
-        elif name in self._seen:
-            exam.blame("volume-duplicate", name, "came twice", remedy="one copy is enough", blocking=False)
+            exam.blame(code, name, member.problem, remedy=AGAIN)
+            return
+        expected = self._expected.get(member.place, {})
+        if not expected or (member.path not in expected and member.path != layout.SUMS):
+            exam.blame("file-extra", name, "is not part of the bundle", remedy=AGAIN)
+            return
+        if member.path in self._came[member.place]:
+            exam.blame("file-extra", name, "came twice", remedy=AGAIN)
+            return
+        self._came[member.place].add(member.path)
+        if name in self._pieces:
+            self._piece(name, self._pieces[name], member)
+            return
+        if member.path == layout.SUMS:
+            # A stream is whole or not at all: its sums name every file of the volume.
+            fault = sums_fault(member.place, member, expected, expected)
         else:
-            self._seen.add(name)
-            if name in self._pieces:
-                self._piece(name, self._pieces[name], member, members, advance)
-            elif member.path == layout.SUMS:
-                volume = self._bundle.volume(member.place)
-                assert volume is not None
-                check_sums(
-                    member.place, member, layout.expected(self._bundle, volume, exam.manifest), name, exam
-                )
-            else:
-                small_file(name, member, self._expected[name][0], name, exam)
+            fault = small_fault(name, member, expected[member.path][0])
+        if fault:
+            exam.findings.append(fault)
+            exam.resend.add(name)
 
-    def _piece(
-        self,
-        name: str,
-        piece: Piece,
-        member: Member,
-        members: Iterator[Member],
-        advance: Callable[[int], None],
-    ) -> None:
+    def _piece(self, name: str, piece: Piece, member: Member) -> None:
         """Take the blob that begins with this piece; its other pieces must follow, as ``pack`` writes them."""
         exam, digest = self._exam, piece.blob
-        rest = self._bundle.pieces()[digest][1:] if not piece.whole else []
-
-        def chunks() -> Iterator[bytes]:
-            yield from pour([member], advance)
-            for wanted in rest:
-                following = next((m for m in members if self._note(m, wanted)), None)
-                if following is None:
-                    return
-                yield from pour([following], advance)
-
+        pieces = self._bundle.pieces()[digest] if not piece.whole else [piece]
+        if piece != pieces[0]:
+            exam.blame("blob-damaged", name, "comes without what stands before it in its file")
+            exam.resend.add(name)
+            return
+        chunks: Iterable[bytes] = self._poured(member, pieces)
         try:
-            if digest in self._bundle.metadata:
-                data = b"".join(chunks())
-                self._take(digest, [data])
-                exam.metadata[digest] = data
-            else:
-                self._take(digest, chunks())
+            data = b"".join(chunks) if digest in self._bundle.metadata else None
+            self._take(digest, chunks if data is None else [data])
         except StoreError:
             raise
         except HaversackError as problem:
             exam.blame("blob-damaged", name, reason(problem, name))
             exam.resend.update(key for key, other in self._pieces.items() if other.blob == digest)
             return
+        if data is not None:
+            exam.metadata[digest] = data
         exam.good.add(digest)
 
-    def _note(self, member: Member, wanted: Piece) -> bool:
-        """Check a member that stands between two pieces of a blob; whether it is the piece that is wanted."""
-        name = f"{member.place}/{member.path}"
-        self._seen.add(name)
-        if member.path == wanted.path:
-            return True
-        if name in self._expected and member.path != layout.SUMS:
-            small_file(name, member, self._expected[name][0], name, self._exam)
-        return False
+    def _poured(self, member: Member, pieces: list[Piece]) -> Iterator[bytes]:
+        """The bytes of a blob that begins with ``member``: what stands between its pieces is looked at in turn."""
+        yield from pour([member], self._advance)
+        for wanted in pieces[1:]:
+            following = self._following(wanted)
+            if following is None:
+                return
+            yield from pour([following], self._advance)
+
+    def _following(self, wanted: Piece) -> Member | None:
+        """The member of a piece, unless another piece comes first: that one is kept for :meth:`run`."""
+        while (member := self._next()) is not None:
+            name = f"{member.place}/{member.path}"
+            if self._pieces.get(name) == wanted and not member.problem:
+                self._came[member.place].add(member.path)
+                return member
+            if name in self._pieces:
+                self._held = member
+                return None
+            self._one(member)
+        return None

@@ -31,6 +31,7 @@ CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
     "volume-duplicate": (errors.IncompleteError, "the same volume was given twice; one copy is enough"),
     "blob-missing": (errors.IncompleteError, "a file that the manifest names is not there"),
     "base-missing": (errors.BaseMissingError, "the increment needs a blob that this store does not hold"),
+    "site-other": (errors.StoreError, "the bundle is for another site than the store holds"),
     "bundle-older": (errors.RollbackError, "this site has already received a newer bundle"),
     "no-wheel": (errors.ResolutionError, "a package has no wheel for the target, only a source distribution"),
     "no-solution": (errors.ResolutionError, "the requirements of an environment contradict each other on the target"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from haversack.errors import NotFoundError, SpaceError, UsageError
-from haversack.formats.bundle import MANIFEST, SUMS
+from haversack.formats.bundle import LABEL, MANIFEST, SUMS
 from haversack.ports import Member
 from haversack.ports.disk import read_chunks
 from haversack.ports.durable import explained, sync_filesystem, sync_folder
@@ -28,44 +29,90 @@ class Folders:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._places: list[Path] = []
+        self._beside: list[tuple[Path, Path]] = []
         for path in paths:
             if not path.is_dir():
                 raise NotFoundError(
                     "is not a folder", where=str(path), remedy="give the folder of the bundle or of a volume"
                 )
-            if (path / MANIFEST).exists() or (path / SUMS).exists():
+            if any((path / name).exists() for name in (MANIFEST, SUMS, LABEL)):
                 self._places.append(path)
-            else:
-                self._places += sorted(
-                    p for p in path.iterdir() if p.is_dir() and not p.is_symlink() and not _partial(p)
-                )
+                continue
+            with explained(path, "reading the medium", NotFoundError):
+                for inner in sorted(path.iterdir()):
+                    if inner.is_dir() and not inner.is_symlink() and not _partial(inner):
+                        self._places.append(inner)
+                    else:
+                        self._beside.append((path, inner))
         if not self._places:
-            raise NotFoundError("holds no volume of a bundle", where=", ".join(map(str, paths)))
+            raise NotFoundError(
+                "holds no volume of a bundle",
+                where=", ".join(map(str, paths)),
+                remedy="give the folder of the bundle or of a volume",
+            )
 
     def members(self) -> Iterator[Member]:
         """See :class:`haversack.ports.Media`."""
+        for place, path in self._beside:
+            yield _found(place, path)
         for place in self._places:
             yield from _walk(place, place)
 
 
 def _partial(path: Path) -> bool:
-    return path.name.startswith(".")
+    """Whether a folder is one that :class:`FolderWriter` has not finished."""
+    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 def _walk(place: Path, folder: Path) -> Iterator[Member]:
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        path = Path(entry.path)
-        name = path.relative_to(place).as_posix()
-        status = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as problem:
+        said = f"cannot be read: {problem.strerror}"
+        yield Member(str(place), _name(place, folder), 0, lambda: iter(()), None, said)
+        return
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
             yield from _walk(place, path)
-        elif stat.S_ISREG(status.st_mode):
-            yield Member(str(place), name, status.st_size, partial(read_chunks, path), path)
         else:
-            kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "neither a file nor a folder"
-            yield Member(str(place), name, 0, lambda: iter(()), None, f"is {kind}")
+            yield _found(place, path)
+
+
+def _found(place: Path, path: Path) -> Member:
+    """A path that is no folder to look into, as a member."""
+    problem = ""
+    try:
+        status = path.lstat()
+    except OSError as broken:
+        problem = f"cannot be read: {broken.strerror}"
+    else:
+        if stat.S_ISREG(status.st_mode):
+            return Member(str(place), _name(place, path), status.st_size, partial(read_chunks, path), path)
+        if stat.S_ISLNK(status.st_mode):
+            problem = "is a symbolic link"
+        elif stat.S_ISDIR(status.st_mode):
+            problem = "was left by a pack that did not end"
+        else:
+            problem = "is neither a file nor a folder"
+    return Member(str(place), _name(place, path), 0, lambda: iter(()), None, problem)
+
+
+def _name(place: Path, path: Path) -> str:
+    """A path within its volume; bytes that are no text become U+FFFD, which no manifest names."""
+    return os.fsencode(path.relative_to(place).as_posix()).decode(errors="replace")
+
+
+# tarfile lets the errors of its parsers through: of numbers, of texts, of extended headers within each other.
+_TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, ArithmeticError, LookupError, RecursionError)
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose extensions (long names, pax records), read as a whole, are of a size that names have."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if not self.isreg() and not 0 <= self.size <= _CHUNK:
+            raise tarfile.ReadError(f"a header says it has {self.size} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 
 
 class TarStream:
@@ -80,25 +127,33 @@ class TarStream:
     def members(self) -> Iterator[Member]:
         """See :class:`haversack.ports.Media`."""
         try:
-            with tarfile.open(fileobj=self._file, mode="r|", errorlevel=1) as tar:
+            with tarfile.open(fileobj=self._file, mode="r|", errorlevel=1, tarinfo=_Header) as tar:
                 for info in tar:
                     if not info.isdir():
                         yield self._member(tar, info)
                     # tarfile keeps every member it met; a stream of a hundred thousand must not grow with them.
                     tar.members.clear()  # type: ignore[attr-defined]
-        except (tarfile.TarError, EOFError, OSError) as problem:
-            yield Member(
-                self._name, "", 0, lambda: iter(()), None, f"the stream breaks off or is no tar: {problem}"
-            )
+                # tarfile takes a header it cannot read for the end of the archive.
+                while rest := tar.fileobj.read(_CHUNK):
+                    if rest.strip(b"\0"):
+                        yield self._broken("bytes follow its end, or a header in it is damaged")
+                        break
+        except _TAR_ERRORS as problem:
+            yield self._broken(str(problem))
         # Whoever writes into the pipe must not die of our not reading on.
-        while self._file.read(_CHUNK):
-            pass
+        with contextlib.suppress(OSError):
+            while self._file.read(_CHUNK):
+                pass
+
+    def _broken(self, why: str) -> Member:
+        said = f"the stream breaks off or is no tar: {why}"
+        return Member(self._name, "", 0, lambda: iter(()), None, said)
 
     def _member(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
         volume, _, path = info.name.partition("/")
         parts = info.name.split("/")
         problem = ""
-        if not info.isreg():
+        if not info.isreg() or info.issparse():
             problem = "is neither a file nor a folder" if not (info.issym() or info.islnk()) else "is a link"
         elif info.name.startswith("/") or ".." in parts or "" in parts or not path or "\\" in info.name:
             problem = "leaves its folder"
@@ -109,7 +164,7 @@ class TarStream:
             try:
                 while chunk := file.read(_CHUNK):
                     yield chunk
-            except tarfile.TarError as broken:
+            except _TAR_ERRORS as broken:
                 raise OSError(f"the stream breaks off: {broken}") from broken
 
         return Member(volume, path or info.name, info.size, chunks, None, problem)
@@ -119,7 +174,7 @@ class FolderWriter:
     """Writes ``OUT/volume-001/…``; the volumes get their names only when all is written and durable."""
 
     def __init__(self, out: Path) -> None:
-        if out.exists() and (not out.is_dir() or any(not _partial(p) for p in out.iterdir())):
+        if out.exists() and (not out.is_dir() or not all(map(_partial, out.iterdir()))):
             raise UsageError(
                 "is not an empty folder", where=str(out), remedy="give a folder that does not exist yet"
             )

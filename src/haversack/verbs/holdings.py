@@ -144,6 +144,14 @@ def current_snapshot(store: Store, name: str | None = None) -> tuple[Held, Snaps
         ) from problem
 
 
+def refusals(bundle: Bundle, bundle_id: Digest, store: Store, held: Holdings) -> list[Finding]:
+    """Why a store cannot take a bundle in, however sound it is: another site's, without its base, or older."""
+    if held.site and bundle.site != held.site:
+        said = f"is for site {bundle.site!r}; the store holds site {held.site!r}"
+        return [Finding("site-other", bundle_id, said, "give the store of that site: --store")]
+    return base_missing(bundle, store) + older(bundle, bundle_id, held)
+
+
 def base_missing(bundle: Bundle, store: Store) -> list[Finding]:
     """A finding for every blob that the bundle requires and the store does not hold."""
     remedy = "receive the bundle of the base first, or pack again with this site's receipt: haversack receipt"

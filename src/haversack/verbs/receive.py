@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from haversack.crossing import Examination, examine, only_hash
-from haversack.errors import SpaceError, StoreError
+from haversack.errors import SpaceError
 from haversack.model.artifact import Digest
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.ledger import stamp
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Inside, Media
 from haversack.verbs import holdings
-from haversack.verbs.holdings import base_missing, older
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +44,7 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
         def admit(exam: Examination) -> None:
             bundle = exam.bundle
             assert bundle is not None
-            if held.site and bundle.site != held.site:
-                raise StoreError(
-                    f"holds site {held.site!r}; the bundle is for {bundle.site!r}",
-                    where=str(store),
-                    remedy="give the store of that site: --store",
-                )
-            refusals = base_missing(bundle, store) + older(bundle, exam.id, held)
+            refusals = holdings.refusals(bundle, exam.id, store, held)
             raise_blocking(
                 refusals, "the bundle cannot be received here", remedy=refusals[0].remedy if refusals else ""
             )

@@ -11,7 +11,6 @@ from haversack.model.bundle import Bundle
 from haversack.model.finding import Finding, worst_first
 from haversack.ports import Media, Progress, Store
 from haversack.verbs import holdings
-from haversack.verbs.holdings import base_missing, older
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +29,13 @@ class Verification:
 def verify(media: Media, store: Store | None, progress: Progress) -> Verification:
     """Check every byte of a bundle and all that its parts say of each other.
 
-    With a store, also whether the bundle could be received there: its base is held and nothing newer was.
+    With a store, also whether the bundle could be received there: it is for that site, its base is held and nothing newer was received.
     """
 
     def admit(exam: Examination) -> None:
         assert exam.bundle is not None
         if store is not None:
-            exam.findings += base_missing(exam.bundle, store)
-            exam.findings += older(exam.bundle, exam.id, holdings.read(store))
+            exam.findings += holdings.refusals(exam.bundle, exam.id, store, holdings.read(store))
 
     exam = examine(media, only_hash, admit, store=store, progress=progress)
     sizes = exam.bundle.sizes() if exam.bundle else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -83,10 +84,17 @@ def collect(
     partial = out.cache / "partial"
     partial.mkdir(parents=True, exist_ok=True)
     findings: list[Finding] = []
+    stopped = threading.Event()
+
+    def count(size: int) -> None:
+        # Threads cannot be interrupted: without this a Ctrl-C would wait for the largest download.
+        if stopped.is_set():
+            raise FetchError("interrupted")
+        advance(size)
 
     def one(artifact: Artifact) -> None:
         try:
-            _bring(artifact, root, partial, out, advance)
+            _bring(artifact, root, partial, out, count)
         except (FetchError, SpaceError, LockError, NotFoundError) as problem:
             if isinstance(problem, SpaceError):
                 raise
@@ -102,8 +110,13 @@ def collect(
             )
 
     with out.progress("collecting", planned.bytes) as advance, ThreadPoolExecutor(_AT_ONCE) as pool:
-        # The largest first: the last to arrive should be small.
-        list(pool.map(one, sorted(planned.fetch, key=lambda a: -(a.size or 0))))
+        try:
+            # The largest first: the last to arrive should be small.
+            list(pool.map(one, sorted(planned.fetch, key=lambda a: -(a.size or 0))))
+        except BaseException:
+            stopped.set()
+            raise
+    _keep(planned.fetch, partial, out)
     raise_blocking(
         findings,
         f"{len(findings)} of {len(planned.fetch)} files could not be collected; the others are kept",
@@ -143,7 +156,14 @@ def _bring(
     file = partial / hex_of(artifact.digest)
     out.fetch.get(artifact.origin, artifact.digest, file, advance)
     out.store.add(artifact.digest, _read(file, lambda _: None), linkable=file)
-    file.unlink()
+
+
+def _keep(fetched: Iterable[Artifact], partial: Path, out: Outside) -> None:
+    """Let go of downloads once the store has them for good: what it only staged, a kill or an error drops."""
+    out.store.publish(out.store.index())
+    for artifact in fetched:
+        if out.store.size(artifact.digest) is not None:
+            (partial / hex_of(artifact.digest)).unlink(missing_ok=True)
 
 
 def _read(path: Path, advance: Callable[[int], None]) -> Iterable[bytes]:

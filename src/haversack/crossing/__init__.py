@@ -78,4 +78,12 @@ def _check_snapshot(exam: Examination, bundle: Bundle, store: Store | None) -> N
             remedy="pack the bundle again",
         )
         return
+    if set(bundle.metadata) != set(snapshot.metadata) - set(bundle.requires):
+        exam.blame(
+            "manifest-damaged",
+            layout.MANIFEST,
+            "names other metadata than its snapshot has",
+            remedy="pack the bundle again",
+        )
+        return
     exam.snapshot = snapshot

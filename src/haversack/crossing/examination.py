@@ -11,7 +11,7 @@ from typing import Protocol
 from haversack.errors import HaversackError, IntegrityError
 from haversack.formats import bundle as layout
 from haversack.model.artifact import Digest, digest_of, hex_of
-from haversack.model.bundle import Bundle
+from haversack.model.bundle import Bundle, Piece
 from haversack.model.finding import Finding
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Member
@@ -124,6 +124,18 @@ def pour(members: list[Member], advance: Callable[[int], None]) -> Iterator[byte
         except OSError as problem:
             where = f"{member.place}/{member.path}"
             raise IntegrityError(f"cannot be read: {problem.strerror or problem}", where=where) from problem
+
+
+def poured(piece: Piece, member: Member, advance: Callable[[int], None]) -> Iterator[bytes]:
+    """A member's bytes, held against its piece where that is not the blob, which whoever takes it hashes."""
+    state = hashlib.sha256()
+    for chunk in pour([member], advance):
+        if not piece.whole:
+            state.update(chunk)
+        yield chunk
+    if not piece.whole and state.hexdigest() != hex_of(piece.digest):
+        where = f"{member.place}/{member.path}"
+        raise IntegrityError("differs from what the manifest says", where=where)
 
 
 def whole(member: Member) -> bytes:

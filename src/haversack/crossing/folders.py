@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ from haversack.crossing.examination import (
     adopt,
     only_hash,
     pour,
+    poured,
     reason,
     small_fault,
     sums_fault,
@@ -306,7 +308,9 @@ def _taken(
     where = f"{chosen[0].place}/{chosen[0].path}"
     if any(piece.length != member.size for piece, member in zip(pieces, chosen, strict=True)):
         return [Finding("blob-damaged", where, "has another size than the manifest says", RESEND)]
-    chunks: Iterable[bytes] = pour(chosen, advance)
+    chunks = itertools.chain.from_iterable(
+        poured(piece, member, advance) for piece, member in zip(pieces, chosen, strict=True)
+    )
     try:
         data = b"".join(chunks) if keep else b""
         take(digest, [data] if keep else chunks, linkable=chosen[0].file if len(chosen) == 1 else None)

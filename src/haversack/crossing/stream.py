@@ -9,7 +9,7 @@ from haversack.crossing.examination import (
     Examination,
     Take,
     adopt,
-    pour,
+    poured,
     reason,
     small_fault,
     sums_fault,
@@ -128,12 +128,12 @@ class Stream:
 
     def _poured(self, member: Member, pieces: list[Piece]) -> Iterator[bytes]:
         """The bytes of a blob that begins with ``member``: what stands between its pieces is looked at in turn."""
-        yield from pour([member], self._advance)
+        yield from poured(pieces[0], member, self._advance)
         for wanted in pieces[1:]:
             following = self._following(wanted)
             if following is None:
                 return
-            yield from pour([following], self._advance)
+            yield from poured(wanted, following, self._advance)
 
     def _following(self, wanted: Piece) -> Member | None:
         """The member of a piece, unless another piece comes first: that one is kept for :meth:`run`."""

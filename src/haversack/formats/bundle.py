@@ -192,11 +192,11 @@ def write_resend(bundle_id: Digest, paths: Iterable[str]) -> bytes:
 
 def read_resend(data: bytes, where: str) -> tuple[Digest, list[str]]:
     """Bundle id and paths of a resend list.  Raises ``IntegrityError``, or ``FormatError`` if newer."""
+    remedy = "make one: haversack verify BUNDLE --resend FILE"
     lines = data.decode(errors="replace").splitlines()
     head = lines[0].split() if lines else []
     if len(head) != 3 or head[0] != "haversack-resend":
-        raise IntegrityError(
-            "is not a resend list", where=where, remedy="make one: haversack verify BUNDLE --resend FILE"
-        )
+        raise IntegrityError("is not a resend list", where=where, remedy=remedy)
     check_version(head[1], "1.0", where)
-    return Fields({"bundle": head[2]}, where).digest("bundle"), [line for line in lines[1:] if line]
+    bundle_id = Fields({"bundle": head[2]}, where, remedy=remedy).digest("bundle")
+    return bundle_id, [line for line in lines[1:] if line]

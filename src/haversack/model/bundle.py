@@ -9,6 +9,8 @@ from haversack.model.artifact import Digest, hex_of
 
 VOLUME_OVERHEAD = 64 * 1024
 """Bytes a volume keeps free for its own small files and the file system's rounding."""
+LEAST_ROOM = 1024
+"""Bytes of content below which a volume is not worth its own small files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +107,18 @@ class Bundle:
         return next((volume for volume in self.volumes if volume.name == name), None)
 
 
-def cut(blobs: Iterable[tuple[Digest, int]], volume_size: int | None) -> list[list[tuple[Digest, int, int]]]:
+def cut(
+    blobs: Iterable[tuple[Digest, int]], volume_size: int | None, reserve: int = VOLUME_OVERHEAD
+) -> list[list[tuple[Digest, int, int]]]:
     """Share blobs out over volumes of at most ``volume_size`` bytes, as (blob, offset, length).
 
-    Keeps the order given.  A blob that fits into a volume is never split; a larger one fills volumes of
-    its own.  Raises :class:`ValueError` when the size leaves no room for anything.
+    Keeps the order given, and ``reserve`` bytes of each volume free.  A blob that fits into a volume is
+    never split; a larger one fills volumes of its own.  Raises :class:`ValueError` when the size leaves no
+    room to speak of.
     """
-    room = None if volume_size is None else volume_size - VOLUME_OVERHEAD
-    if room is not None and room <= 0:
-        raise ValueError(f"a volume of {volume_size} bytes is too small; the least is {2 * VOLUME_OVERHEAD}")
+    room = None if volume_size is None else volume_size - reserve
+    if room is not None and room < LEAST_ROOM:
+        raise ValueError(f"a volume of {volume_size} bytes is too small; the least is {reserve + LEAST_ROOM}")
     volumes: list[list[tuple[Digest, int, int]]] = [[]]
     used = 0
     for digest, size in blobs:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from haversack import __version__
-from haversack.errors import IncompleteError, IntegrityError, LockError, NotFoundError, SpaceError
+from haversack.errors import IncompleteError, IntegrityError, NotFoundError, SpaceError, UsageError
 from haversack.formats import bundle as layout
 from haversack.formats import handout, oci
 from haversack.formats.canonical import canonical
 from haversack.kinds import prove_all
 from haversack.model.artifact import Digest, digest_of
-from haversack.model.bundle import Bundle, Piece, Rehearsal, Volume, cut
+from haversack.model.bundle import VOLUME_OVERHEAD, Bundle, Piece, Rehearsal, Volume, cut
 from haversack.model.finding import Finding, raise_blocking
 from haversack.model.ledger import stamp
 from haversack.model.lock import TOOL, Lock
@@ -166,44 +167,80 @@ def _plan(
         for a in e.artifacts
     ]
     travelling = [d for d in dict.fromkeys([*metadata, *order]) if d not in has]
-    shares = cut([(digest, snapshot.blobs[digest]) for digest in travelling], volume_size)
-    pieces_of = [
-        tuple(_piece(out.store, *piece, whole=snapshot.blobs[piece[0]]) for piece in share)
-        for share in shares
-    ]
-    volumes = tuple(Volume(f"volume-{n:03d}", pieces) for n, pieces in enumerate(pieces_of, 1))
     ref = oci.named(snapshot.id, snapshot.blobs[snapshot.id], name)
-    small = {
-        "README.txt": handout.readme(site, name, len(volumes), snapshot, base.label if base else None),
+    always = {
         "bootstrap.sh": handout.bootstrap(),
         "oci-layout": oci.LAYOUT_FILE,
         "index.json": canonical({**oci.empty_index(), "manifests": [ref]}),
         **handout.tables(snapshot),
     }
-    bundle = Bundle(
-        site=site,
-        sequence=max(held.sequence, base.sequence if base else 0) + 1,
-        name=name,
-        snapshot=snapshot.id,
-        base=base.snapshot if base else None,
-        requires=tuple(sorted(digest for digest in snapshot.blobs if digest in has)),
-        volumes=volumes,
-        metadata=metadata,
-        files={path: (digest_of(data), len(data)) for path, data in small.items()},
-        rehearsals=tuple(rehearsals),
-        created=stamp(out.clock.now()),
-        tool=f"haversack {__version__}",
+    created = stamp(out.clock.now())
+
+    def laid_out(volumes: tuple[Volume, ...]) -> tuple[Bundle, dict[str, bytes]]:
+        readme = handout.readme(site, name, len(volumes), snapshot, base.label if base else None)
+        small = {"README.txt": readme, **always}
+        bundle = Bundle(
+            site=site,
+            sequence=max(held.sequence, base.sequence if base else 0) + 1,
+            name=name,
+            snapshot=snapshot.id,
+            base=base.snapshot if base else None,
+            requires=tuple(sorted(digest for digest in snapshot.blobs if digest in has)),
+            volumes=volumes,
+            metadata=metadata,
+            files={path: (digest_of(data), len(data)) for path, data in small.items()},
+            rehearsals=tuple(rehearsals),
+            created=created,
+            tool=f"haversack {__version__}",
+        )
+        return bundle, small
+
+    reserve = VOLUME_OVERHEAD
+    while True:
+        try:
+            shares = cut([(digest, snapshot.blobs[digest]) for digest in travelling], volume_size, reserve)
+        except ValueError as problem:
+            raise UsageError(str(problem), remedy="give larger volumes: --volume-size") from problem
+        # Volumes are measured before the parts of split blobs are hashed: every digest is as long as another.
+        bundle, _ = laid_out(_volumes(shares, snapshot, lambda digest, *_: digest_of(digest.encode())))
+        weigh = functools.partial(_weight, bundle, layout.write(bundle))
+        excess = max(map(weigh, bundle.volumes)) - (volume_size or 0)
+        if volume_size is None or excess <= 0:
+            return laid_out(_volumes(shares, snapshot, functools.partial(_part_digest, out.store)))
+        # The lists that stand on every volume grow with the site.
+        reserve += excess
+
+
+def _volumes(
+    shares: list[list[tuple[Digest, int, int]]],
+    snapshot: Snapshot,
+    digest_of_part: Callable[[Digest, int, int], Digest],
+) -> tuple[Volume, ...]:
+    """The volumes of some shares."""
+    return tuple(
+        Volume(
+            f"volume-{number:03d}",
+            tuple(
+                Piece(d, d if n == snapshot.blobs[d] else digest_of_part(d, offset, n), offset, n)
+                for d, offset, n in share
+            ),
+        )
+        for number, share in enumerate(shares, 1)
     )
-    return bundle, small
 
 
-def _piece(store: Store, digest: Digest, offset: int, length: int, *, whole: int) -> Piece:
-    if length == whole:
-        return Piece(digest, digest, 0, length)
+def _weight(bundle: Bundle, manifest: bytes, volume: Volume) -> int:
+    """The bytes of all files of a volume."""
+    files = layout.expected(bundle, volume, manifest)
+    sums = layout.sums((path, digest) for path, (digest, _) in files.items())
+    return sum(size for _, size in files.values()) + len(sums)
+
+
+def _part_digest(store: Store, digest: Digest, offset: int, length: int) -> Digest:
     state = hashlib.sha256()
     for chunk in _slice(store, digest, offset, length):
         state.update(chunk)
-    return Piece(digest, "sha256:" + state.hexdigest(), offset, length)
+    return "sha256:" + state.hexdigest()
 
 
 def _slice(store: Store, digest: Digest, offset: int, length: int) -> Iterator[bytes]:
@@ -334,7 +371,7 @@ def resend(data: bytes, where: str, out: Outside, writer: MediaWriter) -> Packed
     }
     unknown = [path for path in wanted if path not in known]
     if unknown:
-        raise LockError(
+        raise IntegrityError(
             f"the bundle has no file {unknown[0]}",
             where=where,
             remedy="make the list again: haversack verify --resend FILE",

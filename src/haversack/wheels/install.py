@@ -14,7 +14,7 @@ from haversack.errors import IntegrityError, ToolError
 from haversack.formats import pylock, uv
 from haversack.model.artifact import Artifact, Digest, hex_of
 from haversack.model.finding import Finding
-from haversack.ports import Inside, Store
+from haversack.ports import Completed, Inside, Store
 from haversack.wheels.drift import changed_since
 
 _CHUNK = 1 << 20
@@ -127,18 +127,17 @@ def _must(inside: Inside, argv: Sequence[str], env: dict[str, str], doing: str) 
         raise ToolError(f"{doing} failed: {uv.redact(done.err.strip() or done.out.strip())}", where="uv")
 
 
-# One module after the other in one process, as a program would; the last line says which one killed it.
+# One module after the other in one process, as a program would.  Each name is flushed before its import:
+# a module that kills the process is the last one named.
 _IMPORT_ALL = """
 import importlib, sys
-failed = 0
 for name in sys.argv[1:]:
-    sys.stderr.write(f"\\0{name}: ")
+    print(end=f"\\0{name}\\0", file=sys.__stderr__, flush=True)
     try:
         importlib.import_module(name)
     except BaseException as problem:
-        failed = 1
-        sys.stderr.write(f"{type(problem).__name__}: {problem}")
-sys.exit(failed)
+        print(end=f"\\1{type(problem).__name__}: {problem}", file=sys.__stderr__, flush=True)
+print(end="\\0\\0", file=sys.__stderr__, flush=True)
 """
 
 
@@ -182,13 +181,21 @@ def check(
         if not modules:
             return findings
         done = inside.run([python, "-I", "-c", _IMPORT_ALL, *modules], env=env, cwd=Path(folder), caged=caged)
-    if done.code:
-        told = [part.strip() for part in done.err.split("\0")[1:]]
-        bad = [part for part in told if not part.endswith(":")] or told[-1:]
-        how = "" if done.code == 1 else f" (exit code {done.code})"
-        remedy = "add what it needs, or give the environment a check of its own"
-        findings += [_failed(subject, f"import of {part[:500]}{how}", remedy) for part in bad]
-    return findings
+    remedy = "add what it needs, or give the environment a check of its own"
+    return findings + [_failed(subject, text, remedy) for text in _failed_imports(done)]
+
+
+def _failed_imports(done: Completed) -> list[str]:
+    """What to say of each import that failed; what modules print while they are imported is no failure."""
+    words = done.err.split("\0")[1:]
+    told = list(zip(words[::2], words[1::2], strict=False))
+    failed = {name: said.rpartition("\1")[2].strip() for name, said in told if "\1" in said}
+    if not told:
+        return [f"the imports did not start (exit code {done.code}): {done.err.strip()[-500:]}"]
+    name, said = told[-1]
+    if name:  # the end has none: this one ended the interpreter, with whichever exit code
+        failed[name] = f"ended the interpreter (exit code {done.code}) {said.strip()}".strip()
+    return [f"import of {name}: {said[:500]}" for name, said in failed.items()]
 
 
 def _failed(subject: str, message: str, remedy: str) -> Finding:

@@ -139,3 +139,20 @@ def test_an_act_that_cannot_be_recorded_is_an_error(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(LedgerError, match="recording the act failed"):
         ledger_of(path, "one")
+
+
+def test_a_cut_line_is_no_break_of_the_chain(tmp_path: Path) -> None:
+    """Until the next act mends it, a half line at the end is the mark of a crash, not of an edit."""
+    path = tmp_path / "ledger.jsonl"
+    ledger = ledger_of(path, "one", "two")
+    whole = path.read_bytes()
+    for cut in (1, 50, len(whole) // 2 - 1):
+        path.write_bytes(whole + whole[:cut])
+        assert check_chain(ledger.lines(), ledger.head()) == []
+    # An entry that the head names did happen: cutting it is noticed, and it is not thrown away.
+    for cut in (1, 50):
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(LedgerError):
+            ledger.append("three", "subject", {})
+    path.write_bytes(whole[:-50])
+    assert [finding.code for finding in check_chain(ledger.lines(), ledger.head())] == ["ledger-dropped"]

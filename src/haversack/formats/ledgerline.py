@@ -28,6 +28,7 @@ def write(entry: Entry) -> bytes:
 def read(data: bytes, place: int) -> Line:
     """What stands on a line, readable or not, with the digest its content truly has."""
     where = f"ledger line {place}"
+    cut = not data.endswith(b"\n")
     try:
         value = parse(data, where, LedgerError)
         fields = Fields(value, where, LedgerError)
@@ -44,12 +45,12 @@ def read(data: bytes, place: int) -> Line:
             digest=fields.digest("digest"),
         )
     except LedgerError as problem:
-        return Line(place, None, problem.message)
+        return Line(place, None, problem.message, cut=cut)
     truth = digest_of(canonical({key: item for key, item in value.items() if key != "digest"}))
     # A line may say the same in other bytes; then it was not haversack that wrote it.
     if canonical(value) != data.rstrip(b"\n"):
         truth = digest_of(data)
-    return Line(place, entry, digest=truth)
+    return Line(place, entry, digest=truth, cut=cut)
 
 
 def _check_time(fields: Fields) -> None:

@@ -40,12 +40,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the file: its place (from 1), the entry in it or why there is none, and its true digest."""
+    """A line of the file: its place (from 1), the entry in it or why there is none, and its true digest.
+
+    ``cut`` says that the file ends within it.
+    """
 
     place: int
     entry: Entry | None
     problem: str = ""
     digest: Digest = ""
+    cut: bool = False
 
 
 def stamp(moment: datetime) -> str:
@@ -57,10 +61,13 @@ def check_chain(lines: Iterable[Line], head: tuple[int, Digest] | None) -> list[
     """Every break of the chain, each named by its line.
 
     ``head`` is the number and digest that the head file holds, or ``None`` where there is no such file.
-    One line more than the head is the mark of an act that was cut off between the two writes, and is sound.
+    One line more than the head is the mark of an act that was cut off between the two writes, and is sound;
+    so is a half line at the end, of an act that was cut off within the first one and never happened.
     """
     findings: list[Finding] = []
     known = list(lines)
+    if known and known[-1].cut and (head is None or head[1] != known[-1].digest):
+        known.pop()
     numbers = {line.entry.number for line in known if line.entry}
     previous, expected, last_time = GENESIS, 1, ""
     for line in known:

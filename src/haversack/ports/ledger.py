@@ -17,7 +17,7 @@ from haversack.formats.canonical import Fields, canonical, parse
 from haversack.model.artifact import Digest
 from haversack.model.ledger import GENESIS, Entry, Line, stamp
 from haversack.ports import Clock
-from haversack.ports.durable import explained, replace, sync_folder
+from haversack.ports.durable import drop_unfinished, explained, replace, sync_folder
 
 try:
     import fcntl
@@ -66,6 +66,9 @@ class FileLedger:
         """See the protocol."""
         with explained(self.path, "recording the act", LedgerError), self._locked():
             last = self._last()
+            if last is not None and self.head() != (last.number, last.digest):
+                # A crash came between line and head; after a second one two lines would be ahead of it.
+                self._write_head(last)
             entry = self._entry(last, act, subject, details)
             data = ledgerline.write(entry)
             written = ledgerline.read(data, entry.number).entry
@@ -75,8 +78,11 @@ class FileLedger:
                 file.flush()
                 os.fsync(file.fileno())
             sync_folder(self.path.parent)
-            replace(self._head, canonical({"number": written.number, "digest": written.digest}))
+            self._write_head(written)
         return written
+
+    def _write_head(self, entry: Entry) -> None:
+        replace(self._head, canonical({"number": entry.number, "digest": entry.digest}))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -84,6 +90,7 @@ class FileLedger:
         with self.path.with_name(self.path.name + ".lock").open("ab") as file:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX)
+            drop_unfinished(self.path.parent)
             yield
 
     def _last(self) -> Entry | None:
@@ -95,6 +102,8 @@ class FileLedger:
         tail = self._tail()
         if tail and not tail[-1].endswith(b"\n"):
             # The head is written after the line: a half line beyond it was never an act.
+            if head is not None and ledgerline.read(tail[-1], 0).digest == head[1]:
+                raise self._broken("its last line has lost its end")
             with self.path.open("r+b") as file:
                 file.truncate(self.path.stat().st_size - len(tail[-1]))
             tail = tail[:-1]

@@ -18,15 +18,16 @@ import shutil
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from haversack.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
 from haversack.model.artifact import Digest, hex_of
-from haversack.ports.durable import explained, replace, sync_filesystem, sync_folder
+from haversack.ports.durable import drop_unfinished, explained, replace, sync_filesystem, sync_folder
 
 try:
     import fcntl
@@ -100,10 +101,16 @@ class DiskStore:
         with explained(self.root, "making the store"):
             for folder in (self.root / "blobs" / "sha256", self._staging, self._own / "state"):
                 folder.mkdir(parents=True, exist_ok=True)
-            if not (self.root / "index.json").exists():
-                replace(self.root / "index.json", canonical(oci.empty_index()))
-            # Last, since it is what makes the folder a store.
-            replace(self.root / "oci-layout", oci.LAYOUT_FILE)
+            with (self._own / "lock").open("ab") as file:
+                # Whoever makes it at the same moment may have received a snapshot already.
+                while not _alone(file) and not (self.root / "oci-layout").exists():
+                    time.sleep(0.01)
+                if (self.root / "oci-layout").exists():
+                    return
+                if not (self.root / "index.json").exists():
+                    replace(self.root / "index.json", canonical(oci.empty_index()))
+                # Last, since it is what makes the folder a store.
+                replace(self.root / "oci-layout", oci.LAYOUT_FILE)
 
     def __str__(self) -> str:
         return str(self.root)
@@ -267,29 +274,33 @@ class DiskStore:
             place.parent.mkdir(parents=True, exist_ok=True)
             replace(place, data)
 
+    def _states(self) -> list[Path]:
+        """The folder of haversack's own small files, and those in it."""
+        top = self._own / "state"
+        return [top, *(path for path in top.iterdir() if path.is_dir())]
+
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """See the protocol."""
         with contextlib.ExitStack() as stack:
             with explained(self.root, "locking the store"):
                 file = stack.enter_context((self._own / "lock").open("a+b"))
-                if fcntl is not None:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        file.seek(0)
-                        holder = file.read(200).decode(errors="replace").strip() or "another process"
-                        raise StoreError(
-                            f"is in use by {holder}",
-                            where=str(self.root),
-                            remedy="wait for it to end, then run this again",
-                        ) from None
+                if not _alone(file):
+                    file.seek(0)
+                    holder = file.read(200).decode(errors="replace").strip() or "another process"
+                    raise StoreError(
+                        f"is in use by {holder}",
+                        where=str(self.root),
+                        remedy="wait for it to end, then run this again",
+                    )
                 file.truncate(0)
                 file.write(f"process {os.getpid()}\n".encode())
                 file.flush()
                 # Only now is it sure that nobody works in there: these are leftovers of a killed act.
                 for leftover in self._staging.iterdir():
                     leftover.unlink()
+                for folder in (self.root, *self._states()):
+                    drop_unfinished(folder)
             try:
                 yield
                 self._settle()
@@ -299,6 +310,16 @@ class DiskStore:
                         temporary.unlink(missing_ok=True)
                     self._staged.clear()
                     self._staged_bytes = 0
+
+
+def _alone(file: IO[bytes]) -> bool:
+    """Take the lock that an open file is, unless somebody else has it."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _pour(chunks: Iterable[bytes], file: BinaryIO | io.RawIOBase | None, digest: Digest) -> int:

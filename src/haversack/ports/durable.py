@@ -44,9 +44,18 @@ def sync_filesystem(folder: Path) -> None:
         os.sync()
 
 
+_UNFINISHED = ".new-"
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Remove what a killed :func:`replace` left in a folder; the caller keeps other writers out of it."""
+    for leftover in folder.glob(f"{_UNFINISHED}*"):
+        leftover.unlink()
+
+
 def replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Put ``data`` under ``path`` in one step: a reader, or a crash, finds the old bytes or the new."""
-    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

@@ -173,7 +173,8 @@ class DiskStore:
             self._staged[digest] = (temporary, size)
             self._staged_bytes += size
             full = self._staged_bytes >= _BATCH_BYTES or len(self._staged) >= _BATCH_BLOBS
-        if full:
+        # While one thread waits for the disk, the others go on and fill the next batch.
+        if full and not self._settling.locked():
             self._settle()
         return size
 

@@ -7,8 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,12 @@ import pytest
 
 from haversack.errors import IntegrityError, LedgerError, SpaceError, StoreError
 from haversack.model.artifact import Digest
+from haversack.ports.disk import DiskStore
 from haversack.ports.media import Folders
+from haversack.verbs import holdings
 from haversack.verbs.receive import receive
-from tests.support.faults import Room, Shim, points, shim, sound, stopped
+from haversack.verbs.snapshots import prune
+from tests.support.faults import Room, Shim, shim, sound, stopped, sweep
 from tests.support.tiny import Tiny, command, environ, haversack, inside, tiny_bundle
 
 pytestmark = pytest.mark.skipif(os.name != "posix" or os.uname().sysname != "Linux", reason="needs Linux")
@@ -33,12 +35,9 @@ class Crossing:
     store: Path
     faults: Shim
 
-    def fresh(self, folder: Path, *, empty: bool = False) -> Path:
-        """A store of its own for one fault: with the first snapshot, or none yet."""
-        place = folder / "store"
-        if not empty:
-            shutil.copytree(self.store, place)
-        return place
+    def fresh(self, folder: Path) -> Path:
+        """A copy of the store that may be written to."""
+        return Path(shutil.copytree(self.store, folder / "store"))
 
 
 @pytest.fixture(scope="module")
@@ -70,63 +69,17 @@ def finishes(bundle: Tiny, store: Path) -> None:
     assert leftovers == []
 
 
-def sweep(
-    crossing: Crossing,
-    folder: Path,
-    mode: str,
-    *,
-    check: Callable[[str, str, Path, int], None],
-    empty: bool = False,
-    only: frozenset[str] = frozenset(),
-) -> int:
-    """Receive once for every point at which it changes the store, with a fault at that point.
-
-    ``check`` gets the name and path of the call, the store and the exit code.  ``only`` leaves out other
-    calls.  Returns the number of points; a fault beyond the last of them must change nothing.
-    """
-    bundle = crossing.full if empty else crossing.more
-
-    def one(at: int) -> bool:
-        own = folder / str(at)
-        own.mkdir()
-        store = crossing.fresh(own, empty=empty)
-        added = crossing.faults.environ(store, at=at, mode=mode, log=own / "log")
-        done = haversack("receive", bundle.bundle, store=store, env=added)
-        calls = points(own / "log")
-        assert "Traceback" not in done.stderr, done.stderr
-        if at > len(calls):
-            assert done.returncode == 0, done.stderr
-            assert sound(store) == bundle.packed.bundle.snapshot
-            return False
-        try:
-            check(*calls[at - 1], store, done.returncode)
-        except AssertionError as problem:
-            raise AssertionError(
-                f"point {at}, {' '.join(calls[at - 1])}: {problem} {done.stderr}"
-            ) from problem
-        finishes(bundle, store)
-        shutil.rmtree(own)
-        return True
-
-    beyond = 10**6
-    assert not one(beyond)
-    wanted = [
-        at for at, (name, _) in enumerate(points(folder / str(beyond) / "log"), 1) if not only or name in only
-    ]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reached = sum(pool.map(one, wanted))
-    # Threads may make a call more or less; a sweep that misses more than that proves nothing.
-    assert reached >= len(wanted) - 2
-    return reached
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [True, False], ids=["first", "increment"])
 def test_a_receive_killed_anywhere_leaves_the_old_or_the_new(
     crossing: Crossing, tmp_path: Path, empty: bool
 ) -> None:
     """Killed at any call that changes the store, all that is served is sound, and a second receive finishes."""
+    # Into an empty store by copying, as from a stick; an increment by linking, as on one file system.
+    start, bundle = (None, crossing.full) if empty else (crossing.store, crossing.more)
+    words: list[str | Path] = ["receive", bundle.bundle, *(["--copy"] if empty else [])]
     old = None if empty else crossing.full.packed.bundle.snapshot
-    new = (crossing.full if empty else crossing.more).packed.bundle.snapshot
+    new = bundle.packed.bundle.snapshot
     seen: list[Digest | None] = []
 
     def check(name: str, path: str, store: Path, code: int) -> None:
@@ -134,8 +87,33 @@ def test_a_receive_killed_anywhere_leaves_the_old_or_the_new(
         seen.append(sound(store))
         assert seen[-1] in {old, new}
 
-    assert sweep(crossing, tmp_path, "k", empty=empty, check=check) > 40
+    def finish(store: Path) -> None:
+        finishes(bundle, store)
+
+    assert sweep(crossing.faults, tmp_path, start, words, mode="k", check=check, finish=finish) > 40
     assert {old, new} == set(seen)
+
+
+@pytest.mark.slow
+def test_a_prune_killed_anywhere_loses_nothing_that_is_served(crossing: Crossing, tmp_path: Path) -> None:
+    """Killed at any call, prune leaves every named snapshot whole; a second one leaves just what is needed."""
+    start = tmp_path / "start"
+    shutil.copytree(crossing.store, start)
+    finishes(crossing.more, start)
+    current = crossing.more.packed.bundle.snapshot
+
+    def check(name: str, path: str, store: Path, code: int) -> None:
+        assert code == -signal.SIGKILL
+        assert sound(store) == current
+
+    def finish(store: Path) -> None:
+        prune(inside(store), keep=1)
+        assert sound(store) == current
+        needed = holdings.load(DiskStore(store), current).blobs
+        assert dict(DiskStore(store).blobs()) == needed
+
+    words = ["prune", "--keep", "1"]
+    assert sweep(crossing.faults, tmp_path, start, words, mode="k", check=check, finish=finish) > 20
 
 
 def test_one_kill_after_the_other_breaks_no_ledger(crossing: Crossing, tmp_path: Path) -> None:
@@ -149,6 +127,7 @@ def test_one_kill_after_the_other_breaks_no_ledger(crossing: Crossing, tmp_path:
     finishes(crossing.more, store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "only"),
     [
@@ -177,7 +156,14 @@ def test_a_disk_error_anywhere_is_told_and_publishes_nothing(
         # After the last rename only its durability is in doubt: that is an error too, but the new is served.
         assert sound(store) == (new if (name, path) == ("fsync", str(store)) else old)
 
-    assert sweep(crossing, tmp_path, mode, only=frozenset(only), check=check) > 20
+    def finish(store: Path) -> None:
+        finishes(crossing.more, store)
+
+    words: list[str | Path] = ["receive", crossing.more.bundle]
+    reached = sweep(
+        crossing.faults, tmp_path, crossing.store, words, mode=mode, check=check, finish=finish, only=only
+    )
+    assert reached > 20
 
 
 def test_a_full_disk_is_told_and_the_receive_goes_on_later(
@@ -404,6 +390,7 @@ class Disk:
         return self.mount(crashed)
 
 
+@pytest.mark.slow
 def test_a_power_cut_loses_nothing_that_was_received(crossing: Crossing, room: Room, tmp_path: Path) -> None:
     """What a finished receive reported is there after a power cut, and one in the middle leaves old or new."""
     old, new = crossing.full.packed.bundle.snapshot, crossing.more.packed.bundle.snapshot

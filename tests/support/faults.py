@@ -1,17 +1,19 @@
 """Faults for real processes: calls that fail or kill, mounts of their own, and what a store is afterwards.
 
-:func:`shim` compiles ``faults.c``; :class:`Room` is a mount namespace, so that whatever a test mounts is gone
-with it; :func:`sound` says what is left of a store.
+:func:`shim` compiles ``faults.c`` and :func:`sweep` tries it everywhere; :func:`sound` says what is left of a
+store; :class:`Room` is a mount namespace, so that whatever a test mounts is gone with it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from haversack.model.ledger import check_chain
 from haversack.ports.disk import DiskStore
 from haversack.ports.ledger import FileLedger, SystemClock
 from haversack.verbs import holdings
+from tests.support.tiny import haversack
 
 SOURCE = Path(__file__).with_suffix(".c")
 
@@ -99,6 +102,60 @@ def sound(root: Path) -> Digest | None:
     findings = check_chain(ledger.lines(), ledger.head())
     assert findings == [], (findings, ledger.head(), ledger.path.read_bytes()[-500:])
     return held.current.snapshot if held.current else None
+
+
+def sweep(
+    faults: Shim,
+    folder: Path,
+    start: Path | None,
+    words: Sequence[str | Path],
+    *,
+    mode: str,
+    check: Callable[[str, str, Path, int], None],
+    finish: Callable[[Path], None],
+    only: Collection[str] = (),
+) -> int:
+    """Run a command once for every point at which it changes a store, with a fault at that point.
+
+    Each run has a copy of the store ``start`` (``None``: none yet).  ``check`` gets the name and path of the
+    call, the store and the exit code; ``finish`` brings the store to where the command should have, and
+    proves it.  ``only`` names the calls to try.  Returns the number of points; a fault beyond the last of
+    them must change nothing.
+    """
+
+    def one(at: int) -> bool:
+        own = folder / f"point-{at}"
+        own.mkdir()
+        store = own / "store"
+        if start is not None:
+            shutil.copytree(start, store)
+        added = faults.environ(store, at=at, mode=mode, log=own / "log")
+        done = haversack(*words, store=store, env=added)
+        calls = points(own / "log")
+        assert "Traceback" not in done.stderr, done.stderr
+        reached = at <= len(calls)
+        if reached:
+            try:
+                check(*calls[at - 1], store, done.returncode)
+            except AssertionError as problem:
+                where = f"point {at}, {' '.join(calls[at - 1])}"
+                raise AssertionError(f"{where}: {problem} {done.stderr}") from problem
+        else:
+            assert done.returncode == 0, done.stderr
+        finish(store)
+        if reached:
+            shutil.rmtree(own)
+        return reached
+
+    beyond = 10**6
+    assert not one(beyond)
+    calls = points(folder / f"point-{beyond}" / "log")
+    wanted = [at for at, (name, _) in enumerate(calls, 1) if not only or name in only]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reached = sum(pool.map(one, wanted))
+    # Threads may make a call more or less; a sweep that misses more than that proves nothing.
+    assert reached >= len(wanted) - 2
+    return reached
 
 
 class Room:

@@ -107,7 +107,7 @@ def receive(setting: Setting, bundle: tuple[str, ...], copy: bool, dry_run: bool
     "--to",
     "prefix",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     help="The prefix to make or replace.",
 )
 @click.option("--target", help="The target (default: the one that fits this machine).")

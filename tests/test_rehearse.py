@@ -10,20 +10,14 @@ import pytest
 
 from haversack.errors import HaversackError, ProofError
 from haversack.formats import bundle as layout
-from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
-from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
 from haversack.model.target import Target
-from haversack.ports.machine import probe
-from haversack.ports.media import FolderWriter
 from haversack.ports.run import Programs
-from haversack.verbs import pack
 from haversack.wheels.install import check, install
 from haversack.wheels.interpreter import find
 from tests.support import tiny
+from tests.support.packed import artifacts_of, here, packed
 from tests.support.wheels import make_wheel
-
-HERE = probe("here")
 
 
 @pytest.fixture(autouse=True)
@@ -32,36 +26,6 @@ def _caged() -> None:
     reason = Programs().cage()
     if reason:
         pytest.skip(reason)
-
-
-def artifacts_of(wheels: Sequence[Path], ref: str) -> list[Artifact]:
-    """Wheels as artifacts beside the declaration."""
-    found = []
-    for wheel in wheels:
-        name, version, *_ = wheel.name.split("-")
-        data = wheel.read_bytes()
-        found.append(
-            Artifact(
-                "wheel", name.replace("_", "-"), version, wheel.name, digest_of(data), len(data), f"path:{wheel.name}", (ref,)
-            )
-        )  # fmt: skip
-    return found
-
-
-def packed(
-    folder: Path,
-    *wheels: Path,
-    command: str | None = None,
-    target: Target = HERE,
-    rehearsing: bool = True,
-) -> pack.Packed:
-    """Pack wheels that lie in ``folder`` into ``folder/bundle``."""
-    here = Target("here", target.platform, target.python_short, target.glibc, target.macos)
-    environment = LockedEnvironment("lab", "here", "pip", (), command)
-    artifacts = merge_artifacts(artifacts_of(wheels, environment.ref))
-    lock = Lock("s", digest_of(b"s"), (here,), (environment,), artifacts)
-    out = tiny.outside(folder / "store")
-    return pack.pack(lock, folder, out, FolderWriter(folder / "bundle"), rehearsing=rehearsing)
 
 
 def refused(folder: Path, *wheels: Path, command: str | None = None) -> list[Finding]:
@@ -202,8 +166,7 @@ def test_a_python_that_is_not_here_is_a_note(tmp_path: Path) -> None:
         for minor in (f"3.{n}" for n in range(30, 40))
         if find(minor, tiny.inside(tmp_path / "i")) is None
     )
-    target = Target("here", HERE.platform, minor, HERE.glibc, HERE.macos)
-    done = packed(tmp_path, wheel(tmp_path, ""), target=target)
+    done = packed(tmp_path, wheel(tmp_path, ""), targets=[here(python=minor)])
     assert [(r.result, r.detail) for r in done.bundle.rehearsals] == [
         ("skipped", f"there is no Python {minor} on this machine")
     ]
@@ -212,7 +175,7 @@ def test_a_python_that_is_not_here_is_a_note(tmp_path: Path) -> None:
 
 def test_a_foreign_target_is_a_note(tmp_path: Path) -> None:
     """A target that cannot run here is packed, and the manifest says why it was not rehearsed."""
-    done = packed(tmp_path, wheel(tmp_path, ""), target=Target("here", "windows-amd64", "3.11"))
+    done = packed(tmp_path, wheel(tmp_path, ""), targets=[Target("here", "windows-amd64", "3.11")])
     assert [r.result for r in done.bundle.rehearsals] == ["skipped"]
     assert "does not run on this machine" in done.bundle.rehearsals[0].detail
 

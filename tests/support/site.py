@@ -21,8 +21,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackagePath, distribution
@@ -232,27 +230,6 @@ def _member(file: PackagePath, stem: str) -> str | None:
     # Programs travel in the wheel; scripts of entry points are made anew by each installer.
     data = Path(str(file.locate())).read_bytes()
     return None if data.startswith(b"#!") else f"{stem}.data/scripts/{file.name}"
-
-
-def python_archive(folder: Path) -> Path:
-    """A relocatable archive of the interpreter that runs the tests, of what venv and imports need."""
-    base, minor = Path(sys.base_prefix), f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    path = folder / "python.tar.gz"
-
-    def wanted(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        skipped = {"site-packages", "test", "__pycache__", "idlelib", "tkinter", "ensurepip", "lib2to3"}
-        # Absolute links, which a version manager may have made, do not travel.
-        return None if skipped & set(info.name.split("/")) or info.name.endswith(".a") else info
-
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
-        archive.add((base / "bin" / minor).resolve(), f"python/bin/{minor}")
-        link = tarfile.TarInfo("python/bin/python3")
-        link.type, link.linkname = tarfile.SYMTYPE, minor
-        archive.addfile(link)
-        archive.add(base / "lib" / minor, f"python/lib/{minor}", filter=wanted)
-        for library in sorted((base / "lib").glob("libpython3*.so*")):
-            archive.add(library, f"python/lib/{library.name}")
-    return path
 
 
 def copy_bundle(bundle: Path, dest: Path) -> Path:

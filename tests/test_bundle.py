@@ -32,6 +32,7 @@ from haversack.model.bundle import VOLUME_OVERHEAD, cut
 from haversack.ports.media import Folders, FolderWriter
 from haversack.verbs import pack
 from haversack.verbs.receive import receive
+from haversack.verbs.resend import resend
 from haversack.verbs.verify import verify
 from tests.support.gate import (
     copied,
@@ -622,7 +623,7 @@ def test_cutting_loses_nothing_and_fits(sizes: list[int], room: int, whole: bool
 
 
 def _sent_again(made: Tiny, listed: Path, fix: Path) -> pack.Packed:
-    return pack.resend(listed.read_bytes(), str(listed), outside(made.store), FolderWriter(fix))
+    return resend(listed.read_bytes(), str(listed), outside(made.store), FolderWriter(fix))
 
 
 @pytest.mark.parametrize("seed", range(8))

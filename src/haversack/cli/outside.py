@@ -165,6 +165,7 @@ def pack(
     from haversack.ports.media import FolderWriter, TarWriter
     from haversack.verbs import collect
     from haversack.verbs import pack as verb
+    from haversack.verbs.resend import resend as again
 
     if output is None and not dry_run:
         raise UsageError("say where the bundle goes", remedy="haversack pack -o FOLDER, or -o - for a stream")
@@ -181,7 +182,7 @@ def pack(
         return
     writer = TarWriter(sys.stdout.buffer) if output == "-" else FolderWriter(Path(str(output)))
     if resend is not None:
-        packed = verb.resend(resend.read_bytes(), str(resend), out, writer)
+        packed = again(resend.read_bytes(), str(resend), out, writer)
     else:
         packed = verb.pack(
             _locked(site),

@@ -41,6 +41,8 @@ def stream(
     except IntegrityError as problem:
         exam.blame("manifest-damaged", problem.where, problem.message, remedy=AGAIN)
         return
+    if first.place != bundle.volumes[0].name:
+        exam.blame("path-unsafe", f"{first.place}/{first.path}", "is not in the first volume", remedy=AGAIN)
     Stream(bundle, exam, take, members, progress).run()
 
 
@@ -119,7 +121,8 @@ class Stream:
         except StoreError:
             raise
         except HaversackError as problem:
-            exam.blame("blob-damaged", name, reason(problem, name))
+            where = problem.where if problem.where in self._pieces else name
+            exam.blame("blob-damaged", where, reason(problem, where))
             exam.resend.update(key for key, other in self._pieces.items() if other.blob == digest)
             return
         if data is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from haversack.errors import NotFoundError, SpaceError, UsageError
+from haversack.formats import tar
 from haversack.formats.bundle import LABEL, MANIFEST, SUMS
 from haversack.ports import Member
 from haversack.ports.disk import read_chunks
@@ -102,19 +103,6 @@ def _name(place: Path, path: Path) -> str:
     return os.fsencode(path.relative_to(place).as_posix()).decode(errors="replace")
 
 
-# tarfile lets the errors of its parsers through: of numbers, of texts, of extended headers within each other.
-_TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, ArithmeticError, LookupError, RecursionError)
-
-
-class _Header(tarfile.TarInfo):
-    """A header whose extensions (long names, pax records), read as a whole, are of a size that names have."""
-
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if not self.isreg() and not 0 <= self.size <= _CHUNK:
-            raise tarfile.ReadError(f"a header says it has {self.size} bytes")
-        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
-
-
 class TarStream:
     """A bundle as one uncompressed tar, read once from front to back."""
 
@@ -127,47 +115,33 @@ class TarStream:
     def members(self) -> Iterator[Member]:
         """See :class:`haversack.ports.Media`."""
         try:
-            with tarfile.open(fileobj=self._file, mode="r|", errorlevel=1, tarinfo=_Header) as tar:
-                for info in tar:
-                    if not info.isdir():
-                        yield self._member(tar, info)
-                    # tarfile keeps every member it met; a stream of a hundred thousand must not grow with them.
-                    tar.members.clear()  # type: ignore[attr-defined]
-                # tarfile takes a header it cannot read for the end of the archive.
-                while rest := tar.fileobj.read(_CHUNK):
-                    if rest.strip(b"\0"):
-                        yield self._broken("bytes follow its end, or a header in it is damaged")
-                        break
-        except _TAR_ERRORS as problem:
-            yield self._broken(str(problem))
+            for entry in tar.entries(self._file):
+                if entry.kind != "folder":
+                    yield _member(entry)
+        except (tar.BrokenTarError, OSError) as problem:
+            said = f"the stream breaks off or is no tar: {problem}"
+            yield Member(self._name, "", 0, lambda: iter(()), None, said)
         # Whoever writes into the pipe must not die of our not reading on.
         with contextlib.suppress(OSError):
             while self._file.read(_CHUNK):
                 pass
 
-    def _broken(self, why: str) -> Member:
-        said = f"the stream breaks off or is no tar: {why}"
-        return Member(self._name, "", 0, lambda: iter(()), None, said)
 
-    def _member(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
-        volume, _, path = info.name.partition("/")
-        parts = info.name.split("/")
-        problem = ""
-        if not info.isreg() or info.issparse():
-            problem = "is neither a file nor a folder" if not (info.issym() or info.islnk()) else "is a link"
-        elif info.name.startswith("/") or ".." in parts or "" in parts or not path or "\\" in info.name:
-            problem = "leaves its folder"
+def _member(entry: tar.Entry) -> Member:
+    volume, _, path = entry.name.partition("/")
+    problem = ""
+    if entry.kind != "file":
+        problem = "is a link" if entry.kind == "link" else "is neither a file nor a folder"
+    elif not path or {"", ".", ".."} & set(entry.name.split("/")) or "\\" in entry.name:
+        problem = "leaves its folder"
 
-        def chunks() -> Iterator[bytes]:
-            file = tar.extractfile(info)
-            assert file is not None
-            try:
-                while chunk := file.read(_CHUNK):
-                    yield chunk
-            except _TAR_ERRORS as broken:
-                raise OSError(f"the stream breaks off: {broken}") from broken
+    def chunks() -> Iterator[bytes]:
+        try:
+            yield from entry.chunks()
+        except tar.BrokenTarError as problem:
+            raise OSError(f"the stream breaks off: {problem}") from problem
 
-        return Member(volume, path or info.name, info.size, chunks, None, problem)
+    return Member(volume, path or entry.name, entry.size, chunks, None, problem)
 
 
 class FolderWriter:

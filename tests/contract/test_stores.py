@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,10 @@ class TestMemoryStore(StoreContract):
     def bench(self) -> StoreBench:
         """There is one handle only."""
         store = MemoryStore()
-        damage: Callable[[Store, Digest], None] = lambda _, digest: store.damage(digest)  # noqa: E731 - a lambda is what fits
+
+        def damage(_: Store, digest: Digest) -> None:
+            store.damage(digest)
+
         return StoreBench(lambda: store, damage)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from haversack.errors import FetchError, IntegrityError, ToolError
 from haversack.model.artifact import Digest, hex_of
@@ -27,13 +28,20 @@ class MemoryFetch:
         """See the protocol."""
         self.fetched.append(url)
         if url not in self._files:
-            raise FetchError("is not there", where=url, remedy="see whether the index still has it")
+            raise FetchError(
+                "is not there", where=_redacted(url), remedy="see whether the index still has it"
+            )
         data = self._files[url]
         if hashlib.sha256(data).hexdigest() != hex_of(digest):
-            raise IntegrityError("sent other bytes than were locked", where=url)
+            raise IntegrityError("sent other bytes than were locked", where=_redacted(url))
         dest.write_bytes(data)
         on_bytes(len(data))
         return len(data)
+
+
+def _redacted(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class ScriptedRun:

@@ -9,18 +9,24 @@ fixtures.  To hold a store of your own to the contract::
             return StoreBench(lambda: MyStore(tmp_path), damage=flip_a_bit_of_a_blob)
 """
 
+from haversack.testing.contracts.fetch import FetchBench, FetchContract
 from haversack.testing.contracts.kind import Journey, KindContract, Sample, travel
 from haversack.testing.contracts.ledger import LedgerBench, LedgerContract
 from haversack.testing.contracts.media import MediaBench, MediaContract
+from haversack.testing.contracts.run import RunBench, RunContract
 from haversack.testing.contracts.store import StoreBench, StoreContract
 
 __all__ = [
+    "FetchBench",
+    "FetchContract",
     "Journey",
     "KindContract",
     "LedgerBench",
     "LedgerContract",
     "MediaBench",
     "MediaContract",
+    "RunBench",
+    "RunContract",
     "Sample",
     "StoreBench",
     "StoreContract",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -195,7 +196,8 @@ def inspect(
     findings: list[Finding] = []
     with (
         out.progress("reading", sum(_held(a.digest, out) for a in fresh)) as advance,
-        ThreadPoolExecutor() as pool,
+        # Inflating is work for the cores: more threads than those only wait for each other.
+        ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         for artifact, facts, wrong in pool.map(one, fresh):
             findings += wrong

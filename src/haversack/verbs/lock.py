@@ -59,6 +59,8 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
             advance(1)
             return locked
 
+        pending = [pool.submit(one, job) for job in jobs]
+        # Made while uv waits for the index.
         own = own_wheel(out)
 
         def tool(target: Target) -> Locked:
@@ -67,7 +69,7 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
             return locked
 
         # The tool's targets are few and share their resolution with nobody: they go in the same pool.
-        pending = [pool.submit(one, job) for job in jobs] + [pool.submit(tool, target) for target in tools]
+        pending += [pool.submit(tool, target) for target in tools]
         results = [future.result() for future in pending]
     findings = worst_first({finding: None for result in results for finding in result.findings})
     raise_blocking(findings, f"{site.name} cannot be locked", remedy="see the findings")

@@ -1,0 +1,1 @@
+"""How fast haversack is beside the tools people use today: ``python -m bench``."""

@@ -1,0 +1,115 @@
+"""``python -m bench``: it runs, both sides really run in it, and its verdicts are those of the numbers.
+
+No time is held to anything here: a test that fails on a busy machine proves nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.lab import folder_bytes
+from bench.measure import BenchError, Row, pairs, table, timed
+
+_ROOT = Path(__file__).parents[1]
+
+
+def test_a_tiny_benchmark_runs_from_end_to_end(tmp_path: Path) -> None:
+    """One command packs a made-up bundle, measures haversack and its peer on it, and leaves nothing behind."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "bench",
+            "--only",
+            "verify",
+            "--runs",
+            "1",
+            "--size",
+            "4",
+            "--json",
+            "--scratch",
+            tmp_path,
+        ],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+    )
+    # 1 says that a promise was missed, as it may be on four mebibytes.
+    assert done.returncode in (0, 1), done.stderr
+    (row,) = json.loads(done.stdout)
+    assert row["name"] == "verify 4 MiB in 109 files"
+    assert row["ours"][0] > 0
+    assert row["peer"][0] > 0
+    assert row["ratios"] == [row["ours"][0] / row["peer"][0]]
+    assert row["met"] is (row["ratios"][0] >= 0.9) is (done.returncode == 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_promise_is_judged_by_the_median_of_the_ratios() -> None:
+    """A slow moment that hits both sides of a pair, or one pair of three, does not change the verdict."""
+    held = Row("x", "s", (1.0, 100.0, 9.0), (1.0, 100.0, 1.0), "peer", 1.1)
+    assert held.ratios == (1.0, 1.0, 9.0)
+    assert held.met is True
+    assert Row("x", "s", (2.0, 2.0, 1.0), (1.0, 1.0, 1.0), "peer", 1.1).met is False
+    assert Row("x", "MB/s", (2.0,), (2.5,), "peer", 0.8, floor=True).met is True
+    assert Row("x", "MB/s", (2.0,), (2.6,), "peer", 0.8, floor=True).met is False
+
+
+def test_a_promise_without_a_peer_is_judged_by_the_value() -> None:
+    """What is promised in seconds or bytes is compared as it is; without a promise there is no verdict."""
+    assert Row("x", "s", (1.0, 2.0, 9.0), limit=2).met is True
+    assert Row("x", "s", (1.0, 2.1, 9.0), limit=2).met is False
+    assert Row("x", "s", (1.0,)).met is None
+
+
+def test_the_table_says_what_is_not_met() -> None:
+    """A missed promise stands out, and every row has as many cells as the head."""
+    lines = table(
+        [Row("slow", "s", (3.0,), (1.0,), "peer", 1.1), Row("good", "s", (1.0,), limit=2)]
+    ).splitlines()
+    assert "| NO " in lines[2]
+    assert "| yes" in lines[3]
+    assert {line.count("|") for line in lines} == {8}
+
+
+def test_both_sides_take_turns() -> None:
+    """Ours and the peer run alternately, so that a busy minute falls on both."""
+    order: list[str] = []
+
+    def side(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    assert pairs(lambda: side("ours"), lambda: side("peer"), 2) == ((1.0, 3.0), (2.0, 4.0))
+    assert order == ["ours", "peer", "ours", "peer"]
+
+
+def test_a_program_that_fails_is_not_a_fast_one() -> None:
+    """The time of a program that exited with an error is thrown away, and its last words are told."""
+    with pytest.raises(BenchError, match=r"(?s)exited with 3: .*no luck"):
+        timed([sys.executable, "-c", "import sys; print('no luck'); sys.exit(3)"], env=os.environ)
+
+
+def test_memory_is_that_of_one_program() -> None:
+    """The peak of a large program is seen, and is not that of the next, small one."""
+    large = timed([sys.executable, "-c", "x = b'x' * (300 << 20)"], env=os.environ)
+    small = timed([sys.executable, "-c", "pass"], env=os.environ)
+    assert large.peak > 300 << 20
+    assert small.peak < 300 << 20
+
+
+def test_a_file_of_two_names_takes_disk_once(tmp_path: Path) -> None:
+    """Disk use is counted as du counts it: a hard link adds nothing."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one" / "file").write_bytes(os.urandom(1 << 20))
+    before = folder_bytes(tmp_path / "one")
+    (tmp_path / "two" / "file").hardlink_to(tmp_path / "one" / "file")
+    assert before >= 1 << 20
+    assert folder_bytes(tmp_path / "one", tmp_path / "two") == before

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from haversack.errors import FormatError, NotFoundError, StoreError
+from haversack.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from haversack.model.artifact import Digest, digest_of, hex_of
 from haversack.ports import Store
 from haversack.ports.disk import DiskStore
@@ -133,6 +133,19 @@ def test_a_linkable_file_that_cannot_be_linked_is_copied(tmp_path: Path) -> None
     blob = store.path(digest_of(data))
     assert not blob.is_symlink()
     assert blob.stat().st_ino != real.stat().st_ino
+
+
+def test_what_failed_to_arrive_takes_no_room(tmp_path: Path) -> None:
+    """Wrong bytes, linked or copied, leave no file behind, not even in the staging folder."""
+    store = DiskStore(tmp_path / "store", create=True)
+    before = sorted(tmp_path.rglob("*"))
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(b"other")
+    for linkable in (None, wrong):
+        with pytest.raises(IntegrityError):
+            store.add(digest_of(b"one"), [b"other"], linkable=linkable)
+    wrong.unlink()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:

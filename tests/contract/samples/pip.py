@@ -41,13 +41,16 @@ def sample(folder: Path) -> Iterator[Sample]:
     )
     make_wheel(folder / "wheels", "beta", "1.0")
     make_wheel(folder / "wheels", "beta", "1.1")
+    forged = make_wheel(
+        folder / "forged", "beta", "1.1", modules={"beta/__init__.py": "forged = True\n"}
+    ).read_bytes()
     (folder / "requirements.txt").write_text("alpha\n")
     with Index(folder / "wheels", json_pages=True) as index:
         told = _DECLARATION.format(
             url=index.url, platform=here.platform, glibc=here.glibc, python=here.python_short
         )
         (folder / "haversack.toml").write_text(told)
-        yield Sample(folder / "haversack.toml", "beta", _spoil)
+        yield Sample(folder / "haversack.toml", "beta", forged, _spoil)
 
 
 def _spoil(prefix: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from haversack.errors import HaversackError
 from haversack.formats import declaration, oci
 from haversack.formats.canonical import canonical
 from haversack.kinds import Kind, Locked
-from haversack.model.artifact import digest_of
 from haversack.model.finding import Finding
 from haversack.model.lock import Lock, merge_artifacts
 from haversack.model.site import Environment, Site
@@ -29,11 +29,13 @@ class Sample:
 
     ``declaration`` is a ``haversack.toml`` that declares just it, for a target that runs on this machine;
     whatever it needs is within reach until the journey is over.  ``needed`` names an artifact without which
-    the environment does not work.  ``spoil`` alters a file of an installed environment.
+    the environment does not work, ``forged`` is another artifact of the same name that would install as well.
+    ``spoil`` alters a file of an installed environment.
     """
 
     declaration: Path
     needed: str
+    forged: bytes
     spoil: Callable[[Path], object]
 
 
@@ -133,18 +135,26 @@ class KindContract:
         assert finding.blocking
         assert "it does not work" in finding.message
 
-    def test_it_does_not_install_damaged_bytes(self, journey: Journey, tmp_path: Path) -> None:
-        """An artifact that the store does not hold as locked makes no environment."""
-        other = digest_of(b"somebody else's bytes")
-        journey.out.store.add(other, [b"somebody else's bytes"])
-        first, *rest = journey.built.artifacts
-        wrong = replace(journey.built, artifacts=(replace(first, digest=other), *rest))
+    def test_it_does_not_install_other_bytes(self, journey: Journey, tmp_path: Path) -> None:
+        """An artifact that was exchanged in the store makes no environment, however sound it looks."""
+        (artifact,) = (a for a in journey.built.artifacts if a.name == journey.sample.needed)
+        place = journey.out.store.path(artifact.digest)
+        right = place.read_bytes()
         prefix = tmp_path / "prefix"
 
         def install() -> None:
-            journey.kind.install(wrong, prefix, journey.out.python, journey.out, compile_bytecode=False)
+            journey.kind.install(
+                journey.built, prefix, journey.out.python, journey.out, compile_bytecode=False
+            )
 
-        assert refused(HaversackError, install).message
+        _exchange(place, journey.sample.forged)
+        try:
+            assert refused(HaversackError, install).message
+        finally:
+            _exchange(place, right)
+        shutil.rmtree(prefix, ignore_errors=True)
+        install()
+        assert journey.kind.drift(journey.built, prefix) == []
 
     def test_it_sees_drift(self, journey: Journey) -> None:
         """What was just installed has not drifted; one altered file has."""
@@ -153,6 +163,11 @@ class KindContract:
         findings = journey.kind.drift(journey.built, journey.prefix)
         assert findings
         assert all(finding.remedy for finding in findings)
+
+
+def _exchange(place: Path, data: bytes) -> None:
+    place.unlink()
+    place.write_bytes(data)
 
 
 def _blocking(findings: list[Finding]) -> list[Finding]:

@@ -84,14 +84,18 @@ def check_chain(lines: Iterable[Line], head: tuple[int, Digest] | None) -> list[
                 Finding("ledger-edited", where, f"entry {entry.number} ({entry.act}) is not what its digest says", "restore the ledger from a backup and ask who changed it")
             )  # fmt: skip
         if entry.number != expected:
-            if entry.number > expected and not numbers.issuperset(range(expected, entry.number)):
-                gone = [n for n in range(expected, entry.number) if n not in numbers]
-                span = f"entry {gone[0]}" if len(gone) == 1 else f"entries {gone[0]} to {gone[-1]}"
+            # Not a list of what is gone: a forged number may be any.
+            first, final = expected, entry.number - 1
+            while first in numbers and first <= final:
+                first += 1
+            while final in numbers and final >= first:
+                final -= 1
+            if first <= final:
                 findings.append(
                     Finding(
                         "ledger-dropped",
                         where,
-                        f"{span} is missing before it",
+                        f"{_span(first, final)} missing before it",
                         "restore the ledger from a backup",
                     )
                 )
@@ -123,16 +127,25 @@ def check_chain(lines: Iterable[Line], head: tuple[int, Digest] | None) -> list[
                 )
             )
         previous, expected, last_time = entry.digest, entry.number + 1, entry.time
+    if head is None and len(known) > 1:
+        findings.append(
+            Finding(
+                "ledger-dropped",
+                "ledger head",
+                "is gone: without it nobody can tell whether entries are missing at the end",
+                "restore the ledger and its head from a backup",
+            )
+        )
     if head is not None:
         number, digest = head
-        last = known[-1].entry if known else None
+        last = next((line.entry for line in reversed(known) if line.entry), None)
         have = last.number if last else 0
         if have < number:
             findings.append(
                 Finding(
                     "ledger-dropped",
                     f"ledger line {len(known) + 1}",
-                    f"entries {have + 1} to {number} are missing at the end",
+                    f"{_span(have + 1, number)} missing at the end",
                     "restore the ledger from a backup",
                 )
             )
@@ -157,3 +170,7 @@ def check_chain(lines: Iterable[Line], head: tuple[int, Digest] | None) -> list[
                     )
                 )
     return findings
+
+
+def _span(first: int, last: int) -> str:
+    return f"entry {first} is" if first == last else f"entries {first} to {last} are"

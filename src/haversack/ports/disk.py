@@ -285,7 +285,7 @@ class DiskStore:
         """See the protocol."""
         with contextlib.ExitStack() as stack:
             with explained(self.root, "locking the store"):
-                file = stack.enter_context((self._own / "lock").open("a+b"))
+                file = stack.enter_context((self._own / "lock").open("a+b", buffering=0))
                 if not _alone(file):
                     file.seek(0)
                     holder = file.read(200).decode(errors="replace").strip() or "another process"
@@ -296,7 +296,6 @@ class DiskStore:
                     )
                 file.truncate(0)
                 file.write(f"process {os.getpid()}\n".encode())
-                file.flush()
                 # Only now is it sure that nobody works in there: these are leftovers of a killed act.
                 for leftover in self._staging.iterdir():
                     leftover.unlink()

@@ -100,13 +100,18 @@ class FileLedger:
         """
         head = self.head()
         tail = self._tail()
-        if tail and not tail[-1].endswith(b"\n"):
+        half = tail.pop() if tail and not tail[-1].endswith(b"\n") else b""
+        if head is not None and half and ledgerline.read(half, 0).digest == head[1]:
+            raise self._broken("its last line has lost its end")
+        last = self._known_to(head, tail)
+        if half:
             # The head is written after the line: a half line beyond it was never an act.
-            if head is not None and ledgerline.read(tail[-1], 0).digest == head[1]:
-                raise self._broken("its last line has lost its end")
             with self.path.open("r+b") as file:
-                file.truncate(self.path.stat().st_size - len(tail[-1]))
-            tail = tail[:-1]
+                file.truncate(self.path.stat().st_size - len(half))
+        return last
+
+    def _known_to(self, head: tuple[int, Digest] | None, tail: list[bytes]) -> Entry | None:
+        """The entry of the last whole line, which must be the one that the head names, or follow from it."""
         if not tail:
             if head is not None:
                 raise self._broken("is empty, but its head names an entry")
@@ -114,6 +119,8 @@ class FileLedger:
         line = ledgerline.read(tail[-1], 0)
         if line.entry is None or line.entry.digest != line.digest:
             raise self._broken("its last line is damaged")
+        if head is None and line.entry.number > 1:
+            raise self._broken("its head is gone")
         if head is not None and not (
             head == (line.entry.number, line.entry.digest)
             or (head[0] + 1 == line.entry.number and head[1] == line.entry.previous)

@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from haversack.errors import IntegrityError, LedgerError, SpaceError, StoreError
 from haversack.model.artifact import Digest
 from haversack.ports.disk import DiskStore
 from haversack.ports.media import Folders
+from haversack.testing import SteppingProgress
 from haversack.verbs import holdings
 from haversack.verbs.receive import receive
 from haversack.verbs.snapshots import prune
-from tests.support.faults import Room, Shim, shim, sound, stopped, sweep
-from tests.support.tiny import Tiny, command, environ, haversack, inside, tiny_bundle
+from haversack.verbs.verify import verify
+from tests.support.faults import Room, Shim, points, shim, sound, stopped, sweep
+from tests.support.tiny import Tiny, command, environ, haversack, inside, outside, tiny_bundle
 
 pytestmark = pytest.mark.skipif(os.name != "posix" or os.uname().sysname != "Linux", reason="needs Linux")
 
@@ -114,6 +118,52 @@ def test_a_prune_killed_anywhere_loses_nothing_that_is_served(crossing: Crossing
 
     words = ["prune", "--keep", "1"]
     assert sweep(crossing.faults, tmp_path, start, words, mode="k", check=check, finish=finish) > 20
+
+
+_PACK = """
+import sys
+from pathlib import Path
+from tests.support.tiny import tiny_bundle
+tiny_bundle(Path(sys.argv[1]), padding=100_000, volume_size=150_000)
+"""
+
+
+@pytest.mark.slow
+def test_a_pack_killed_anywhere_hands_over_nothing_that_is_not_recorded(
+    crossing: Crossing, tmp_path: Path
+) -> None:
+    """Killed at any call that writes the bundle, what has a volume's name is whole and is in the ledger."""
+    visible = set()
+
+    def run(at: int) -> tuple[int, Path, int]:
+        folder = tmp_path / f"point-{at}"
+        log = folder.with_suffix(".log")
+        kill = crossing.faults.environ(folder / "bundle", at=at, log=log)
+        env = {**environ(folder), "PYTHONPATH": str(Path(__file__).parent.parent), **kill}
+        done = subprocess.run([sys.executable, "-c", _PACK, folder], env=env, capture_output=True, text=True)
+        return done.returncode, folder, len(points(log))
+
+    def one(at: int) -> None:
+        code, folder, reached = run(at)
+        assert (code, reached) == (-signal.SIGKILL, at)
+        volumes = sorted(path.name for path in (folder / "bundle").glob("volume-*"))
+        visible.add(len(volumes))
+        acts = [line.entry.act for line in outside(folder / "outside").ledger.lines() if line.entry]
+        assert acts == ["pack"] or not volumes
+        if volumes:
+            # Some of the volumes are told from all of them; none that is there is damaged.
+            told = verify(Folders([folder / "bundle"]), None, SteppingProgress())
+            wrong = {finding.code for finding in told.findings}
+            assert wrong == (set() if len(volumes) == count else {"volume-missing", "path-unsafe"}), at
+        shutil.rmtree(folder)
+
+    code, folder, total = run(10**6)
+    assert code == 0
+    count = len(list((folder / "bundle").glob("volume-*")))
+    # The renames that make volumes visible, one by one, and some of the many points before.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(one, [*range(1, total - count - 3, 6), *range(total - count - 3, total + 1)]))
+    assert visible == set(range(count + 1))
 
 
 def test_one_kill_after_the_other_breaks_no_ledger(crossing: Crossing, tmp_path: Path) -> None:

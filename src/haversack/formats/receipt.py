@@ -28,7 +28,10 @@ def write(receipt: Receipt) -> bytes:
 
 def read(data: bytes, where: str) -> Receipt:
     """The receipt in some bytes.  Raises ``IntegrityError``, or ``FormatError`` for a newer major version."""
-    value = parse(data, where)
+    try:
+        value = parse(data, where)
+    except IntegrityError as problem:
+        raise IntegrityError(problem.message, where=where, remedy=_REMEDY) from problem
     fields = Fields(value, where, remedy=_REMEDY)
     check_version(fields.text("haversack-receipt"), VERSION, where)
     told = fields.digest("digest")

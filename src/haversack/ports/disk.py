@@ -26,7 +26,7 @@ from typing import IO, Any, BinaryIO
 from haversack.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
-from haversack.model.artifact import Digest, hex_of
+from haversack.model.artifact import Digest, hex_of, is_digest
 from haversack.ports.durable import drop_unfinished, explained, replace, sync_filesystem, sync_folder
 
 try:
@@ -240,7 +240,12 @@ class DiskStore:
         """See the protocol."""
         self._settle()
         with explained(self.root, "listing blobs"), os.scandir(self.root / "blobs" / "sha256") as entries:
-            found = sorted((f"sha256:{entry.name}", entry.stat().st_size) for entry in entries)
+            # Whatever else lies there, an operating system put there: it is not ours to list or to prune.
+            found = sorted(
+                (f"sha256:{entry.name}", entry.stat().st_size)
+                for entry in entries
+                if is_digest(f"sha256:{entry.name}")
+            )
         yield from found
 
     def free(self) -> int:

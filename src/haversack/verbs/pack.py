@@ -28,8 +28,12 @@ from haversack.verbs.rehearse import rehearse
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What the inside holds already: a receipt's blobs, or those of a snapshot packed before."""
+    """What the inside holds already: a receipt's blobs, or those of a snapshot packed before.
 
+    ``site`` is ``None`` for a snapshot: one store outside may have packed for several sites.
+    """
+
+    site: str | None
     snapshot: Digest
     sequence: int
     blobs: frozenset[Digest]
@@ -51,7 +55,11 @@ class Packed:
 def base_of_receipt(receipt: Receipt) -> Base:
     """The base that a site's receipt names."""
     return Base(
-        receipt.snapshot, receipt.sequence, frozenset(receipt.blobs), f"{receipt.name} ({receipt.site})"
+        receipt.site,
+        receipt.snapshot,
+        receipt.sequence,
+        frozenset(receipt.blobs),
+        f"{receipt.name} ({receipt.site})",
     )
 
 
@@ -60,7 +68,7 @@ def base_of_snapshot(store: Store, name: str) -> Base:
     held = holdings.read(store)
     named = held.named(name)
     return Base(
-        named.snapshot, held.sequence, frozenset(holdings.load(store, named.snapshot).blobs), named.name
+        None, named.snapshot, held.sequence, frozenset(holdings.load(store, named.snapshot).blobs), named.name
     )
 
 
@@ -83,6 +91,11 @@ def pack(
     error of the worst finding.
     """
     store = out.store
+    if base is not None and base.site not in {None, lock.site}:
+        raise UsageError(
+            f"the base is of site {base.site!r}; the lock is for {lock.site!r}",
+            remedy="give a receipt or a snapshot of this site",
+        )
     with store.exclusive():
         planned = collect.plan(lock, out, base.blobs if base else ())
         tell(planned)

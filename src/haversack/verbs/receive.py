@@ -12,7 +12,7 @@ from haversack.model.artifact import Digest
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.ledger import stamp
 from haversack.model.snapshot import Snapshot
-from haversack.ports import Inside, Media
+from haversack.ports import Inside, Media, Store
 from haversack.verbs import holdings
 
 
@@ -64,6 +64,7 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
         bundle, snapshot = exam.bundle, exam.snapshot
         assert bundle is not None
         assert snapshot is not None
+        raise_blocking(_shrunk(snapshot, store), "the base is not whole; nothing was changed")
         after, name = holdings.added(
             held, bundle.name, snapshot, snapshot.blobs[snapshot.id], stamp(inside.clock.now())
         )
@@ -82,3 +83,17 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
     sizes = bundle.sizes()
     total = sum(sizes.values())
     return Received(exam.id, name, snapshot, len(sizes), total, changed, tuple(worst_first(exam.findings)))
+
+
+def _shrunk(snapshot: Snapshot, store: Store) -> list[Finding]:
+    """A finding for every blob that the store already held at another size than the snapshot needs."""
+    return [
+        Finding(
+            "store-damaged",
+            digest,
+            f"has {held} bytes instead of {size}",
+            "haversack doctor --drop-damaged, then receive the bundle that brought it",
+        )
+        for digest, size in snapshot.blobs.items()
+        if (held := store.size(digest)) not in {None, size}
+    ]

@@ -76,6 +76,12 @@ def install(
     aside = prefix.parent / f".{prefix.name}.haversack-{platform.node()}-{os.getpid()}"
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(prefix.parent, os.W_OK):
+            raise PrefixError(
+                "may not be written to by you",
+                where=str(prefix.parent),
+                remedy="choose a folder of your own, or ask who owns this one",
+            )
         _clear_leftovers(prefix)
         kind.install(environment, aside, chosen, inside, compile_bytecode=compile_bytecode)
         if check:

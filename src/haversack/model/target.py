@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from packaging import tags
-from packaging.markers import Environment
+if TYPE_CHECKING:
+    # packaging takes a third of the start of a command, and most commands ask no target for markers or tags.
+    from packaging.markers import Environment
+    from packaging.tags import Tag
 
 # platform -> (os_name, platform_machine, platform_system, sys_platform, OCI os, OCI architecture)
 PLATFORMS: dict[str, tuple[str, str, str, str, str, str]] = {
@@ -116,19 +119,19 @@ class Target:
         """The PEP 508 environment of this target (CPython)."""
         os_name, machine, system, sys_platform, *_ = PLATFORMS[self.platform]
         full = self.python if self.python.count(".") == 2 else f"{self.python}.0"
-        return Environment(
-            implementation_name="cpython",
-            implementation_version=full,
-            os_name=os_name,
-            platform_machine=machine,
-            platform_release="",
-            platform_system=system,
-            platform_version="",
-            python_full_version=full,
-            platform_python_implementation="CPython",
-            python_version=self.python_short,
-            sys_platform=sys_platform,
-        )
+        return {
+            "implementation_name": "cpython",
+            "implementation_version": full,
+            "os_name": os_name,
+            "platform_machine": machine,
+            "platform_release": "",
+            "platform_system": system,
+            "platform_version": "",
+            "python_full_version": full,
+            "platform_python_implementation": "CPython",
+            "python_version": self.python_short,
+            "sys_platform": sys_platform,
+        }
 
     def platform_tags(self) -> list[str]:
         """Platform tags, best first: the whole ladder, since one tag finds only itself."""
@@ -136,6 +139,8 @@ class Target:
         if self.platform.startswith("windows"):
             return [f"win_{arch}"]
         if self.macos is not None:
+            from packaging import tags
+
             major, minor = map(int, self.macos.split("."))
             return list(tags.mac_platforms((major, minor), arch))
         assert self.glibc is not None
@@ -148,8 +153,10 @@ class Target:
                 ladder.append(f"{_LEGACY[step]}_{arch}")
         return [*ladder, f"linux_{arch}"]
 
-    def tags(self) -> list[tags.Tag]:
+    def tags(self) -> list[Tag]:
         """Every wheel tag that installs on this target, best first."""
+        from packaging import tags
+
         python = self.python_minor
         abi = "cp{}{}".format(*python)
         platforms = self.platform_tags()

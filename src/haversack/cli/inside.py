@@ -165,7 +165,7 @@ def snapshots(setting: Setting) -> None:
 
     found = run(setting.inside())
     rows = [
-        f"{'*' if s.current else ' '} {s.name:<12} {s.id[7:19]}  {s.at:<20}  {s.artifacts:>6} files  {human_size(s.bytes):>9}  {', '.join(s.environments)}"
+        f"{'*' if s.current else ' '} {s.name:<12} {s.id[7:19]}  {s.at:<20}  {s.artifacts:>6} files  {human_size(s.bytes):>9}  {', '.join(s.environments) if s.whole else 'not whole: receive the bundle that brought it again'}"
         for s in found
     ]
     setting.console.report(found, rows or ["no snapshot yet: haversack receive BUNDLE"])
@@ -266,8 +266,11 @@ def audit_verify(setting: Setting) -> None:
     """Find an edited, dropped or reordered line and name it."""
     from haversack.model.finding import raise_blocking
     from haversack.verbs.audit import verify as run
+    from haversack.verbs.holdings import read
 
-    count, findings = run(setting.inside().ledger)
+    inside = setting.inside()
+    acted = setting.owns_ledger() and read(inside.store).bundle is not None
+    count, findings = run(inside.ledger, acted=acted)
     raise_blocking(findings, "the ledger is broken")
     setting.console.report(
         {"entries": count, "findings": findings}, [f"{count} entries, each follows from the one before"]

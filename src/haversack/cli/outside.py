@@ -95,9 +95,10 @@ def lock(setting: Setting, file: Path, upgrade: bool, check: bool) -> None:
     if path.exists():
         try:
             held = lockfile.read(path.read_bytes(), str(path))[0]
-        except LockError:
+        except LockError as problem:
             if not upgrade:
-                raise
+                remedy = "mend it, or resolve everything anew: haversack lock --upgrade"
+                raise LockError(problem.message, where=problem.where, remedy=remedy) from problem
     answer = run(site, held, out, upgrade=upgrade)
     if check and answer.changed:
         raise LockError("is not what locking gives now", where=str(path), remedy="run: haversack lock")
@@ -161,7 +162,7 @@ def pack(
     haversack pack -o bundle/ --base site.receipt   what the site lacks
     haversack pack -o - | ssh gate 'cat > …'        one tar stream
     """
-    from haversack.model.artifact import is_safe_filename
+    from haversack.model.snapshot import is_snapshot_name
     from haversack.ports.media import FolderWriter, TarWriter
     from haversack.verbs import collect
     from haversack.verbs import pack as verb
@@ -169,7 +170,7 @@ def pack(
 
     if output is None and not dry_run:
         raise UsageError("say where the bundle goes", remedy="haversack pack -o FOLDER, or -o - for a stream")
-    if name is not None and not is_safe_filename(name):
+    if name is not None and not is_snapshot_name(name):
         raise UsageError(f"{name!r} is no name for a snapshot", remedy="letters, digits, dots and dashes")
     if output == "-":
         setting.console.to_stderr()

@@ -47,7 +47,7 @@ class Size(click.ParamType[int]):
         unit = text[len(digits) :].strip()
         try:
             return int(float(digits) * _SIZES[unit])
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, OverflowError):
             self.fail(f"{value!r} is not a size like 4GB or 700MiB", param, ctx)
 
 
@@ -90,10 +90,8 @@ class Setting:
 
         clock = SystemClock()
         store = DiskStore(self.store, create=create)
-        own = self.store / "haversack"
-        if not os.access(own, os.W_OK):
-            # A reader of a shared store keeps a record and a cache of his own.
-            own = self._user_folder()
+        # A reader of a shared store keeps a record and a cache of his own.
+        own = self.store / "haversack" if self.owns_ledger() else self._user_folder()
         return {
             "store": store,
             "ledger": FileLedger(own / "ledger.jsonl", clock),
@@ -104,6 +102,10 @@ class Setting:
             "cache": own / "cache",
             "python": base_python(),
         }
+
+    def owns_ledger(self) -> bool:
+        """Whether acts are recorded beside the store, and not in a ledger of the user's own."""
+        return os.access(self.store / "haversack", os.W_OK)
 
     def _user_folder(self) -> Path:
         base = os.environ.get("XDG_STATE_HOME")

@@ -7,9 +7,9 @@ from typing import Any
 
 from haversack.errors import IntegrityError
 from haversack.formats.canonical import Fields, canonical, check_version, parse
-from haversack.formats.oci import CURRENT
 from haversack.model.artifact import Digest, digest_of, hex_of, is_safe_filename
 from haversack.model.bundle import Bundle, Piece, Rehearsal, Volume
+from haversack.model.snapshot import is_snapshot_name
 
 VERSION = "1.0"
 MANIFEST = "bundle.json"
@@ -119,7 +119,7 @@ def _check(bundle: Bundle, where: str) -> None:
 
     if not bundle.volumes:
         raise wrong("has no volume")
-    if not is_safe_filename(bundle.name) or bundle.name == CURRENT:
+    if not is_snapshot_name(bundle.name):
         raise wrong(f"{bundle.name!r} is no name for a snapshot")
     names = [volume.name.casefold() for volume in bundle.volumes]
     if len(set(names)) != len(names):

@@ -41,7 +41,7 @@ from haversack.formats.uv import env_name
 from haversack.model.artifact import digest_of, is_safe_filename
 from haversack.model.lock import TOOL
 from haversack.model.site import Environment, Index, Interpreter, Site
-from haversack.model.target import Target
+from haversack.model.target import PLATFORMS, Target
 
 __all__ = ["FILENAME", "Key", "KindKeys", "parse"]
 
@@ -77,6 +77,10 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
     interpreters: dict[str, Interpreter] = {}
     for name, table, at in _named(raw, "target", top):
         values = table_of(table, TARGET, at)
+        if name in PLATFORMS:
+            raise at.error(
+                "is the name of a platform, which haversack's own environment has", "choose another name"
+            )
         targets[name] = _target(name, values, at)
         if interpreter := values.get("interpreter"):
             interpreters[name] = Interpreter(interpreter["url"], f"sha256:{interpreter['sha256']}")
@@ -104,10 +108,14 @@ def _target(name: str, values: Mapping[str, Any], place: Place) -> Target:
         values = table_of(toml(load(place.file, place), place), PROFILE, place)
     try:
         if "name" in values:
-            return Target.from_name(values["name"], name=name)
-        return Target(name=name, **{key: values[key] for key in PROFILE.keys if key in values})
+            target = Target.from_name(values["name"], name=name)
+        else:
+            target = Target(name=name, **{key: values[key] for key in PROFILE.keys if key in values})
+        # What nothing can be resolved for is an error where it is written.
+        target.uv_platform()
     except ValueError as problem:
         raise place.error(str(problem), "correct it, or let `haversack probe` write a profile") from problem
+    return target
 
 
 def _environment(

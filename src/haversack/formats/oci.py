@@ -29,7 +29,6 @@ MEDIA_TYPES = {"wheel": "application/zip"}
 TITLE = "org.opencontainers.image.title"
 REF_NAME = "org.opencontainers.image.ref.name"
 SEQUENCE = "io.haversack.sequence"
-CURRENT = "current"
 VERSION = "1.0"
 LAYOUT_FILE = canonical({"imageLayoutVersion": "1.0.0"})
 

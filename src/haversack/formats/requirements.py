@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from haversack.model.artifact import Digest
+
+_HASH = re.compile(r"--hash[ =]sha256:([0-9a-f]{64})")
 _INCLUDE = re.compile(r"(?:-r|--requirement)[ =]?\s*(\S+)")
 
 
@@ -18,7 +21,25 @@ def of_file(name: str, read: Callable[[str], bytes]) -> list[str]:
     ``read`` gives the bytes of a file by its path relative to the first one's folder.  A line that names a
     file or a URL without a project is left out: what it resolves to is in the lock.
     """
-    found: list[str] = []
+    return plain(_asked(line) for line in _lines(name, read))
+
+
+def hashes_of_file(name: str, read: Callable[[str], bytes]) -> dict[str, set[Digest]]:
+    """The digests that a requirements file allows for a project, for projects for which it names any."""
+    found: dict[str, set[Digest]] = {}
+    for line in _lines(name, read):
+        digests = {f"sha256:{digits}" for digits in _HASH.findall(line)}
+        for requirement in plain([_asked(line)]) if "--hash" in line else ():
+            found.setdefault(str(canonicalize_name(Requirement(requirement).name)), set()).update(digests)
+    return found
+
+
+def _asked(line: str) -> str:
+    return re.split(r"\s--?\w", line)[0]
+
+
+def _lines(name: str, read: Callable[[str], bytes]) -> Iterator[str]:
+    """The lines of a requirements file that ask for something, continued ones joined."""
     seen: set[str] = set()
     pending = [name]
     while pending:
@@ -27,14 +48,13 @@ def of_file(name: str, read: Callable[[str], bytes]) -> list[str]:
             continue
         seen.add(path)
         folder = path.rpartition("/")[0]
-        text = read(path).decode("utf-8-sig", errors="replace").replace("\\\n", " ")
+        text = re.sub(r"\\\r?\n", " ", read(path).decode("utf-8-sig", errors="replace"))
         for raw in text.splitlines():
             line = re.sub(r"(^|\s)#.*", "", raw).strip()
             if match := _INCLUDE.fullmatch(line):
                 pending.append(f"{folder}/{match[1]}" if folder else match[1])
             elif line and not line.startswith("-"):
-                found += plain([re.split(r"\s--?\w", line)[0]])
-    return found
+                yield line
 
 
 def of_project(project: Mapping[str, Any], extras: Sequence[str], groups: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from haversack.errors import DeclarationError
-from haversack.formats import pylock, requirements, wheel
+from haversack.formats import pylock, requirements, uv, uvlock, wheel
 from haversack.formats.pylock import Pick
 from haversack.formats.schema import Key, KindKeys
 from haversack.kinds import Locked
@@ -72,6 +72,7 @@ class Pip:
             picks, findings = resolve.resolve(_question(site, environment, target, held, ref), out)
         artifacts, more = resolve.to_artifacts([pick for pick in picks if pick.wheel], ref, site.root)
         findings = [*findings, *more]
+        findings += _refused(site.root, settings, artifacts, ref)
         for pick in (pick for pick in picks if not pick.wheel):
             if not settings.get("build"):
                 message = (
@@ -137,6 +138,26 @@ def _roots(root: Path, settings: Any) -> tuple[str, ...]:
     return tuple(sorted(set(found)))
 
 
+def _refused(root: Path, settings: Any, artifacts: Sequence[Artifact], ref: str) -> list[Finding]:
+    """A finding for each file that is not among those whose hashes a requirements file names."""
+    allowed: dict[str, set[str]] = {}
+    for name in settings.get("requirements", ()):
+        for project, digests in requirements.hashes_of_file(
+            name, lambda path: (root / path).read_bytes()
+        ).items():
+            allowed.setdefault(project, set()).update(digests)
+    return [
+        Finding(
+            "hash-refused",
+            f"{artifact.filename} in {ref}",
+            "is none of the files whose hashes the requirements file names",
+            "ask why the index gives another file, or lock the requirements file again",
+        )
+        for artifact in artifacts
+        if artifact.name in allowed and artifact.digest not in allowed[artifact.name]
+    ]
+
+
 def _question(
     site: Site, environment: Environment, target: Target, held: Lock | None, ref: str
 ) -> resolve.Question:
@@ -184,6 +205,13 @@ def _take_over(
 
 def _exported(path: Path, extras: Sequence[str], groups: Sequence[str], out: Outside) -> bytes:
     """A ``uv.lock`` as a pylock file, without the project itself and without resolving anything."""
+    missing = uvlock.stale(path.read_bytes(), (path.parent / "pyproject.toml").read_bytes())
+    if missing:
+        raise DeclarationError(
+            f"does not answer its pyproject.toml any more: {', '.join(missing)} differ",
+            where=str(path),
+            remedy="run: uv lock",
+        )
     words = [f"--extra={extra}" for extra in extras] + [f"--group={group}" for group in groups]
     done = out.run(
         [
@@ -204,7 +232,7 @@ def _exported(path: Path, extras: Sequence[str], groups: Sequence[str], out: Out
     )
     if done.code:
         raise DeclarationError(
-            f"uv cannot read it: {done.err.strip()}", where=str(path), remedy="run: uv lock"
+            f"uv cannot read it: {uv.redact(done.err.strip())}", where=str(path), remedy="run: uv lock"
         )
     try:
         tomllib.loads(done.out)

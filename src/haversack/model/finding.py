@@ -24,6 +24,7 @@ CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
     "file-damaged": (errors.IntegrityError, "a file of a volume differs from SHA256SUMS"),
     "file-extra": (errors.IntegrityError, "a file is in a volume that the manifest does not know"),
     "volume-foreign": (errors.IntegrityError, "a volume belongs to another bundle"),
+    "hash-refused": (errors.IntegrityError, "an index gives another file than those whose hashes a requirements file names"),
     "wheel-invalid": (errors.IntegrityError, "a wheel is not a readable wheel, or its metadata contradicts its name"),
     "wheel-record": (errors.IntegrityError, "a wheel's RECORD disagrees with the files in it"),
     "wheel-bomb": (errors.IntegrityError, "a wheel unpacks to far more than its size allows"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from haversack.model.artifact import Artifact, Digest
 from haversack.model.lock import LockedEnvironment
 from haversack.model.target import Target
+
+CURRENT = "current"
+"""The name that points at the snapshot in use."""
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[-._]+[A-Za-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,11 @@ def diff(old: Snapshot | None, new: Snapshot) -> list[Change]:
                 )
             )
     return changes
+
+
+def is_snapshot_name(name: str) -> bool:
+    """Whether a snapshot may be called so: a component of an OCI reference, and not the word ``current``."""
+    return _NAME.fullmatch(name) is not None and name != CURRENT
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:

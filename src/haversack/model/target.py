@@ -163,16 +163,14 @@ class Target:
         return [*tags.cpython_tags(python, [abi], platforms), *tags.compatible_tags(python, abi, platforms)]
 
     def uv_platform(self) -> str:
-        """The value of ``uv --python-platform`` nearest below this target."""
+        """The value of ``uv --python-platform`` nearest below this target; ``ValueError`` where there is none."""
         if self.glibc is None:
             return _UV_PLATFORM[self.platform]
         _, _, arch = self.platform.partition("-")
-        _, minor = map(int, self.glibc.split("."))
-        known = [step for step in _UV_GLIBC if step <= minor]
+        major, minor = map(int, self.glibc.split("."))
+        known = [step for step in _UV_GLIBC if step <= minor and major == 2]
         if not known:
-            raise ValueError(
-                f"glibc {self.glibc} is older than 2.17, the oldest that wheels are resolved for"
-            )
+            raise ValueError(f"wheels are resolved for glibc 2.17 to 2.x, not for {self.glibc}")
         return f"{arch}-manylinux_2_{known[-1]}"
 
     def runs_on(self, machine: Target) -> bool:

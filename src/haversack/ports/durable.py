@@ -74,6 +74,9 @@ def explained(place: Path, doing: str, error: type[HaversackError] = StoreError)
     """Turn an ``OSError`` into the error a person can act upon: no room, read-only, or ``error``."""
     try:
         yield
+    except BrokenPipeError:
+        # The reader of our output went away: that is not the fault of a disk.
+        raise
     except OSError as problem:
         if problem.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise SpaceError(

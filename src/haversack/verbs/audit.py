@@ -13,10 +13,18 @@ def show(ledger: Ledger) -> list[Line]:
     return list(ledger.lines())
 
 
-def verify(ledger: Ledger) -> tuple[int, list[Finding]]:
-    """The number of lines, and every break of the chain."""
+def verify(ledger: Ledger, *, acted: bool) -> tuple[int, list[Finding]]:
+    """The number of lines, and every break of the chain.
+
+    ``acted`` says that this ledger's store holds what only a recorded act can have put there, so that a
+    ledger which is gone altogether is noticed too.
+    """
     lines = list(ledger.lines())
-    return len(lines), check_chain(lines, ledger.head())
+    findings = check_chain(lines, ledger.head())
+    if acted and not lines and not findings:
+        message = "is empty, though the store holds what only a recorded act can have put there"
+        findings.append(Finding("ledger-dropped", "ledger", message, "restore the ledger from a backup"))
+    return len(lines), findings
 
 
 def attest_clock(reason: str, ledger: Ledger) -> Entry:

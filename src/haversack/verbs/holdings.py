@@ -12,7 +12,7 @@ from haversack.formats.canonical import Fields
 from haversack.model.artifact import Digest
 from haversack.model.bundle import Bundle
 from haversack.model.finding import Finding
-from haversack.model.snapshot import Snapshot, free_name
+from haversack.model.snapshot import CURRENT, Snapshot, free_name
 from haversack.ports import Store
 
 BUNDLE = "io.haversack.bundle"
@@ -47,7 +47,7 @@ class Holdings:
 
     def named(self, name: str) -> Held:
         """The snapshot of that name, or of that digest or the beginning of one.  Raises ``NotFoundError``."""
-        if name == oci.CURRENT and self.current:
+        if name == CURRENT and self.current:
             return self.current
         for held in self.held:
             if held.name == name:
@@ -73,7 +73,7 @@ def read(store: Store) -> Holdings:
         fields = Fields(record, f"index.json: manifests[{number}]")
         notes = Fields(fields.table("annotations"), fields.where)
         name = notes.text(oci.REF_NAME)
-        if name == oci.CURRENT:
+        if name == CURRENT:
             current = fields.digest("digest")
             continue
         held.append(
@@ -89,17 +89,23 @@ def read(store: Store) -> Holdings:
     return Holdings(
         held=tuple(Held(h.name, h.snapshot, h.size, h.at, h.snapshot == current) for h in held),
         site=notes.text_or_none(SITE) or "",
-        sequence=int(notes.text_or_none(oci.SEQUENCE) or 0),
+        sequence=_number(notes),
         bundle=notes.digest_or_none(BUNDLE),
     )
+
+
+def _number(notes: Fields) -> int:
+    """The number of the newest bundle; annotations are strings, so a number stands there as one."""
+    text = notes.text_or_none(oci.SEQUENCE) or "0"
+    if not text.isascii() or not text.isdigit():
+        raise notes.wrong(f"{oci.SEQUENCE!r} is not a number")
+    return int(text)
 
 
 def write(holdings: Holdings, current: Digest | None) -> dict[str, Any]:
     """The index of some holdings, with ``current`` pointing at one snapshot."""
     manifests = [oci.named(h.snapshot, h.size, h.name, {AT: h.at}) for h in holdings.held]
-    manifests += [oci.named(h.snapshot, h.size, oci.CURRENT) for h in holdings.held if h.snapshot == current][
-        :1
-    ]
+    manifests += [oci.named(h.snapshot, h.size, CURRENT) for h in holdings.held if h.snapshot == current][:1]
     notes = {SITE: holdings.site, oci.SEQUENCE: str(holdings.sequence)}
     if holdings.bundle:
         notes[BUNDLE] = holdings.bundle

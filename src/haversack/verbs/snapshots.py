@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from haversack.errors import NotFoundError
+from haversack.errors import IntegrityError, NotFoundError
 from haversack.model.artifact import Digest
 from haversack.model.ledger import GENESIS, stamp
 from haversack.model.receipt import Receipt
@@ -16,7 +16,10 @@ from haversack.verbs.holdings import Held
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A snapshot as ``haversack snapshots`` shows it; ``bytes`` are those of its blobs."""
+    """A snapshot as ``haversack snapshots`` shows it; ``bytes`` are those of its blobs.
+
+    One that is not ``whole`` cannot be read: its description lacks a blob.
+    """
 
     name: str
     id: Digest
@@ -25,6 +28,7 @@ class Listed:
     environments: tuple[str, ...]
     artifacts: int
     bytes: int
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,11 @@ def snapshots(inside: Inside) -> list[Listed]:
     """Every snapshot of the store, oldest first."""
     listed = []
     for held in holdings.read(inside.store).held:
-        content = holdings.load(inside.store, held.snapshot)
+        try:
+            content = holdings.load(inside.store, held.snapshot)
+        except (NotFoundError, IntegrityError):
+            listed.append(Listed(held.name, held.snapshot, held.current, held.at, (), 0, 0, whole=False))
+            continue
         refs = tuple(environment.ref for environment in content.environments)
         count = len(
             {artifact.digest for environment in content.environments for artifact in environment.artifacts}

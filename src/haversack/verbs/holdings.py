@@ -18,6 +18,7 @@ from haversack.ports import Store
 BUNDLE = "io.haversack.bundle"
 SITE = "io.haversack.site"
 AT = "io.haversack.at"
+_REMEDY = "restore index.json from a backup, or receive the newest bundle into an empty store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ def read(store: Store) -> Holdings:
     current: Digest | None = None
     held: list[Held] = []
     for number, record in enumerate(index["manifests"]):
-        fields = Fields(record, f"index.json: manifests[{number}]")
-        notes = Fields(fields.table("annotations"), fields.where)
+        fields = Fields(record, f"index.json: manifests[{number}]", remedy=_REMEDY)
+        notes = Fields(fields.table("annotations"), fields.where, remedy=_REMEDY)
         name = notes.text(oci.REF_NAME)
         if name == CURRENT:
             current = fields.digest("digest")
@@ -85,7 +86,7 @@ def read(store: Store) -> Holdings:
                 current=False,
             )
         )
-    notes = Fields(index.get("annotations") or {}, "index.json: annotations")
+    notes = Fields(index.get("annotations") or {}, "index.json: annotations", remedy=_REMEDY)
     return Holdings(
         held=tuple(Held(h.name, h.snapshot, h.size, h.at, h.snapshot == current) for h in held),
         site=notes.text_or_none(SITE) or "",
@@ -97,7 +98,7 @@ def read(store: Store) -> Holdings:
 def _number(notes: Fields) -> int:
     """The number of the newest bundle; annotations are strings, so a number stands there as one."""
     text = notes.text_or_none(oci.SEQUENCE) or "0"
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise notes.wrong(f"{oci.SEQUENCE!r} is not a number")
     return int(text)
 
@@ -155,6 +156,10 @@ def refusals(bundle: Bundle, bundle_id: Digest, store: Store, held: Holdings) ->
     if held.site and bundle.site != held.site:
         said = f"is for site {bundle.site!r}; the store holds site {held.site!r}"
         return [Finding("site-other", bundle_id, said, "give the store of that site: --store")]
+    lacking = any(store.size(digest) is None for digest in bundle.sizes())
+    if lacking and any(h.snapshot == bundle.snapshot for h in held.held):
+        # It was received before and something of it was lost since: it may bring that back, and no more.
+        return []
     return base_missing(bundle, store) + older(bundle, bundle_id, held)
 
 

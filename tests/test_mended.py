@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from haversack import kinds
-from haversack.errors import DeclarationError, IntegrityError, LedgerError
+from haversack.errors import DeclarationError, IntegrityError, LedgerError, RollbackError
 from haversack.formats import requirements, uvlock
 from haversack.formats.declaration import parse
 from tests.support.tiny import haversack, tiny_bundle
@@ -113,3 +114,42 @@ def test_an_index_with_a_number_that_is_none_is_an_error_in_words(tmp_path: Path
     index.write_text(index.read_text().replace('"io.haversack.sequence":"1"', '"io.haversack.sequence":"x"'))
     told = haversack("snapshots", store=store)
     assert (told.returncode, "Traceback" in told.stderr) == (IntegrityError.exit_code, False)
+
+
+@pytest.mark.parametrize("junk", [b"junk", None])
+def test_receiving_again_replaces_a_damaged_blob(tmp_path: Path, junk: bytes | None) -> None:
+    """Whether its size changed or not, a damaged blob is made whole by the bundle that brought it, on record."""
+    tiny = tiny_bundle(tmp_path / "tiny")
+    store = tmp_path / "store"
+    assert haversack("receive", "--copy", tiny.bundle, store=store).returncode == 0
+    digest = tiny.lock.artifacts[0].digest
+    blob = store / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    truth = blob.read_bytes()
+    blob.chmod(0o644)
+    blob.write_bytes(junk if junk is not None else bytes(len(truth)))
+
+    told = haversack("receive", tiny.bundle, store=store)
+
+    assert told.returncode == 0
+    assert "replaced from the bundle" in told.stderr
+    assert blob.read_bytes() == truth
+    acts = json.loads(haversack("audit", "show", "--json", store=store).stdout)
+    assert [(act["act"], act["subject"]) for act in acts][-1] == ("mend", digest)
+
+
+def test_an_older_bundle_brings_back_only_what_was_lost_of_it(tmp_path: Path) -> None:
+    """After a newer bundle the one before restores its own lost blob, and does not become current."""
+    first = tiny_bundle(tmp_path / "first", name="2026-10")
+    second = tiny_bundle(tmp_path / "second", names=("alpha==1.1", "beta"), base=first)
+    store = tmp_path / "store"
+    for tiny in (first, second):
+        assert haversack("receive", tiny.bundle, store=store).returncode == 0
+    assert haversack("receive", first.bundle, store=store).returncode == RollbackError.exit_code
+    digest = next(a.digest for a in first.lock.artifacts if a.name == "beta")
+    (store / "blobs" / "sha256" / digest.removeprefix("sha256:")).unlink()
+
+    assert haversack("receive", first.bundle, store=store).returncode == 0
+
+    listed = json.loads(haversack("snapshots", "--json", store=store).stdout)
+    assert [s["name"] for s in listed if s["current"]] == ["2026-11"]
+    assert haversack("doctor", store=store).returncode == 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from haversack.crossing import Examination, examine, only_hash
-from haversack.errors import SpaceError
+from haversack.errors import IntegrityError, SpaceError
 from haversack.model.artifact import Digest
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.ledger import stamp
@@ -18,7 +18,11 @@ from haversack.verbs import holdings
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What ``receive`` did.  ``changed`` is false when the store held all of it already."""
+    """What ``receive`` did.
+
+    ``changed`` is false when the bundle's snapshot was current already, or is an older one of which only
+    lost blobs were brought back; findings name the damaged blobs that were replaced.
+    """
 
     id: Digest
     name: str
@@ -34,8 +38,11 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
 
     Blobs are hashed on their way in and only added, so that whatever the site serves stays as it is until
     the last step replaces the index.  A second call finishes what a killed one began.  With ``copy`` no
-    blob shares its bytes on disk with the bundle; with ``dry_run`` the store is not written to.  Raises the error of the worst finding, having changed
-    nothing that is served.
+    blob shares its bytes on disk with the bundle; with ``dry_run`` the store is not written to.
+
+    Blobs that the store holds already are read there and replaced if they are damaged; a bundle that was
+    received before brings back what was lost of it, whatever came since.  Raises the error of the worst
+    finding, having changed nothing that is served.
     """
     store = inside.store
     with store.exclusive():
@@ -56,7 +63,16 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
                     remedy="free some space",
                 )
 
+        mended: list[Finding] = []
+
         def take(digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> None:
+            if store.size(digest) is not None and not _intact(digest, store):
+                inside.ledger.append("mend", digest, {"why": "damaged in the store"})
+                store.remove(digest)
+                told = "was damaged in the store and is replaced from the bundle"
+                mended.append(
+                    Finding("store-damaged", digest, told, "ask what happened to the disk", blocking=False)
+                )
             store.add(digest, chunks, linkable=None if copy else linkable)
 
         exam = examine(media, only_hash if dry_run else take, admit, store=store, progress=inside.progress)
@@ -68,7 +84,10 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
         after, name = holdings.added(
             held, bundle.name, snapshot, snapshot.blobs[snapshot.id], stamp(inside.clock.now())
         )
-        changed = exam.id != held.bundle or held.current is None or held.current.snapshot != snapshot.id
+        older = bundle.sequence < held.sequence
+        changed = not older and (
+            exam.id != held.bundle or held.current is None or held.current.snapshot != snapshot.id
+        )
         if changed and not dry_run:
             details = {
                 "name": name,
@@ -82,7 +101,19 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
             store.publish(holdings.write(after, snapshot.id))
     sizes = bundle.sizes()
     total = sum(sizes.values())
-    return Received(exam.id, name, snapshot, len(sizes), total, changed, tuple(worst_first(exam.findings)))
+    findings = worst_first([*exam.findings, *mended])
+    return Received(exam.id, name, snapshot, len(sizes), total, changed, tuple(findings))
+
+
+def _intact(digest: Digest, store: Store) -> bool:
+    """Whether a blob of the store is what its name says."""
+    try:
+        with store.open(digest) as file:
+            while file.read(1 << 20):
+                """To the end, where the digest is compared."""
+    except IntegrityError:
+        return False
+    return True
 
 
 def _shrunk(snapshot: Snapshot, store: Store) -> list[Finding]:

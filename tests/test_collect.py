@@ -181,22 +181,29 @@ def test_an_interrupted_run_says_how_to_go_on(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("fault", "code", "word"),
     [
-        ({"flip_at": 700}, 7, "digest"),
-        ({"status": 404}, 6, "404"),
-        ({"truncate_at": 100, "no_range": True}, 6, "broke off"),
-        ({"hang_up": True}, 6, "broke off"),
+        ({"flip_at": 700}, "blob-damaged", "digest"),
+        ({"status": 404}, "fetch-failed", "404"),
+        ({"truncate_at": 100, "no_range": True}, "fetch-failed", "broke off"),
+        ({"hang_up": True}, "fetch-failed", "broke off"),
     ],
 )
 def test_a_host_that_misbehaves_is_told_in_words(
-    lab: Lab, fault: dict[str, int], code: int, word: str, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, fault: dict[str, int], code: str, word: str
 ) -> None:
-    """A file that is changed, gone or cut short ends with 6 or 7, names the file, and writes no bundle."""
+    """A file that is changed, gone or cut short is named, with what its host did."""
     (wheel,) = many(lab, 1)
     lab.index.fault("/files/p0", method="GET", **fault)
-    told = lab.told("pack", "-o", lab.folder / "out", code=code)
-    (finding,) = told["findings"]
-    assert finding["subject"] == wheel.name
-    assert word in finding["message"]
+    (finding,) = collected(lab)
+    assert (finding.code, finding.subject) == (code, wheel.name)
+    assert word in finding.message
+
+
+@pytest.mark.parametrize(("fault", "code"), [({"flip_at": 700}, 7), ({"status": 404}, 6)])
+def test_a_host_that_misbehaves_makes_no_bundle(lab: Lab, fault: dict[str, int], code: int) -> None:
+    """Where one file is not what it should be, or is gone, pack ends with 7 or 6 and writes nothing."""
+    many(lab, 1)
+    lab.index.fault("/files/p0", method="GET", **fault)
+    lab.told("pack", "-o", lab.folder / "out", code=code)
     assert list((lab.folder / "out").rglob("*")) == []
 
 

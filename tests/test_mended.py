@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from haversack import kinds
-from haversack.errors import DeclarationError, IntegrityError, LedgerError, RollbackError
+from haversack.errors import DeclarationError, IntegrityError, LedgerError, RollbackError, UsageError
 from haversack.formats import requirements, uvlock
 from haversack.formats.declaration import parse
+from haversack.ports.media import FolderWriter
 from tests.support.tiny import haversack, tiny_bundle
 
 PROJECT = b'[project]\nname = "p"\nversion = "1"\ndependencies = ["requests>=2"]\n'
@@ -153,3 +154,19 @@ def test_an_older_bundle_brings_back_only_what_was_lost_of_it(tmp_path: Path) ->
     listed = json.loads(haversack("snapshots", "--json", store=store).stdout)
     assert [s["name"] for s in listed if s["current"]] == ["2026-11"]
     assert haversack("doctor", store=store).returncode == 0
+
+
+def test_packing_into_a_folder_of_hidden_files_deletes_none(tmp_path: Path) -> None:
+    """A folder that holds only hidden things is not empty: what a person hid there stays."""
+    (tmp_path / "home" / ".ssh").mkdir(parents=True)
+    (tmp_path / "home" / ".ssh" / "id").write_text("secret")
+    with pytest.raises(UsageError, match="not an empty folder"):
+        FolderWriter(tmp_path / "home")
+    assert (tmp_path / "home" / ".ssh" / "id").read_text() == "secret"
+
+
+def test_leftovers_of_a_killed_pack_are_cleared(tmp_path: Path) -> None:
+    """What a pack wrote aside before it was killed does not keep the next one from writing there."""
+    (tmp_path / "out" / ".volume-001.partial" / "blobs").mkdir(parents=True)
+    FolderWriter(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []

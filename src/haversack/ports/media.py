@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -144,11 +145,16 @@ def _member(entry: tar.Entry) -> Member:
     return Member(volume, path or entry.name, entry.size, chunks, None, problem)
 
 
+def _leftover(path: Path) -> bool:
+    """Whether a folder is what a killed pack left behind, and nothing else that may be somebody's."""
+    return re.fullmatch(r"\.volume-\d{3,}\.partial", path.name) is not None and path.is_dir()
+
+
 class FolderWriter:
     """Writes ``OUT/volume-001/…``; the volumes get their names only when all is written and durable."""
 
     def __init__(self, out: Path) -> None:
-        if out.exists() and (not out.is_dir() or not all(map(_partial, out.iterdir()))):
+        if out.exists() and (not out.is_dir() or not all(map(_leftover, out.iterdir()))):
             raise UsageError(
                 "is not an empty folder", where=str(out), remedy="give a folder that does not exist yet"
             )
@@ -175,6 +181,8 @@ class FolderWriter:
                     rest = memoryview(chunk)
                     while rest:
                         rest = rest[file.write(rest) :]
+            # A store may share the file by hard link: nobody should write into it by mistake.
+            place.chmod(0o444)
 
     def finish(self) -> None:
         """See :class:`haversack.ports.MediaWriter`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace as with_fields
 from pathlib import Path
 
 import pytest
 
+from haversack import kinds
 from haversack.errors import (
     BaseMissingError,
     FormatError,
@@ -18,14 +20,15 @@ from haversack.errors import (
     StoreError,
     UsageError,
 )
+from haversack.formats import declaration, lockfile
 from haversack.formats import receipt as receipts
 from haversack.formats.canonical import canonical
 from haversack.model.artifact import digest_of
 from haversack.ports.media import FolderWriter
 from haversack.verbs import pack
 from haversack.verbs.holdings import load
-from tests.support.gate import manifest, ordered, refused, replace, run, tarred, unchanged
-from tests.support.tiny import Tiny, inside, outside, tiny_bundle
+from tests.support.gate import flip, manifest, ordered, refused, replace, run, tarred, unchanged
+from tests.support.tiny import Tiny, command, environ, inside, outside, tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -270,3 +273,66 @@ def test_sequences_rise_whatever_the_base(first: Tiny, later: Tiny, store: Path,
     assert run("receive", tmp_path / "third", store=store).code == 0
     with unchanged(store):
         assert run("receive", later.bundle, store=store).code == 11
+
+
+# --- the whole of it, as people type it ------------------------------------------------------------------------
+
+
+def _site(made: Tiny, folder: Path) -> Path:
+    """A folder with a declaration, its lock and its wheels, to run `haversack pack` in."""
+    folder.mkdir()
+    shutil.copytree(made.wheels, folder / "wheels")
+    (folder / "requirements.txt").write_text("".join(f"{root}\n" for root in made.lock.environments[0].roots))
+    target = made.lock.targets[0]
+    (folder / "haversack.toml").write_text(
+        f'[site]\nname = "{made.lock.site}"\n'
+        f'[target.here]\nplatform = "{target.platform}"\npython = "{target.python}"\nglibc = "{target.glibc}"\n'
+        '[env.lab]\nkind = "pip"\nrequirements = ["requirements.txt"]\ntargets = ["here"]\n'
+    )
+    site = declaration.parse(folder / "haversack.toml", kinds.keys())
+    (folder / "haversack.lock").write_bytes(lockfile.write(with_fields(made.lock, declaration=site.digest)))
+    return folder
+
+
+def test_pack_and_receive_as_people_type_them(first: Tiny, later: Tiny, tmp_path: Path) -> None:
+    """Pack to a stream, receive it, take the receipt out, pack an increment, lose a file, and have it sent again."""
+    out, store = tmp_path / "out", tmp_path / "inside"
+    one = _site(first, tmp_path / "one")
+
+    def call(*words: str | Path, cwd: Path = one, at: Path = out, stdin: bytes = b"") -> bytes:
+        done = subprocess.run(command(*words), cwd=cwd, env=environ(at), input=stdin, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
+
+    stream = call("pack", "--no-rehearse", "--name", "2026-11", "-o", "-")
+    call("receive", "-", at=store, stdin=stream)
+    (tmp_path / "site.receipt").write_bytes(call("receipt", at=store))
+    two = _site(later, tmp_path / "two")
+    bundle = tmp_path / "bundle"
+    said = call(
+        *("pack", "--no-rehearse", "--name", "2026-12", "-o", bundle, "--base", tmp_path / "site.receipt"),
+        *("--volume-size", "200kB"),
+        cwd=two,
+    )
+    assert b"lab/here: beta 1.0 -> 1.1" in said
+    wheel = max(bundle.rglob("*"), key=lambda path: path.stat().st_size)
+    flip(wheel)
+    refused(
+        run("verify", bundle, "--resend", tmp_path / "list", store=store), IntegrityError, "[blob-damaged]"
+    )
+    call("pack", "--resend", tmp_path / "list", "-o", tmp_path / "fix", cwd=two)
+    call("receive", bundle, tmp_path / "fix", at=store)
+    assert [s["name"] for s in run("snapshots", "--json", store=store).value] == ["2026-11", "2026-12"]
+    assert run("audit", "verify", store=store).code == run("audit", "verify", store=out).code == 0
+    acts = [entry["act"] for entry in run("audit", "show", "--json", store=out).value]
+    assert acts == ["pack", "pack", "resend"]
+
+
+def test_a_lock_of_a_newer_format_is_refused(first: Tiny, tmp_path: Path) -> None:
+    """A lock of format 2.0 is a FormatError of `haversack pack`, and nothing is written."""
+    one = _site(first, tmp_path / "one")
+    lock = one / "haversack.lock"
+    lock.write_bytes(lock.read_bytes().replace(b'"haversack-lock": "1.0"', b'"haversack-lock": "2.0"'))
+    outcome = run("pack", "-f", one / "haversack.toml", "-o", tmp_path / "bundle", store=tmp_path / "out")
+    refused(outcome, FormatError, "haversack.lock: is of format 2.0")
+    assert not list(tmp_path.glob("bundle/*"))

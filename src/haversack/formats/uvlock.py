@@ -17,13 +17,15 @@ from packaging.utils import canonicalize_name
 
 def stale(lock: bytes, project: bytes) -> list[str]:
     """What the project asks for and the lock does not know, or the other way round; empty for a fresh lock."""
-    wanted = tomllib.loads(project.decode())
+    try:
+        wanted, known = tomllib.loads(project.decode()), tomllib.loads(lock.decode())
+    except ValueError:
+        # Neither fresh nor stale but broken: uv, asked next, names the file and the line.
+        return []
     table = wanted.get("project", {})
     if "dependencies" in table.get("dynamic", ()):
         return []
-    locked = [
-        p for p in tomllib.loads(lock.decode()).get("package", ()) if _is_project(p, table.get("name", ""))
-    ]
+    locked = [p for p in known.get("package", ()) if _is_project(p, table.get("name", ""))]
     if len(locked) != 1:
         return []
     metadata: dict[str, Any] = locked[0].get("metadata", {})

@@ -82,7 +82,9 @@ class DiskStore:
         self._settling = threading.Lock()
         self._staged: dict[Digest, tuple[Path, int]] = {}
         self._staged_bytes = 0
-        if create and not (self.root / "oci-layout").exists():
+        with explained(self.root, "opening the store"):
+            absent = not (self.root / "oci-layout").exists()
+        if create and absent:
             self._create()
         with explained(self.root, "opening the store"):
             if not (self.root / "oci-layout").is_file():

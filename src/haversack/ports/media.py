@@ -33,25 +33,28 @@ class Folders:
         self._places: list[Path] = []
         self._beside: list[tuple[Path, Path]] = []
         for path in paths:
-            if not path.is_dir():
-                raise NotFoundError(
-                    "is not a folder", where=str(path), remedy="give the folder of the bundle or of a volume"
-                )
-            if any((path / name).exists() for name in (MANIFEST, SUMS, LABEL)):
-                self._places.append(path)
-                continue
             with explained(path, "reading the medium", NotFoundError):
-                for inner in sorted(path.iterdir()):
-                    if inner.is_dir() and not inner.is_symlink() and not _partial(inner):
-                        self._places.append(inner)
-                    else:
-                        self._beside.append((path, inner))
+                self._look(path)
         if not self._places:
             raise NotFoundError(
                 "holds no volume of a bundle",
                 where=", ".join(map(str, paths)),
                 remedy="give the folder of the bundle or of a volume",
             )
+
+    def _look(self, path: Path) -> None:
+        if not path.is_dir():
+            raise NotFoundError(
+                "is not a folder", where=str(path), remedy="give the folder of the bundle or of a volume"
+            )
+        if any((path / name).exists() for name in (MANIFEST, SUMS, LABEL)):
+            self._places.append(path)
+            return
+        for inner in sorted(path.iterdir()):
+            if inner.is_dir() and not inner.is_symlink() and not _partial(inner):
+                self._places.append(inner)
+            else:
+                self._beside.append((path, inner))
 
     def members(self) -> Iterator[Member]:
         """See :class:`haversack.ports.Media`."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from haversack.console import Console
 from haversack.errors import (
     HaversackError,
     IncompleteError,
@@ -22,8 +23,6 @@ from haversack.errors import (
     StoreError,
 )
 from haversack.formats.canonical import canonical
-from haversack.ports.media import Folders
-from haversack.verbs.verify import verify
 from tests.support.gate import (
     Outcome,
     copied,
@@ -519,23 +518,86 @@ def test_a_resend_list_that_cannot_be_written_says_so(gate: Gate, store: Path, t
     assert "no/where" in outcome.err
 
 
-def test_an_unreadable_folder_is_a_finding(gate: Gate) -> None:
-    """What the reader of the medium may not open is named."""
-    folder = Path(tempfile.mkdtemp())
-    was = os.geteuid()
+@pytest.fixture
+def medium() -> Iterator[Path]:
+    """A folder that others than its owner may look into, which pytest's own may not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _nobody() -> Iterator[None]:
+    """Be somebody whom permissions concern."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
     try:
-        folder.chmod(0o755)
-        bundle = copied(gate.second.bundle, folder / "bent")
-        (bundle / V1 / "blobs").chmod(0)
-        if was == 0:
-            # Root may open everything; what a plain user sees is asked as one.
-            os.seteuid(65534)
-        done = verify(Folders([bundle]), None, Console(quiet=True).progress)
+        yield
     finally:
-        os.seteuid(was)
-        (bundle / V1 / "blobs").chmod(0o755)
-        shutil.rmtree(folder)
-    assert any(f.blocking and "volume-001/blobs" in f.subject for f in done.findings)
+        os.seteuid(before)
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("blobs/sha256", IntegrityError),
+        ("blobs/sha256/*", IntegrityError),
+        ("bundle.json", IntegrityError),
+        ("README.txt", IntegrityError),
+        ("SHA256SUMS", IntegrityError),
+        ("VOLUME", IntegrityError),
+        ("", NotFoundError),
+    ],
+)
+def test_what_may_not_be_read_is_named(
+    place: str, error: type[HaversackError], gate: Gate, medium: Path, tmp_path: Path
+) -> None:
+    """A file or folder of the medium that its reader may not open is a finding with its name."""
+    assert (
+        run("verify", gate.second.bundle, store=tmp_path / "nowhere").code == 0
+    )  # whatever is imported late
+    bundle = copied(gate.second.bundle, medium / "bundle")
+    closed = _first(bundle, place) if place else bundle
+    closed.chmod(0)
+    try:
+        with _nobody():
+            # Nor may the reader look for a store: pytest's folder is its owner's.
+            outcome = run("verify", bundle, store=tmp_path / "nowhere")
+    finally:
+        closed.chmod(0o755)
+    refused(outcome, error, str(closed))
+    assert "Permission denied" in outcome.err
+
+
+def test_a_store_that_may_not_be_entered_is_an_error(gate: Gate, medium: Path, tmp_path: Path) -> None:
+    """At a closed door receive says which store, and verify goes without it."""
+    bundle = copied(gate.second.bundle, medium / "bundle")
+    closed = medium / "closed"
+    closed.mkdir(mode=0o700)
+    assert run("verify", bundle, store=tmp_path / "nowhere").code == 0  # whatever is imported late
+    with _nobody():
+        assert run("verify", bundle, store=closed / "store").code == 0
+        for words in (["receive", str(bundle)], ["snapshots"], ["receipt"]):
+            refused(
+                run(*words, store=closed / "store"), StoreError, str(closed / "store"), "Permission denied"
+            )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_flipped_bit_in_any_file_is_found(seed: int, gate: Gate, tmp_path: Path) -> None:
+    """Whichever file of whichever volume has one bit flipped, verify refuses the bundle and names its volume."""
+    chance = random.Random(seed)
+    bundle = copied(gate.second.bundle, tmp_path / "bent")
+    for path in sorted(p for p in bundle.rglob("*") if p.is_file()):
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        replace(path, bytes(data))
+        outcome = run("verify", bundle, store=tmp_path / "nowhere")
+        refused(outcome, IntegrityError, path.relative_to(bundle).parts[0])
+        replace(path, whole)
+    assert run("verify", bundle, store=tmp_path / "nowhere").code == 0
 
 
 def test_sums_that_agree_do_not_make_a_bundle_right(gate: Gate, store: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from haversack.errors import HaversackError, SpaceError, StoreError
+from haversack.errors import HaversackError, LedgerError, SpaceError, StoreError
 
 
 def sync_folder(folder: Path) -> None:
@@ -85,9 +85,12 @@ def explained(place: Path, doing: str, error: type[HaversackError] = StoreError)
                 remedy="free some space and run the same command again",
             ) from problem
         if problem.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            ours = issubclass(error, StoreError | LedgerError)
             raise error(
-                f"cannot be written while {doing}: {problem.strerror}",
+                f"not allowed while {doing}: {problem.strerror}",
                 where=str(place),
-                remedy="use a store you may write to: --store or HAVERSACK_STORE",
+                remedy="use a store you may write to: --store or HAVERSACK_STORE"
+                if ours
+                else "ask for the right to that place, or use another",
             ) from problem
         raise error(f"{doing} failed: {problem.strerror or problem}", where=str(place)) from problem

@@ -52,6 +52,12 @@ _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _TEXTS = ("METADATA", "RECORD", "WHEEL", "entry_points.txt")
 
 _LIBRARY = re.compile(r"[^/]+\.data/(?:purelib|platlib)/")
+# What the installer lays down before any wheel, and the file by which haversack knows its environments.
+_FOUNDATION = re.compile(
+    r"[^/]+\.data/(?:data/(?:pyvenv\.cfg|haversack-environment\.json|(?:bin|scripts)/pythonw?[\d.]*t?(?:\.exe)?)"
+    r"|scripts/pythonw?[\d.]*t?(?:\.exe)?)",
+    re.IGNORECASE,
+)
 _EXTENSION = re.compile(r"(?:cpython-[^/.]+|abi3)\.so|(?:[^/.]+\.)?pyd")
 _REMEDY = "fetch the wheel again; if it stays so, tell its project and choose another version"
 
@@ -235,6 +241,8 @@ def _check_names(names: list[str], platforms: Collection[str], report: _Report) 
         seen.add(name)
         if reason := _unsafe(name):
             report.add("path-unsafe", reason, name)
+        elif _FOUNDATION.fullmatch(name):
+            report.add("path-unsafe", "it would replace what makes an environment one", name)
         elif not all(map(is_safe_filename, name.removesuffix("/").split("/"))):
             report.add("path-unsafe", "Windows cannot hold a file of this name", name, blocking=windows)
         # Both library folders of a wheel are emptied into the one that its other files go to.

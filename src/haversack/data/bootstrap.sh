@@ -9,12 +9,23 @@ say() { printf '%s\n' "bootstrap: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-prefix=${1:-${HOME:?}/.local/share/haversack/tool}
+prefix=${1:-}
+if [ -z "$prefix" ]; then
+    [ -n "${HOME:-}" ] || die "HOME is not set: name the folder to install into (sh bootstrap.sh PREFIX)"
+    prefix=$HOME/.local/share/haversack/tool
+fi
 case $prefix in
     -h | --help) say "usage: sh bootstrap.sh [PREFIX]"; exit 0 ;;
     -*) die "unknown option $prefix (usage: sh bootstrap.sh [PREFIX])" ;;
     /*) ;;
     *) prefix=$PWD/$prefix ;;
+esac
+# Names beside the prefix are made from it: tool/ would put them into the folder.
+while [ "${prefix%/}" != "$prefix" ]; do
+    prefix=${prefix%/}
+done
+case $prefix in
+    "" | */. | */..) die "${prefix:-/} is no name of a folder to install into" ;;
 esac
 
 # Whatever the machine is set to, only this bundle is installed from.
@@ -22,6 +33,9 @@ for name in $(env | sed -n 's/^\(\(UV\|PIP\|CONDA\|PYTHON\)[A-Za-z0-9_]*\)=.*/\1
     unset "$name"
 done
 
+if [ -L "$prefix" ]; then
+    die "$prefix is a symbolic link; name the folder that it leads to"
+fi
 if [ -e "$prefix" ] && [ ! -e "$prefix/.haversack-tool" ]; then
     if [ ! -d "$prefix" ] || [ -n "$(ls -A "$prefix")" ]; then
         die "$prefix exists and is not an earlier haversack; choose another folder"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from haversack.errors import NotFoundError, PrefixError
+from haversack.errors import PrefixError
 from haversack.model.artifact import digest_of
 from haversack.ports.run import Programs
 from haversack.verbs import doctor, holdings, snapshots
@@ -168,14 +168,16 @@ def test_what_is_not_ours_is_not_judged(tmp_path: Path) -> None:
 
 
 def test_an_environment_of_a_forgotten_snapshot(env: Path, tmp_path: Path) -> None:
-    """Once its snapshot is pruned, the doctor says that there is nothing to compare with."""
+    """Once its snapshot is pruned, the doctor says so, and still finds what its RECORDs tell."""
     packed(tmp_path, make_wheel(tmp_path, "gamma", "1.0"), rehearsing=False, name="2026-12", out="next")
     received(tmp_path, "next")
     inside = tiny.inside(tmp_path / "inside")
     assert codes(env) == []
     snapshots.prune(inside, keep=1)
-    with pytest.raises(NotFoundError, match="not in the store any more"):
-        doctor.environment(env, inside)
+    assert [code for code, _ in codes(env)] == ["store-incomplete"]
+    assert told(tmp_path / "inside", "--env", env)["findings"][0]["blocking"] is False
+    deleted(env)
+    assert [code for code, _ in codes(env)] == ["env-missing", "store-incomplete"]
 
 
 def blob_of(store: Path, wheel: Path) -> Path:

@@ -21,7 +21,7 @@ from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.site import Environment, Site
 from haversack.model.snapshot import SnapshotEnvironment
 from haversack.model.target import Target
-from haversack.ports import Inside, Outside
+from haversack.ports import Inside, Outside, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Kind(Protocol):
         """Run the environment's check, or the kind's own where it has none."""
         ...
 
-    def drift(self, environment: SnapshotEnvironment, prefix: Path) -> list[Finding]:
-        """Every way in which what is installed is not the environment."""
+    def drift(self, environment: SnapshotEnvironment, prefix: Path, store: Store) -> list[Finding]:
+        """Every way in which what is installed is not the environment; ``store`` may have lost its artifacts."""
         ...
 
 

@@ -19,7 +19,7 @@ from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.site import Environment, Site
 from haversack.model.snapshot import SnapshotEnvironment
 from haversack.model.target import Target
-from haversack.ports import Inside, Outside
+from haversack.ports import Inside, Outside, Store
 from haversack.wheels import build, drift, install, interpreter, resolve
 
 
@@ -122,9 +122,9 @@ class Pip:
         command = environment.locked.check
         return install.check(environment.artifacts, prefix, command, environment.ref, inside, caged=caged)
 
-    def drift(self, environment: SnapshotEnvironment, prefix: Path) -> list[Finding]:
+    def drift(self, environment: SnapshotEnvironment, prefix: Path, store: Store) -> list[Finding]:
         """See :class:`haversack.kinds.Kind`."""
-        return drift.drift(prefix, environment.artifacts)
+        return drift.drift(prefix, environment.artifacts, store)
 
 
 def _roots(root: Path, settings: Any) -> tuple[str, ...]:

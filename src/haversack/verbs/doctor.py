@@ -16,7 +16,7 @@ from haversack.model.ledger import check_chain
 from haversack.ports import Inside
 from haversack.verbs import holdings
 from haversack.verbs.install import MARKER, read_marker
-from haversack.wheels import interpreter
+from haversack.wheels import drift, interpreter
 from haversack.wheels.install import check_blobs
 
 _LOW = 1 << 30
@@ -189,6 +189,7 @@ def _has_hardlinks(folder: Path) -> bool:
 def environment(prefix: Path, inside: Inside) -> Diagnosis:
     """An installed environment, every file against its RECORD and every distribution against the snapshot.
 
+    Once its snapshot is pruned only the RECORDs are left to compare with, and a finding says so.
     Raises ``PrefixError`` for a folder that haversack did not make.
     """
     marker = read_marker(prefix)
@@ -198,26 +199,35 @@ def environment(prefix: Path, inside: Inside) -> Diagnosis:
             where=str(prefix),
             remedy=f"give the prefix of an install (it holds {MARKER})",
         )
+    known = None
     try:
         content = holdings.load(inside.store, marker.snapshot)
     except (NotFoundError, StoreError) as problem:
-        raise NotFoundError(
-            f"the snapshot of this environment is not in the store any more: {problem.message}",
-            where=str(prefix),
-        ) from problem
-    known = next((e for e in content.environments if e.ref == marker.ref), None)
-    if known is None:
-        raise NotFoundError(f"the snapshot has no environment {marker.ref}", where=str(prefix / MARKER))
-    findings = kinds()[known.locked.kind].drift(known, prefix)
+        findings = [
+            Finding(
+                "store-incomplete",
+                marker.snapshot,
+                f"the snapshot of this environment is not in the store any more ({problem.message}): its files "
+                "were compared with their RECORDs alone",
+                "receive a bundle that holds it again, or install from the current snapshot",
+                blocking=False,
+            ),
+            *drift.drift(prefix, None, inside.store),
+        ]
+    else:
+        known = next((e for e in content.environments if e.ref == marker.ref), None)
+        if known is None:
+            raise NotFoundError(f"the snapshot has no environment {marker.ref}", where=str(prefix / MARKER))
+        findings = kinds()[known.locked.kind].drift(known, prefix, inside.store)
     python = prefix / "bin" / "python"
     told = interpreter.ask(python, inside) if os.name != "nt" else None
-    wanted = known.target.python_short
-    if os.name != "nt" and (told is None or (told[0] != wanted and known.locked.name != "haversack")):
+    wanted = known.target.python_short if known and known.locked.name != "haversack" else ""
+    if os.name != "nt" and (told is None or (wanted and told[0] != wanted)):
         findings.append(
             Finding(
                 "env-python",
                 str(python),
-                f"is not a working Python {wanted}",
+                f"is not a working Python {wanted}".rstrip(),
                 "install the environment again",
             )
         )

@@ -12,6 +12,7 @@ from haversack.model.snapshot import Change, diff, reachable
 from haversack.ports import Inside
 from haversack.verbs import holdings
 from haversack.verbs.holdings import Held
+from haversack.wheels import cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,9 @@ def use(name: str, inside: Inside) -> tuple[Held, bool]:
 def prune(inside: Inside, *, keep: int | None = None, dry_run: bool = False) -> Pruned:
     """Forget all but the ``keep`` newest snapshots and the current one, then drop blobs nobody needs.
 
-    Without ``keep`` no snapshot is forgotten.  Environments that are installed stay as they are.
+    Without ``keep`` no snapshot is forgotten.  Environments that are installed stay as they are.  What the
+    cache keeps for wheels that went is removed too (with all of uv's unpacked wheels, which the next install
+    unpacks again) and not counted, since environments share most of it.
     """
     store = inside.store
     with store.exclusive():
@@ -94,7 +97,11 @@ def prune(inside: Inside, *, keep: int | None = None, dry_run: bool = False) -> 
         needed = reachable([holdings.load(store, h.snapshot) for h in left])
         surplus = [(digest, size) for digest, size in store.blobs() if digest not in needed]
         done = Pruned(tuple(h.name for h in gone), len(surplus), sum(size for _, size in surplus))
-        if dry_run or not (gone or surplus):
+        if dry_run:
+            return done
+        if not (gone or surplus):
+            # An earlier one may have been killed after the blobs.
+            cache.drop_unneeded(inside.cache, store)
             return done
         details = {"forgotten": list(done.snapshots), "blobs": done.blobs, "bytes": done.bytes}
         inside.ledger.append("prune", str(held.current.snapshot if held.current else GENESIS), details)
@@ -105,6 +112,7 @@ def prune(inside: Inside, *, keep: int | None = None, dry_run: bool = False) -> 
             for digest, _ in surplus:
                 store.remove(digest)
                 advance(1)
+        cache.drop_unneeded(inside.cache, store)
     return done
 
 

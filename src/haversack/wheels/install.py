@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from haversack.formats import pylock, uv
 from haversack.model.artifact import Artifact, Digest, hex_of
 from haversack.model.finding import Finding
 from haversack.ports import Completed, Inside, Store
+from haversack.wheels import cache
 from haversack.wheels.drift import changed_since
 
 _CHUNK = 1 << 20
@@ -41,30 +43,59 @@ def install(
     wheels = [artifact for artifact in artifacts if artifact.kind == "wheel"]
     check_blobs(inside.store, [wheel.digest for wheel in wheels])
     env = {"UV_CACHE_DIR": str(inside.cache / "uv")}
-    _must(inside, uv.venv_argv(prefix, python), env, "making the environment")
+    venv = uv.venv_argv(prefix, python)
     if not wheels:
+        with cache.held(inside.cache, alone=False):
+            _must(inside, venv, env, "making the environment")
         return
     farm = inside.cache / "wheels"
     for wheel in wheels:
         link(inside.store.path(wheel.digest), farm / hex_of(wheel.digest) / wheel.filename)
-    stamps = {wheel.name: farm / hex_of(wheel.digest) / ".unpacked" for wheel in wheels}
-    unpacked = {name: stamp.stat().st_mtime_ns for name, stamp in stamps.items() if stamp.exists()}
     copy = not _links_between(inside.cache, prefix.parent)
+    stamps = {wheel.name: farm / hex_of(wheel.digest) / ".unpacked" for wheel in wheels}
     with tempfile.TemporaryDirectory(prefix="haversack-install-") as folder:
         lock = Path(folder) / "pylock.toml"
         lock.write_bytes(pylock.path_only(wheels, farm.as_posix()))
-        argv = uv.sync_argv(lock, python_of(prefix), copy=copy, compile_bytecode=compile_bytecode)
-        with inside.progress("installing", 0, ""):
-            _must(inside, argv, env, "installing")
-            if changed_since(prefix, unpacked, every=copy):
-                # Somebody edited an installed file, and with it the cache: unpack everything anew.
+        sync = uv.sync_argv(lock, python_of(prefix), copy=copy, compile_bytecode=compile_bytecode)
+
+        def made() -> bool:
+            """Make the environment; whether all that the cache had before is as it was unpacked."""
+            unpacked = _unpacked(inside.cache, stamps, every=copy)
+            _must(inside, venv, env, "making the environment")
+            _must(inside, sync, env, "installing")
+            if changed_since(prefix, unpacked):
                 shutil.rmtree(prefix)
-                shutil.rmtree(inside.cache / "uv")
-                _must(inside, uv.venv_argv(prefix, python), env, "making the environment")
-                _must(inside, argv, env, "installing")
-                unpacked = {}
-    for name in stamps.keys() - unpacked.keys():
-        stamps[name].touch()
+                return False
+            for stamp in stamps.values():
+                # Its date is that of the first look: a later one would cover up an edit in between.
+                with contextlib.suppress(FileExistsError):
+                    stamp.touch(exist_ok=False)
+            return True
+
+        with inside.progress("installing", 0, ""):
+            with cache.held(inside.cache, alone=False):
+                if made():
+                    return
+            # Somebody edited an installed file, and with it the cache: unpack everything anew once nobody
+            # installs from there, unless another install that waited for that has done it.
+            with cache.held(inside.cache, alone=True):
+                if not made():
+                    cache.drop_unpacked(inside.cache)
+                    made()
+
+
+def _unpacked(place: Path, stamps: Mapping[str, Path], *, every: bool) -> dict[str, int | None]:
+    """When the wheel of each distribution was unpacked (ns since the epoch); ``None`` to hash it all.
+
+    A wheel without a stamp can have been unpacked all the same, by an install that was killed: only in a
+    new cache is there certainly none.
+    """
+    if not (place / "uv").exists():
+        return {}
+    return {
+        name: None if every or not stamp.exists() else stamp.stat().st_mtime_ns
+        for name, stamp in stamps.items()
+    }
 
 
 def check_blobs(store: Store, digests: Iterable[Digest]) -> None:

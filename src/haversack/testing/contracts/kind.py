@@ -154,13 +154,13 @@ class KindContract:
             _exchange(place, right)
         shutil.rmtree(prefix, ignore_errors=True)
         install()
-        assert journey.kind.drift(journey.built, prefix) == []
+        assert journey.kind.drift(journey.built, prefix, journey.out.store) == []
 
     def test_it_sees_drift(self, journey: Journey) -> None:
         """What was just installed has not drifted; one altered file has."""
-        assert journey.kind.drift(journey.built, journey.prefix) == []
+        assert journey.kind.drift(journey.built, journey.prefix, journey.out.store) == []
         journey.sample.spoil(journey.prefix)
-        findings = journey.kind.drift(journey.built, journey.prefix)
+        findings = journey.kind.drift(journey.built, journey.prefix, journey.out.store)
         assert findings
         assert all(finding.remedy for finding in findings)
 

@@ -404,8 +404,8 @@ def test_the_python_that_the_bundle_brought(tmp_path: Path) -> None:
     ]
     told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
     assert told[:2] == minor.split(".")
-    assert Path(told[2]).is_relative_to(tmp_path / "inside" / "haversack" / "cache" / "pythons")
-    assert len(list((tmp_path / "inside" / "haversack" / "cache" / "pythons").iterdir())) == 1
+    assert Path(told[2]).is_relative_to(tmp_path / "inside" / "haversack" / "pythons")
+    assert len(list((tmp_path / "inside" / "haversack" / "pythons").iterdir())) == 1
 
 
 @pytest.mark.parametrize("member", ["../outside", "/outside", "link"])
@@ -426,11 +426,10 @@ def test_an_interpreter_archive_that_leaves_its_folder(tmp_path: Path, member: s
     with inside.store.exclusive():
         inside.store.add(artifact.digest, [archive.read_bytes()])
     with pytest.raises((IntegrityError, ToolError)):
-        interpreter.unpack(artifact, inside)
+        interpreter.unpack(artifact, here().python, inside)
     assert not (tmp_path / "outside").exists()
-    assert not (inside.cache / "pythons" / "outside").exists()
-    if (inside.cache / "pythons").exists() and member != "/outside":
-        assert list((inside.cache / "pythons").iterdir()) == []
+    pythons = inside.cache.parent / "pythons"
+    assert list(pythons.iterdir()) == []
 
 
 def test_a_victim_is_not_touched(tmp_path: Path, store: Path) -> None:

@@ -17,6 +17,7 @@ from haversack.kinds import kinds
 from haversack.model.artifact import Digest
 from haversack.model.finding import Finding, raise_blocking
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
+from haversack.model.target import Target
 from haversack.ports import Inside
 from haversack.verbs import holdings
 from haversack.wheels import interpreter
@@ -117,6 +118,12 @@ def choose(content: Snapshot, name: str, target: str | None, inside: Inside) -> 
     if target is not None:
         for environment in mine:
             if environment.target.name == target:
+                if not environment.target.runs_on(inside.machine):
+                    raise NotFoundError(
+                        f"{environment.ref} is for {_system(environment.target)}, which does not run on this "
+                        f"machine ({_system(inside.machine)})",
+                        remedy="leave --target out, or lock for this machine: haversack probe",
+                    )
                 return environment
         raise NotFoundError(
             f"{name} is not for target {target!r}",
@@ -124,9 +131,8 @@ def choose(content: Snapshot, name: str, target: str | None, inside: Inside) -> 
         )
     fitting = [e for e in mine if e.target.runs_on(inside.machine)]
     if not fitting:
-        here = f"{inside.machine.platform}, glibc {inside.machine.glibc}"
         raise NotFoundError(
-            f"no target of {name} fits this machine ({here})",
+            f"no target of {name} fits this machine ({_system(inside.machine)})",
             remedy="carry its profile out and lock for it: haversack probe",
             findings=[Finding("target-none", e.ref, f"is for {e.target.to_json()}") for e in mine],
         )
@@ -135,6 +141,12 @@ def choose(content: Snapshot, name: str, target: str | None, inside: Inside) -> 
     return max(
         here_first, key=lambda e: (_release(e.target.glibc), _release(e.target.macos), e.target.python_minor)
     )
+
+
+def _system(target: Target) -> str:
+    """What a target needs of a machine, or what a machine has of it."""
+    library = {"glibc": target.glibc, "macOS": target.macos}
+    return ", ".join([target.platform, *(f"{key} {told}" for key, told in library.items() if told)])
 
 
 def _release(text: str | None) -> tuple[int, ...]:
@@ -162,7 +174,7 @@ def _python(environment: SnapshotEnvironment, python: Path | None, inside: Insid
     if found is None:
         for artifact in environment.artifacts:
             if artifact.kind == "interpreter":
-                return interpreter.unpack(artifact, inside)
+                return interpreter.unpack(artifact, wanted, inside)
         raise ToolError(
             f"there is no Python {wanted} on this machine, which {environment.ref} is for",
             remedy="give --python, or declare [target.X] interpreter so that a bundle brings one",
@@ -204,14 +216,28 @@ def _check_prefix(prefix: Path) -> bool:
 
 def _clear_leftovers(prefix: Path) -> None:
     """Remove what installs to this prefix left behind when they were killed on this machine."""
-    for leftover in prefix.parent.glob(f".{prefix.name}.haversack-{platform.node()}-*"):
-        pid = leftover.name.rpartition("-")[2]
-        try:
-            os.kill(int(pid), 0)
-        except (ProcessLookupError, ValueError):
+    start = f".{prefix.name}.haversack-{platform.node()}-"
+    for leftover in prefix.parent.iterdir():
+        pid = leftover.name.removeprefix(start)
+        if not (leftover.name.startswith(start) and pid.isascii() and pid.isdigit()):
+            continue
+        # A name is not proof enough for removing a folder: it is an environment as well, or empty.
+        if leftover.is_symlink() or not leftover.is_dir():
+            continue
+        if not (leftover / "pyvenv.cfg").is_file() and any(leftover.iterdir()):
+            continue
+        if int(pid) == os.getpid() or not _is_alive(int(pid)):
             shutil.rmtree(leftover)
-        except OSError:
-            """Somebody else's process: it is alive."""
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        """Somebody else's process."""
+    return True
 
 
 def _swap(aside: Path, prefix: Path, *, replaced: bool) -> None:

@@ -33,7 +33,11 @@ def rehearse(
     cage = out.run.cage()
     for environment in environments:
         now = stamp(out.clock.now())
-        reason, python = _able(environment, cage, out)
+        try:
+            reason, python = _able(environment, cage, out)
+        except HaversackError as problem:
+            findings.append(_failed(environment, problem))
+            continue
         if python is None:
             rehearsals.append(Rehearsal(environment.ref, "skipped", reason, now))
             if environment.locked.name != TOOL:
@@ -63,7 +67,10 @@ def rehearse(
 
 
 def _able(environment: SnapshotEnvironment, cage: str, out: Outside) -> tuple[str, Path | None]:
-    """Why an environment cannot be rehearsed here, or the interpreter to do it with."""
+    """Why an environment cannot be rehearsed here, or the interpreter to do it with.
+
+    Raises ``ToolError`` or ``IntegrityError`` for an interpreter archive that is of no use on its target.
+    """
     target = environment.target
     if not target.runs_on(out.machine):
         here = f"{out.machine.platform} {out.machine.glibc or out.machine.macos or ''}".strip()
@@ -72,6 +79,10 @@ def _able(environment: SnapshotEnvironment, cage: str, out: Outside) -> tuple[st
         return f"the network cannot be taken away here: {cage}", None
     minor = out.machine.python_short if environment.locked.name == TOOL else target.python_short
     python = interpreter.find(minor, out)
+    for archive in (a for a in environment.artifacts if a.kind == "interpreter"):
+        # Unpacked even where it is not needed: a machine inside may have nothing else.
+        brought = interpreter.unpack(archive, minor, out)
+        python = python or brought
     if python is None:
         return f"there is no Python {minor} on this machine", None
     return "", python
@@ -85,9 +96,8 @@ def _one(environment: SnapshotEnvironment, python: Path, out: Outside) -> list[F
             kind.install(environment, prefix, python, out, compile_bytecode=False)
             return kind.check(environment, prefix, out, caged=True)
         except HaversackError as problem:
-            return [
-                Finding(
-                    "rehearsal-failed", environment.ref, str(problem), problem.remedy or "see what uv says"
-                ),
-                *problem.findings,
-            ]
+            return [_failed(environment, problem), *problem.findings]
+
+
+def _failed(environment: SnapshotEnvironment, problem: HaversackError) -> Finding:
+    return Finding("rehearsal-failed", environment.ref, str(problem), problem.remedy or "see what uv says")

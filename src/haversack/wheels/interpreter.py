@@ -41,12 +41,14 @@ def find(minor: str, inside: Inside) -> Path | None:
     return None
 
 
-def unpack(archive: Artifact, inside: Inside) -> Path:
+def unpack(archive: Artifact, minor: str, inside: Inside) -> Path:
     """The interpreter in a relocatable archive of the snapshot, unpacked once beside the cache.
 
-    Raises ``IntegrityError`` for an archive that would leave its folder, ``ToolError`` for one without Python.
+    Not in the cache: environments go on using it, and what is in the cache may be removed at any time.
+    Raises ``IntegrityError`` for an archive that would leave its folder, ``ToolError`` for one without a
+    Python of that minor version that runs here.
     """
-    place = inside.cache / "pythons" / hex_of(archive.digest)
+    place = inside.cache.parent / "pythons" / hex_of(archive.digest)
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent) as folder:
@@ -59,9 +61,23 @@ def unpack(archive: Artifact, inside: Inside) -> Path:
                     ) from problem
                 while blob.read(1 << 20):
                     """To the end, where the digest is compared."""
+            _python_in(Path(folder), archive, minor, inside)
+            # Whoever may use the environments may use what they stand on; folders for a while are private.
+            Path(folder).chmod(0o755)
             Path(folder).rename(place)
             Path(folder).mkdir()
+    return _python_in(place, archive, minor, inside)
+
+
+def _python_in(folder: Path, archive: Artifact, minor: str, inside: Inside) -> Path:
+    """The interpreter of an unpacked archive, once it has said which one it is."""
+    remedy = f"declare a relocatable archive of Python {minor} for the target's platform"
     for pattern in ("*/bin/python3", "bin/python3", "*/python.exe", "python.exe"):
-        for python in sorted(place.glob(pattern)):
+        for python in sorted(folder.glob(pattern)):
+            told = ask(python, inside)
+            if told is None:
+                raise ToolError(f"its {python.name} does not run here", where=archive.filename, remedy=remedy)
+            if told[0] != minor:
+                raise ToolError(f"is Python {told[0]}, not {minor}", where=archive.filename, remedy=remedy)
             return python
-    raise ToolError("holds no bin/python3", where=archive.filename, remedy="use a relocatable Python archive")
+    raise ToolError("holds no bin/python3", where=archive.filename, remedy=remedy)

@@ -27,12 +27,15 @@ from haversack.errors import (
     UsageError,
 )
 from haversack.formats import bundle as layout
+from haversack.formats import ledgerline, lockfile
+from haversack.formats import receipt as receipts
 from haversack.formats.canonical import canonical
 from haversack.model.bundle import VOLUME_OVERHEAD, cut
 from haversack.ports.media import Folders, FolderWriter
 from haversack.verbs import pack
 from haversack.verbs.receive import receive
 from haversack.verbs.resend import resend
+from haversack.verbs.snapshots import receipt
 from haversack.verbs.verify import verify
 from tests.support.gate import (
     copied,
@@ -747,3 +750,65 @@ def test_what_a_killed_pack_left_is_no_bundle(tiny: Tiny, store: Path, tmp_path:
     shutil.rmtree(out / "volume-002")
     FolderWriter(out)
     assert not list(out.iterdir())
+
+
+# --- other files that strangers write --------------------------------------------------------------------------
+
+_SNIPPETS = (
+    b'"',
+    b"{",
+    b"[",
+    b"\\ud800",
+    b"null",
+    b"-1",
+    b"1e999",
+    b"\n",
+    b"\0",
+    b"9" * 30,
+    b"true",
+    b"\xff",
+)
+
+
+def _bent(data: bytes, chance: random.Random) -> bytes:
+    """The bytes with a few of them changed, left out, put in or cut off."""
+    bent = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(bent) + 1)
+        act = chance.randrange(4)
+        if act == 0:
+            bent[at : at + 1] = bytes([chance.randrange(256)])
+        elif act == 1:
+            del bent[at : at + chance.randrange(9)]
+        elif act == 2:
+            bent[at:at] = chance.choice(_SNIPPETS)
+        else:
+            del bent[at:]
+    return bytes(bent)
+
+
+@pytest.mark.parametrize("kind", ["manifest", "receipt", "lock", "ledger", "sums", "resend"])
+def test_readers_of_bent_files_raise_our_own_errors(kind: str, tiny: Tiny, store: Path) -> None:
+    """Whatever happens to a file on its way, its reader returns or raises an error that has an exit code."""
+    (volume,) = volumes(tiny.bundle)
+    receive(Folders([tiny.bundle]), inside(store))
+    read: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
+        "manifest": ((volume / "bundle.json").read_bytes(), layout.read),
+        "receipt": (receipts.write(receipt(inside(store))), lambda data: receipts.read(data, "file")),
+        "lock": (lockfile.write(tiny.lock), lockfile.read),
+        "ledger": (
+            (store / "haversack" / "ledger.jsonl").read_bytes(),
+            lambda data: ledgerline.read(data, 1),
+        ),
+        "sums": ((volume / "SHA256SUMS").read_bytes(), layout.read_sums),
+        "resend": (
+            layout.write_resend(tiny.packed.id, ["volume-001/VOLUME"]),
+            lambda data: layout.read_resend(data, "file"),
+        ),
+    }
+    data, reader = read[kind]
+    reader(data)
+    chance = random.Random(kind)
+    for _ in range(1500):
+        with contextlib.suppress(HaversackError):
+            reader(_bent(data, chance))

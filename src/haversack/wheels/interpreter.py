@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import shutil
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from haversack.errors import IntegrityError, ToolError
 from haversack.model.artifact import Artifact, hex_of
@@ -54,7 +56,9 @@ def unpack(archive: Artifact, minor: str, inside: Inside) -> Path:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent) as folder:
             with inside.store.open(archive.digest) as blob, tarfile.open(fileobj=blob, mode="r|*") as tar:
                 try:
-                    tar.extractall(folder, filter="data")
+                    for member in tar:
+                        _stays(member)
+                        tar.extract(member, folder, **_FILTER)
                 except (tarfile.TarError, OSError) as problem:
                     raise IntegrityError(
                         f"cannot be unpacked: {problem}", where=archive.filename
@@ -67,6 +71,24 @@ def unpack(archive: Artifact, minor: str, inside: Inside) -> Path:
             Path(folder).rename(place)
             Path(folder).mkdir()
     return _python_in(place, archive, minor, inside)
+
+
+# Debian 12's Python 3.11.2 is older than the filters of PEP 706; from 3.12 on one must be named.
+_FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+
+
+def _stays(member: tarfile.TarInfo) -> None:
+    """Raise ``TarError`` for a member that is no plain file, folder or link, or that leads out of the archive."""
+    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        raise tarfile.TarError(f"{member.name} is a device")
+    names = [member.name]
+    if member.issym():
+        names.append(posixpath.join(posixpath.dirname(member.name), member.linkname))
+    elif member.islnk():
+        names.append(member.linkname)
+    for name in names:
+        if name.startswith("/") or posixpath.normpath(name).split("/")[0] == "..":
+            raise tarfile.TarError(f"{member.name} leads out of the archive")
 
 
 def _python_in(folder: Path, archive: Artifact, minor: str, inside: Inside) -> Path:

@@ -198,7 +198,7 @@ def pack(
         )
     setting.console.findings(packed.findings)
     bundle = packed.bundle
-    amount = f"{packed.files} files, {human_size(packed.size)} in {len(bundle.volumes)} volume(s)"
+    amount = f"{packed.files} files, {human_size(packed.size)} in {packed.volumes} volume(s)"
     lines = [f"wrote {output}: {amount}"]
     lines += [f"rehearsal of {r.ref}: {r.result} {r.detail}" for r in bundle.rehearsals]
     if base:

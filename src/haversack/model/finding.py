@@ -50,7 +50,6 @@ CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
     "store-incomplete": (errors.StoreError, "a snapshot in the store lacks a blob"),
     "store-layout": (errors.StoreError, "the store's own files are not as they should be"),
     "store-hardlinks": (errors.StoreError, "the store's file system has no hard links: installs are copies"),
-    "store-leftover": (errors.StoreError, "files of an interrupted act are left in the store"),
     "space-low": (errors.SpaceError, "the disk has little room left"),
     "ledger-edited": (errors.LedgerError, "a line of the ledger was changed"),
     "ledger-dropped": (errors.LedgerError, "a line of the ledger is gone"),

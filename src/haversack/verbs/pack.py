@@ -42,12 +42,13 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What ``pack`` wrote."""
+    """What ``pack`` wrote: the bundle, and how many bytes of how many files in how many volumes."""
 
     id: Digest
     bundle: Bundle
     size: int
     files: int
+    volumes: int
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...]
 
@@ -147,7 +148,13 @@ def pack(
     old = _known(base, held, store)
     sizes = bundle.sizes()
     return Packed(
-        bundle_id, bundle, sum(sizes.values()), len(sizes), tuple(diff(old, snapshot)), tuple(findings)
+        bundle_id,
+        bundle,
+        sum(sizes.values()),
+        len(sizes),
+        len(bundle.volumes),
+        tuple(diff(old, snapshot)),
+        tuple(findings),
     )
 
 

@@ -58,7 +58,8 @@ def resend(data: bytes, where: str, out: Outside, writer: MediaWriter) -> Packed
         only=only,
         before_finish=lambda: _record_resend(bundle_id, wanted, out),
     )
-    return Packed(bundle_id, bundle, sum(p.length for p in pieces), len(pieces), (), ())
+    volumes_written = len({path.partition("/")[0] for path in wanted})
+    return Packed(bundle_id, bundle, sum(p.length for p in pieces), len(pieces), volumes_written, (), ())
 
 
 def _record_resend(bundle_id: Digest, wanted: list[str], out: Outside) -> None:

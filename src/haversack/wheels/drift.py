@@ -249,6 +249,8 @@ def changed_since(prefix: Path, unpacked: Mapping[str, int | None]) -> list[Find
     shares it by hard link: only files that are younger than the unpacking or of another size are hashed.  An
     edit that keeps both the date and the size of a file is not seen.
     """
+    if not unpacked:
+        return []
     site = site_packages(prefix)
     findings: list[Finding] = []
     suspect: set[str] = set()

@@ -73,7 +73,7 @@ def real(lab: Lab) -> Real:
     declare(site, [lab.here])
     lab.haversack("lock", store=store, cwd=site)
     lab.haversack(
-        "pack", "-o", lab.work / "bundle", "--no-rehearse", "--name", lab.work.name, store=store, cwd=site
+        "pack", "-o", lab.work / "bundle", "--no-rehearse", "--name", lab.label, store=store, cwd=site
     )
     lock, _ = lockfile.read((site / lockfile.FILENAME).read_bytes())
     wheels, pins = lab.work / "wheels", lab.work / "pins.txt"

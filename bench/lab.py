@@ -33,6 +33,11 @@ class Lab:
     runs: int
     size: int
 
+    @property
+    def label(self) -> str:
+        """A word for this run, fit to name a snapshot in the store that is kept."""
+        return self.work.name.replace("_", "x")
+
     @cached_property
     def _frozen(self) -> Path:
         """A copy of the package: whoever edits the checkout meanwhile does not change what is measured.

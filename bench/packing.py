@@ -17,7 +17,7 @@ def increment(lab: Lab) -> Iterator[Row]:
 
     def pack(kind: str, *base: str) -> float:
         with lab.fresh(f"bundle-{kind}") as out:
-            words: tuple[str | Path, ...] = ("pack", "-o", out, "--name", f"{lab.work.name}-{kind}", *base)
+            words: tuple[str | Path, ...] = ("pack", "-o", out, "--name", f"{lab.label}-{kind}", *base)
             seconds = lab.haversack(*words, store=known.store, cwd=known.site).seconds
             sizes[kind].append(folder_bytes(out) / 1e6)
             return seconds
@@ -25,7 +25,7 @@ def increment(lab: Lab) -> Iterator[Row]:
     # The first pack of an environment rehearses it; what is promised is about one that did not change.
     pack("full")
     sizes["full"].clear()
-    times = pairs(lambda: pack("increment", "--base", lab.work.name), lambda: pack("full"), lab.runs)
+    times = pairs(lambda: pack("increment", "--base", lab.label), lambda: pack("full"), lab.runs)
     yield Row("increment of an unchanged site: time", "s", times[0], limit=2)
     yield Row("increment of an unchanged site: bytes", "MB", tuple(sizes["increment"]), limit=1)
     yield Row("increment, time beside the full pack", "s", *times, "full pack")

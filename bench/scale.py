@@ -129,7 +129,7 @@ def act(folder: Path, what: str) -> float:
     else:
         known = holdings.read(store)
         old, new = (known.named(name).snapshot for name in ("one", "ten" if what == "diff" else "all"))
-        left, right = holdings.load(store, old), holdings.load(store, new)
+        left, right = holdings.load_both(store, old, new)
         start = time.perf_counter()
         diff(left, right)
     return time.perf_counter() - start

@@ -7,7 +7,7 @@ Follows the OCI image specification 1.1: *image-layout.md* for ``oci-layout``, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from haversack.errors import IntegrityError
@@ -141,10 +141,17 @@ def _manifest(artifact_type: str, config: Mapping[str, Any], layers: Sequence[Ma
     )
 
 
-def read(snapshot: Digest, blob: Callable[[Digest], bytes]) -> Snapshot:
+def manifests_of(snapshot: Digest, blob: Callable[[Digest], bytes]) -> set[Digest]:
+    """The digests of the manifests that a snapshot names, without reading them."""
+    index = Fields(parse(blob(snapshot), f"snapshot {snapshot}"), f"snapshot {snapshot}")
+    return {Fields(entry, index.where).digest("digest") for entry in index.items("manifests")}
+
+
+def read(snapshot: Digest, blob: Callable[[Digest], bytes], *, without: Collection[Digest] = ()) -> Snapshot:
     """The snapshot of that id, read through ``blob`` (which checks digests).
 
-    Raises ``IntegrityError`` naming the manifest that is wrong.
+    Environments whose manifests are in ``without`` are left out and not read: a caller that compares two
+    snapshots need not look at what they share.  Raises ``IntegrityError`` naming the manifest that is wrong.
     """
     metadata: dict[Digest, int] = {}
 
@@ -161,6 +168,8 @@ def read(snapshot: Digest, blob: Callable[[Digest], bytes]) -> Snapshot:
         described = Fields(entry, index.where)
         digest = described.digest("digest")
         where = f"manifest {digest}"
+        if digest in without and described.text_or_none("artifactType") == ENVIRONMENT:
+            continue
         manifest = Fields(load(digest, where), where)
         config = Fields(manifest.table("config"), where)
         layers = [Fields(layer, where) for layer in manifest.items("layers")]

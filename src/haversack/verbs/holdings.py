@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,16 +123,23 @@ def added(holdings: Holdings, name: str, snapshot: Snapshot, size: int, at: str)
     return Holdings((*holdings.held, more), holdings.site, holdings.sequence, holdings.bundle), given
 
 
-def load(store: Store, digest: Digest, extra: Mapping[Digest, bytes] | None = None) -> Snapshot:
-    """A snapshot of the store, every byte of its metadata checked against its digest."""
+def load(store: Store, digest: Digest, *, without: Collection[Digest] = ()) -> Snapshot:
+    """A snapshot of the store, every byte of its metadata checked; ``without`` names manifests to leave out."""
+    return oci.read(digest, _reader(store), without=without)
 
-    def blob(wanted: Digest) -> bytes:
-        if extra is not None and wanted in extra:
-            return extra[wanted]
-        with store.open(wanted) as file:
+
+def load_both(store: Store, old: Digest, new: Digest) -> tuple[Snapshot, Snapshot]:
+    """Two snapshots to compare, without the environments that they have in common."""
+    shared = oci.manifests_of(old, _reader(store)) & oci.manifests_of(new, _reader(store))
+    return load(store, old, without=shared), load(store, new, without=shared)
+
+
+def _reader(store: Store) -> Callable[[Digest], bytes]:
+    def blob(digest: Digest) -> bytes:
+        with store.open(digest) as file:
             return file.read()
 
-    return oci.read(digest, blob)
+    return blob
 
 
 def current_snapshot(store: Store, name: str | None = None) -> tuple[Held, Snapshot]:

@@ -120,7 +120,7 @@ def compare(old: str, new: str, inside: Inside) -> list[Change]:
     """What changed from one snapshot to another, environment by environment."""
     held = holdings.read(inside.store)
     left, right = held.named(old), held.named(new)
-    return diff(holdings.load(inside.store, left.snapshot), holdings.load(inside.store, right.snapshot))
+    return diff(*holdings.load_both(inside.store, left.snapshot, right.snapshot))
 
 
 def receipt(inside: Inside) -> Receipt:

@@ -198,6 +198,22 @@ def test_many_installs_at_once_after_an_edit(env: Path) -> None:
     assert not [prefix for prefix in prefixes if "EVIL" in module(prefix).read_text()]
 
 
+def test_the_cache_is_not_removed_under_an_install(env: Path) -> None:
+    """Who finds the cache edited waits until nobody installs from it, then unpacks everything anew."""
+    poison(env, keep_date=False)
+    inside = tiny.inside(env.parent / "inside")
+    unpacked = module(env).stat().st_ino
+    argv = tiny.command("install", "lab", "--to", env.parent / "two")
+    with cache.held(inside.cache, alone=False):
+        process = subprocess.Popen(argv, env=tiny.environ(env.parent / "inside"))
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+        inodes = {path.stat().st_ino for path in (inside.cache / "uv").rglob("__init__.py")}
+        assert unpacked in inodes
+    assert process.wait(timeout=60) == 0
+    assert "EVIL" not in module(env.parent / "two").read_text()
+
+
 def test_installs_run_beside_each_other(env: Path) -> None:
     """An install goes on while another one holds the cache together with it."""
     inside = tiny.inside(env.parent / "inside")

@@ -37,11 +37,11 @@ def install(
 ) -> None:
     """Make an environment of these wheels at ``prefix``, which does not exist yet and may be moved afterwards.
 
-    Every wheel is hashed from the store first.  Raises ``IntegrityError`` naming all wheels that are not
-    what they should be, ``ToolError`` with uv's words when it fails.
+    Every wheel is hashed: by uv where it unpacks one, by us where it was unpacked before.  Raises
+    ``IntegrityError`` naming all wheels that are not what they should be, ``ToolError`` with uv's words when
+    it fails.
     """
     wheels = [artifact for artifact in artifacts if artifact.kind == "wheel"]
-    check_blobs(inside.store, [wheel.digest for wheel in wheels])
     env = {"UV_CACHE_DIR": str(inside.cache / "uv")}
     venv = uv.venv_argv(prefix, python)
     if not wheels:
@@ -53,6 +53,7 @@ def install(
         link(inside.store.path(wheel.digest), farm / hex_of(wheel.digest) / wheel.filename)
     copy = not _links_between(inside.cache, prefix.parent)
     stamps = {wheel.name: farm / hex_of(wheel.digest) / ".unpacked" for wheel in wheels}
+    check_blobs(inside.store, [wheel.digest for wheel in wheels if stamps[wheel.name].exists()])
     with tempfile.TemporaryDirectory(prefix="haversack-install-") as folder:
         lock = Path(folder) / "pylock.toml"
         lock.write_bytes(pylock.path_only(wheels, farm.as_posix()))
@@ -62,7 +63,12 @@ def install(
             """Make the environment; whether all that the cache had before is as it was unpacked."""
             unpacked = _unpacked(inside.cache, stamps, every=copy)
             _must(inside, venv, env, "making the environment")
-            _must(inside, sync, env, "installing")
+            try:
+                _must(inside, sync, env, "installing")
+            except ToolError:
+                # Of a damaged wheel uv names only the first, in its own words.
+                check_blobs(inside.store, [wheel.digest for wheel in wheels])
+                raise
             if changed_since(prefix, unpacked):
                 shutil.rmtree(prefix)
                 return False

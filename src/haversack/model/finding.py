@@ -58,7 +58,7 @@ CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
     "clock-backwards": (errors.ClockError, "the clock runs behind the last recorded act"),
     "env-missing": (errors.DriftError, "a file of an installed environment is gone"),
     "env-changed": (errors.DriftError, "a file of an installed environment was changed"),
-    "env-extra": (errors.DriftError, "a distribution is installed that the environment does not name"),
+    "env-extra": (errors.DriftError, "a distribution or a file is installed that the environment does not name"),
     "env-absent": (errors.DriftError, "a distribution of the environment is not installed"),
     "env-python": (errors.DriftError, "the interpreter of an environment is gone or of another version"),
     "ambient-config": (errors.DriftError, "the machine's own pip or uv configuration is set; haversack ignores it, others do not"),

@@ -38,6 +38,7 @@ CHUNK = 1 << 20
 # A batch is made durable with one sync; a kill loses at most this much of the work of a receive.
 _BATCH_BYTES = 1 << 28
 _BATCH_BLOBS = 512
+_PATIENCE = 0.5  # seconds
 _FICLONE = 0x40049409  # linux/fs.h
 
 
@@ -293,7 +294,11 @@ class DiskStore:
         with contextlib.ExitStack() as stack:
             with explained(self.root, "locking the store"):
                 file = stack.enter_context((self._own / "lock").open("a+b", buffering=0))
-                if not _alone(file):
+                # A killed writer's threads can outlive its process for a moment, and with them its lock.
+                patience = time.monotonic() + _PATIENCE
+                while not (alone := _alone(file)) and time.monotonic() < patience:
+                    time.sleep(0.02)
+                if not alone:
                     file.seek(0)
                     holder = file.read(200).decode(errors="replace").strip() or "another process"
                     raise StoreError(

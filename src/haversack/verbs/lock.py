@@ -23,8 +23,9 @@ from haversack.model.target import Target
 from haversack.ports import Outside
 from haversack.wheels import resolve
 
-# uv is busy with the network most of the time; more than this only queues at the index.
-_AT_ONCE = 8
+# uv is busy with the network most of the time, and opens many connections: more of it at once makes name
+# servers and indexes drop requests, each of which costs a time-out.
+_AT_ONCE = 4
 _TOOL_PYTHON = "3.11"
 
 

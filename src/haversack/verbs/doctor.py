@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from haversack.errors import HaversackError, IntegrityError, NotFoundError, PrefixError, StoreError
+from haversack.errors import HaversackError, NotFoundError, PrefixError, StoreError
 from haversack.kinds import kinds
-from haversack.model.artifact import hex_of
+from haversack.model.artifact import Digest
 from haversack.model.finding import Finding, worst_first
 from haversack.model.ledger import check_chain
+from haversack.model.lock import TOOL
 from haversack.ports import Inside
 from haversack.verbs import holdings
 from haversack.verbs.install import MARKER, read_marker
 from haversack.wheels import drift, interpreter
-from haversack.wheels.install import check_blobs
+from haversack.wheels.install import damaged
 
 _LOW = 1 << 30
 _STEERING = ("PIP_", "UV_", "CONDA_")
@@ -157,22 +159,25 @@ def store(inside: Inside, *, read_all: bool = False, drop_damaged: bool = False)
 
 def _read_all(inside: Inside, *, drop: bool) -> list[Finding]:
     """Hash every blob; drop the damaged ones if told to."""
-    damaged: list[Finding] = []
     digests = [digest for digest, _ in inside.store.blobs()]
-    with inside.progress("reading the store", len(digests), "") as advance:
-        for digest in digests:
-            try:
-                check_blobs(inside.store, [digest])
-            except IntegrityError as problem:
-                damaged += problem.findings
-            advance(1)
-    wrong = [digest for digest in digests if any(hex_of(digest) in finding.subject for finding in damaged)]
+
+    def one(digest: Digest) -> Finding | None:
+        finding = damaged(digest, inside.store)
+        advance(1)
+        return finding
+
+    with (
+        inside.progress("reading the store", len(digests), "") as advance,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        found = dict(zip(digests, pool.map(one, digests), strict=True))
+    wrong = [digest for digest, finding in found.items() if finding]
     if drop and wrong:
         with inside.store.exclusive():
             inside.ledger.append("drop-damaged", "store", {"blobs": wrong})
             for digest in wrong:
                 inside.store.remove(digest)
-    return damaged
+    return [finding for finding in found.values() if finding]
 
 
 def _has_hardlinks(folder: Path) -> bool:
@@ -221,7 +226,7 @@ def environment(prefix: Path, inside: Inside) -> Diagnosis:
         findings = kinds()[known.locked.kind].drift(known, prefix, inside.store)
     python = prefix / "bin" / "python"
     told = interpreter.ask(python, inside) if os.name != "nt" else None
-    wanted = known.target.python_short if known and known.locked.name != "haversack" else ""
+    wanted = known.target.python_short if known and known.locked.name != TOOL else ""
     if os.name != "nt" and (told is None or (wanted and told[0] != wanted)):
         findings.append(
             Finding(

@@ -123,6 +123,14 @@ def added(holdings: Holdings, name: str, snapshot: Snapshot, size: int, at: str)
     return Holdings((*holdings.held, more), holdings.site, holdings.sequence, holdings.bundle), given
 
 
+def arrived(
+    holdings: Holdings, bundle: Bundle, bundle_id: Digest, snapshot: Snapshot, at: str
+) -> tuple[Holdings, str]:
+    """The holdings once a bundle was received (or packed), and the name its snapshot got."""
+    more, name = added(holdings, bundle.name, snapshot, snapshot.blobs[snapshot.id], at)
+    return Holdings(more.held, bundle.site, bundle.sequence, bundle_id), name
+
+
 def load(store: Store, digest: Digest, *, without: Collection[Digest] = ()) -> Snapshot:
     """A snapshot of the store, every byte of its metadata checked; ``without`` names manifests to leave out."""
     return oci.read(digest, _reader(store), without=without)

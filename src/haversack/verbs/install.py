@@ -155,11 +155,7 @@ def _release(text: str | None) -> tuple[int, ...]:
 
 def _python(environment: SnapshotEnvironment, python: Path | None, inside: Inside) -> Path:
     """The interpreter to install with: the one named, one of this machine, or the one the bundle brought."""
-    wanted = (
-        inside.machine.python_short
-        if environment.locked.name == "haversack"
-        else environment.target.python_short
-    )
+    wanted = interpreter.minor_for(environment, inside)
     if python is not None:
         told = interpreter.ask(python, inside)
         if told is None or told[0] != wanted:

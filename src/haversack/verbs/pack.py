@@ -14,7 +14,7 @@ from haversack.formats import bundle as layout
 from haversack.formats import handout, oci
 from haversack.formats.canonical import canonical
 from haversack.kinds import prove_all
-from haversack.model.artifact import Digest, digest_of
+from haversack.model.artifact import Digest, digest_of, hex_of
 from haversack.model.bundle import VOLUME_OVERHEAD, Bundle, Rehearsal, Volume, cut
 from haversack.model.finding import Finding, raise_blocking
 from haversack.model.ledger import stamp
@@ -251,11 +251,8 @@ def _record(
         "site": bundle.site,
     }
     out.ledger.append("pack", bundle_id, details)
-    out.store.write_state(f"bundles/{bundle_id[7:]}.json", manifest)
+    out.store.write_state(f"bundles/{hex_of(bundle_id)}.json", manifest)
     for data in small.values():
-        out.store.write_state(f"files/{digest_of(data)[7:]}", data)
-    after, _ = holdings.added(
-        held, bundle.name, snapshot, snapshot.blobs[snapshot.id], stamp(out.clock.now())
-    )
-    after = holdings.Holdings(after.held, bundle.site, bundle.sequence, bundle_id)
+        out.store.write_state(f"files/{hex_of(digest_of(data))}", data)
+    after, _ = holdings.arrived(held, bundle, bundle_id, snapshot, stamp(out.clock.now()))
     out.store.publish(holdings.write(after, snapshot.id))

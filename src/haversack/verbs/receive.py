@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from haversack.crossing import Examination, examine, only_hash
-from haversack.errors import IntegrityError, SpaceError
-from haversack.model.artifact import Digest
+from haversack.errors import SpaceError
+from haversack.model.artifact import Digest, hex_of
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.ledger import stamp
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Inside, Media, Store
 from haversack.verbs import holdings
+from haversack.wheels.install import damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
         mended: list[Finding] = []
 
         def take(digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> None:
-            if store.size(digest) is not None and not _intact(digest, store):
+            if store.size(digest) is not None and damaged(digest, store):
                 inside.ledger.append("mend", digest, {"why": "damaged in the store"})
                 store.remove(digest)
                 told = "was damaged in the store and is replaced from the bundle"
@@ -81,10 +82,8 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
         assert bundle is not None
         assert snapshot is not None
         raise_blocking(_shrunk(snapshot, store), "the base is not whole; nothing was changed")
-        after, name = holdings.added(
-            held, bundle.name, snapshot, snapshot.blobs[snapshot.id], stamp(inside.clock.now())
-        )
-        older = bundle.sequence < held.sequence
+        after, name = holdings.arrived(held, bundle, exam.id, snapshot, stamp(inside.clock.now()))
+        older = holdings.older(bundle, exam.id, held)
         changed = not older and (
             exam.id != held.bundle or held.current is None or held.current.snapshot != snapshot.id
         )
@@ -96,24 +95,12 @@ def receive(media: Media, inside: Inside, *, copy: bool = False, dry_run: bool =
                 "site": bundle.site,
             }
             inside.ledger.append("receive", exam.id, details)
-            store.write_state(f"bundles/{exam.id[7:]}.json", exam.manifest)
-            after = holdings.Holdings(after.held, bundle.site, bundle.sequence, exam.id)
+            store.write_state(f"bundles/{hex_of(exam.id)}.json", exam.manifest)
             store.publish(holdings.write(after, snapshot.id))
     sizes = bundle.sizes()
     total = sum(sizes.values())
     findings = worst_first([*exam.findings, *mended])
     return Received(exam.id, name, snapshot, len(sizes), total, changed, tuple(findings))
-
-
-def _intact(digest: Digest, store: Store) -> bool:
-    """Whether a blob of the store is what its name says."""
-    try:
-        with store.open(digest) as file:
-            while file.read(1 << 20):
-                """To the end, where the digest is compared."""
-    except IntegrityError:
-        return False
-    return True
 
 
 def _shrunk(snapshot: Snapshot, store: Store) -> list[Finding]:

@@ -21,12 +21,12 @@ from haversack.wheels import interpreter
 
 
 def rehearse(
-    environments: Iterable[SnapshotEnvironment], out: Outside, *, again: bool = False
+    environments: Iterable[SnapshotEnvironment], out: Outside
 ) -> tuple[list[Rehearsal], list[Finding]]:
     """Rehearse every environment that can run on this machine.
 
     An environment that passed before, with the same manifest and the same interpreter, is not rehearsed
-    twice unless ``again``; the manifest then says when it passed.
+    twice; the manifest then says when it passed.
     """
     rehearsals: list[Rehearsal] = []
     findings: list[Finding] = []
@@ -53,7 +53,7 @@ def rehearse(
             continue
         memo = f"rehearsals/{hex_of(environment.manifest)}.json"
         held = out.store.read_state(memo)
-        if held and not again and json.loads(held)["python"] == str(python):
+        if held and json.loads(held)["python"] == str(python):
             rehearsals.append(
                 Rehearsal(environment.ref, "passed", f"with {python.name}", json.loads(held)["at"])
             )
@@ -77,7 +77,7 @@ def _able(environment: SnapshotEnvironment, cage: str, out: Outside) -> tuple[st
         return f"{target.name} does not run on this machine ({here})", None
     if cage:
         return f"the network cannot be taken away here: {cage}", None
-    minor = out.machine.python_short if environment.locked.name == TOOL else target.python_short
+    minor = interpreter.minor_for(environment, out)
     python = interpreter.find(minor, out)
     for archive in (a for a in environment.artifacts if a.kind == "interpreter"):
         # Unpacked even where it is not needed: a machine inside may have nothing else.

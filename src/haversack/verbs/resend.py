@@ -5,7 +5,7 @@ from __future__ import annotations
 from haversack.crossing import volumes
 from haversack.errors import IncompleteError, IntegrityError, NotFoundError
 from haversack.formats import bundle as layout
-from haversack.model.artifact import Digest, digest_of
+from haversack.model.artifact import Digest, digest_of, hex_of
 from haversack.model.bundle import Bundle
 from haversack.ports import MediaWriter, Outside
 from haversack.verbs.pack import Packed
@@ -18,7 +18,7 @@ def resend(data: bytes, where: str, out: Outside, writer: MediaWriter) -> Packed
     holds a blob.
     """
     bundle_id, wanted = layout.read_resend(data, where)
-    manifest = out.store.read_state(f"bundles/{bundle_id[7:]}.json")
+    manifest = out.store.read_state(f"bundles/{hex_of(bundle_id)}.json")
     if manifest is None:
         raise NotFoundError(
             f"bundle {bundle_id} was not packed from this store",
@@ -70,7 +70,7 @@ def _small_again(bundle: Bundle, out: Outside) -> dict[str, bytes]:
     """The small files of a bundle packed before, as they were."""
     found: dict[str, bytes] = {}
     for path, (digest, _) in bundle.files.items():
-        data = out.store.read_state(f"files/{digest[7:]}")
+        data = out.store.read_state(f"files/{hex_of(digest)}")
         if data is None or digest_of(data) != digest:
             raise IncompleteError(
                 f"the store no longer holds {path} of the bundle", where=str(out.store), remedy="pack anew"

@@ -21,7 +21,7 @@ from haversack.errors import HaversackError
 from haversack.formats import uv
 from haversack.formats.canonical import canonical
 from haversack.formats.pylock import Pick
-from haversack.model.artifact import Artifact, digest_of
+from haversack.model.artifact import Artifact, digest_of, hex_of
 from haversack.model.finding import Finding
 from haversack.model.site import Index
 from haversack.model.target import Target
@@ -54,7 +54,7 @@ def build(order: Order, out: Outside) -> tuple[Artifact | None, list[Finding]]:
     A wheel built before from the same source with the same interpreter is taken again, so that locking
     unchanged input gives equal bytes.
     """
-    memo = f"builds/{digest_of(canonical([order.sdist.digest, str(order.python)]))[7:]}.json"
+    memo = f"builds/{hex_of(digest_of(canonical([order.sdist.digest, str(order.python)])))}.json"
     held = out.store.read_state(memo)
     if held is not None:
         record = json.loads(held)
@@ -102,6 +102,7 @@ def _build(order: Order, folder: Path, out: Outside) -> tuple[dict[str, object],
         collect_one(tool, folder, out)
     place = folder / "env"
     install(tools, place, order.python, out)
+    caged = not out.run.cage()
     # Not quiet: uv would keep to itself what the backend said.
     done = out.run(
         [
@@ -109,7 +110,7 @@ def _build(order: Order, folder: Path, out: Outside) -> tuple[dict[str, object],
             *("--python", str(python_of(place).absolute()), "--out-dir", str(folder / "dist"), str(source)),
         ],
         env={"SOURCE_DATE_EPOCH": _EPOCH, "VIRTUAL_ENV": str(place), "UV_CACHE_DIR": str(folder / "cache")},
-        caged=not out.run.cage(),
+        caged=caged,
     )
     wheels = list((folder / "dist").glob("*.whl"))
     if done.code or len(wheels) != 1:
@@ -126,7 +127,7 @@ def _build(order: Order, folder: Path, out: Outside) -> tuple[dict[str, object],
             for t in sorted(tools, key=lambda t: t.name)
         ],
         "on": out.machine.to_json(),
-        "caged": not out.run.cage(),
+        "caged": caged,
     }
     return {
         "filename": wheels[0].name,

@@ -12,6 +12,8 @@ from typing import Any
 
 from haversack.errors import IntegrityError, ToolError
 from haversack.model.artifact import Artifact, hex_of
+from haversack.model.lock import TOOL
+from haversack.model.snapshot import SnapshotEnvironment
 from haversack.ports import Inside
 
 _ASK = "import sys; print('%d.%d' % sys.version_info[:2]); print(getattr(sys, '_base_executable', None) or sys.executable)"
@@ -41,6 +43,13 @@ def find(minor: str, inside: Inside) -> Path | None:
         if told and told[0] == minor:
             return told[1]
     return None
+
+
+def minor_for(environment: SnapshotEnvironment, inside: Inside) -> str:
+    """The Python that an environment needs: its target's, but haversack itself runs on whichever is here."""
+    if environment.locked.name == TOOL:
+        return inside.machine.python_short
+    return environment.target.python_short
 
 
 def unpack(archive: Artifact, minor: str, inside: Inside) -> Path:

@@ -64,29 +64,39 @@ for command in (*outside.COMMANDS, *inside.COMMANDS, completion):
 
 
 def main() -> None:
-    """The entry point: run a command, and turn an error into one clear text and its exit code."""
-    console = Console(as_json="--json" in sys.argv[1:])
+    """The entry point: run a command, and exit with the code of what happened."""
+    out = sys.stdout
+    try:
+        code = _run(Console(as_json="--json" in sys.argv[1:]))
+    except (BrokenPipeError, SystemExit) as problem:
+        # click answers a broken pipe with an exit of its own, after it has replaced standard output.
+        if isinstance(problem, SystemExit) and sys.stdout is out:
+            raise
+        # The reader went away: nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 141
+    sys.exit(code)
+
+
+def _run(console: Console) -> int:
+    """Run a command, and turn an error into one clear text and its exit code."""
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         console.error(HaversackError("interrupted; run the same command again to go on"))
-        code = 130
+        return 130
     except click.exceptions.NoArgsIsHelpError as problem:
         click.echo(problem.format_message())
-        code = UsageError.exit_code
+        return UsageError.exit_code
     except click.ClickException as problem:
         context = getattr(problem, "ctx", None)
         hint = f"see: {context.command_path} --help" if context else "see: haversack --help"
         console.error(UsageError(problem.format_message(), remedy=hint))
-        code = 2
+        return UsageError.exit_code
     except HaversackError as problem:
         console.error(problem)
-        code = problem.exit_code
+        return problem.exit_code
     except KeyboardInterrupt:
         console.error(HaversackError("interrupted; run the same command again to go on"))
-        code = 130
-    except BrokenPipeError:
-        # The reader went away: nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = 141
-    sys.exit(code or 0)
+        return 130
+    return code or 0

@@ -26,17 +26,25 @@ BELOW = {
     "ports": {"errors", "model", "formats", "ports"},
     "ports.*": {"errors", "model", "formats", "ports", "ports.*"},
     "wheels": {"errors", "model", "formats", "ports", "wheels"},
+    "conda": {"errors", "model", "formats", "ports", "wheels", "conda"},
+    "relocation": {"errors", "model", "formats", "ports", "relocation"},
+    "views": {"errors", "model", "formats", "ports", "views"},
+    "doors": {"errors", "model", "formats", "ports", "wheels", "conda", "doors"},
     "crossing": {"errors", "model", "formats", "ports", "crossing"},
-    "kinds": {"errors", "model", "formats", "ports", "wheels", "kinds"},
-    "verbs": {"errors", "model", "formats", "ports", "wheels", "crossing", "kinds", "verbs", ""},
+    "kinds": {"errors", "model", "formats", "ports", "wheels", "conda", "relocation", "kinds"},
+    "verbs": {
+        *("errors", "model", "formats", "ports", "wheels", "conda", "relocation", "crossing"),
+        *("kinds", "views", "doors", "verbs", ""),
+    },
     "console": {"errors", "model", "console"},
 }
 """The rooms and what lies below each; `""` is `haversack.__version__`.  Rooms that are not named here
 (`cli`, `testing`, `demo`, `__main__`) are the top of the house and may import everything."""
 
 TOP = {"", "cli", "testing", "demo", "__main__"}
-DIALS = {"ports/fetch.py", "ports/cage.py"}
-"""The modules that may open a socket; `cage.py` dials to prove that nothing answers."""
+DIALS = {"ports/fetch.py", "ports/cage.py", "conda/engine.py"}
+"""The modules that may open a socket; `cage.py` dials to prove that nothing answers, `engine.py` runs rattler's
+event loop and dials nobody."""
 NETWORK = {
     "asyncio", "ftplib", "http", "imaplib", "poplib", "requests", "select", "selectors", "smtplib", "socket",
     "socketserver", "ssl", "telnetlib", "urllib.request", "urllib3", "wsgiref", "xmlrpc", "httpx", "aiohttp",
@@ -179,6 +187,18 @@ def test_only_fetch_dials() -> None:
     assert wrong == []
     # The rule is about something: fetch does import what nobody else may.
     assert any(within(name, NETWORK) for _, name in imports(SRC / "ports" / "fetch.py"))
+
+
+def test_rattler_stands_behind_one_door() -> None:
+    """Only `conda/` imports rattler, and of that room the module that dials is for the command line alone."""
+    wrong = [
+        f"{place(path)}:{line} imports {name}"
+        for path in sources()
+        for line, name in imports(path)
+        if (within(name, {"rattler"}) and path.parent.name != "conda")
+        or (within(name, {"haversack.conda.channels"}) and place(path) != "cli/setting.py")
+    ]
+    assert wrong == []
 
 
 def test_nobody_listens() -> None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from haversack.conda.channels import RattlerChannels
 from haversack.formats import lockfile
 from haversack.formats.declaration import parse
 from haversack.kinds import Locked, keys, kinds
@@ -46,6 +47,7 @@ from tests.support.wheels import make_wheel
 WINDOWS = "windows-amd64-py311"
 UV_TAGS = ("py3-none-win_amd64", "py3-none-macosx_11_0_arm64", "py3-none-manylinux_2_17_aarch64")
 _FAKE_UV = {"uv/__init__.py": "def find_uv_bin():\n    raise FileNotFoundError('this uv is for tests')\n"}
+_FAKE_RATTLER = {"rattler/__init__.py": "# this rattler is for tests\n"}
 
 
 def here() -> str:
@@ -135,12 +137,13 @@ class Lab:
     def outside(self, site: Site, environ: Mapping[str, str] | None = None) -> Outside:
         """The real ports of the connected side, in an environment of the lab's own."""
         whole = {**self.environ, **(environ or {})}
-        credentials = IndexCredentials(site.indexes, whole)
+        credentials = IndexCredentials((*site.indexes, *site.channels), whole)
         inside = tiny.inside(self.store)
         ports = {name: getattr(inside, name) for name in Inside.__slots__}
         ports["run"] = Programs(whole)
         fetch = HttpFetch(credentials.by_url, attempts=2, timeout=5, backoff=0.01)
-        return Outside(**ports, fetch=fetch, credentials=credentials.by_index)
+        channels = RattlerChannels(inside.cache / "channels", credentials.by_url, attempts=1, timeout=5)
+        return Outside(**ports, fetch=fetch, credentials=credentials.by_index, channels=channels)
 
     def lock_kind(self, held: Lock | None = None, environ: Mapping[str, str] | None = None) -> list[Locked]:
         """What the kind gives for ``lab`` on each of its targets, without the tool's own environment."""
@@ -178,16 +181,17 @@ class Lab:
 
 def serve_tool(folder: Path, *, real_uv: bool = False) -> None:
     """Put wheels of everything that haversack requires into ``folder``."""
-    for name in ("click", "packaging", "tqdm", "urllib3"):
+    for name in ("click", "packaging", "ruamel.yaml", "tqdm", "urllib3"):
         again(name, folder)
     make_wheel(folder, "colorama", "0.4.6")
-    version = distribution("uv").version
-    for tag in UV_TAGS:
-        make_wheel(folder, "uv", version, tag=tag, modules=_FAKE_UV)
-    if real_uv:
-        again("uv", folder)
-    else:
-        make_wheel(folder, "uv", version, tag=f"py3-none-{probe().platform_tags()[-1]}", modules=_FAKE_UV)
+    for name, modules in (("uv", _FAKE_UV), ("py-rattler", _FAKE_RATTLER)):
+        version = distribution(name).version
+        for tag in UV_TAGS:
+            make_wheel(folder, name, version, tag=tag, modules=modules)
+        if real_uv:
+            again(name, folder)
+        else:
+            make_wheel(folder, name, version, tag=f"py3-none-{probe().platform_tags()[-1]}", modules=modules)
 
 
 def again(name: str, folder: Path) -> Path:

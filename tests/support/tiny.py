@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from haversack.conda.channels import RattlerChannels
 from haversack.console import Console
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
@@ -123,7 +124,10 @@ def inside(store: Path) -> Inside:
 
 def outside(store: Path) -> Outside:
     """The real ports of the connected side, over a store that is made if there is none."""
-    return Outside(**_ports(store), fetch=HttpFetch(credentials=_nobody), credentials=_nobody)
+    ports = _ports(store)
+    channels = RattlerChannels(ports["cache"] / "channels", _nobody, attempts=1, timeout=5)
+    fetch = HttpFetch(credentials=_nobody)
+    return Outside(**ports, fetch=fetch, credentials=_nobody, channels=channels)
 
 
 def _nobody(_: str) -> None:

@@ -116,7 +116,12 @@ def receive(setting: Setting, bundle: tuple[str, ...], copy: bool, dry_run: bool
 @click.option(
     "--python", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The interpreter to use."
 )
-@click.option("--check", is_flag=True, help="Run the environment's check before it replaces anything.")
+@click.option(
+    "--clone-of",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Hard-link the files that this environment has too.",
+)
+@click.option("--check", is_flag=True, help="Run the environment's check; nothing is replaced if it fails.")
 @click.option(
     "--compile-bytecode", is_flag=True, help="Write .pyc files now, e.g. for a prefix that many will read."
 )
@@ -130,6 +135,7 @@ def install(
     target: str | None,
     snapshot: str | None,
     python: Path | None,
+    clone_of: Path | None,
     check: bool,
     compile_bytecode: bool,
     dry_run: bool,
@@ -147,14 +153,16 @@ def install(
         target=target,
         snapshot=snapshot,
         python=python,
+        clone_of=clone_of,
         check=check,
         compile_bytecode=compile_bytecode,
         dry_run=dry_run,
     )
     verb = "would install" if dry_run else ("replaced" if done.replaced else "installed")
-    setting.console.report(
-        done, [f"{verb} {done.prefix}: {done.ref} of {done.snapshot}, {done.artifacts} files, {done.python}"]
-    )
+    told = [f"{done.ref} of {done.snapshot}", f"{done.artifacts} files"]
+    told += [str(done.python)] if done.python else []
+    told += [f"{human_size(done.shared)} shared with {clone_of}"] if clone_of and not dry_run else []
+    setting.console.report(done, [f"{verb} {done.prefix}: {', '.join(told)}"])
 
 
 @click.command()

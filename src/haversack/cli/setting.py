@@ -74,13 +74,19 @@ class Setting:
 
     def outside(self, site: Site) -> Outside:
         """The ports of the connected side."""
+        from haversack.conda.channels import RattlerChannels
         from haversack.ports import Outside
         from haversack.ports.credentials import IndexCredentials
         from haversack.ports.fetch import HttpFetch
 
-        credentials = IndexCredentials(site.indexes, os.environ)
-        fetch = HttpFetch(credentials=credentials.by_url)
-        return Outside(**self._common(create=True), fetch=fetch, credentials=credentials.by_index)
+        credentials = IndexCredentials((*site.indexes, *site.channels), os.environ)
+        common = self._common(create=True)
+        return Outside(
+            **common,
+            fetch=HttpFetch(credentials=credentials.by_url),
+            credentials=credentials.by_index,
+            channels=RattlerChannels(common["cache"] / "channels", credentials.by_url),
+        )
 
     def _common(self, *, create: bool) -> dict[str, Any]:
         from haversack.ports.disk import DiskStore

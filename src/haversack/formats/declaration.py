@@ -15,6 +15,7 @@ from typing import Any
 from haversack.errors import DeclarationError
 from haversack.formats.canonical import canonical
 from haversack.formats.schema import (
+    CHANNEL,
     INDEX,
     NAME,
     NAME_SAYS,
@@ -40,7 +41,7 @@ from haversack.formats.strict import (
 from haversack.formats.uv import env_name
 from haversack.model.artifact import digest_of, is_safe_filename
 from haversack.model.lock import TOOL
-from haversack.model.site import Environment, Index, Interpreter, Site
+from haversack.model.site import Channel, Environment, Index, Interpreter, Site
 from haversack.model.target import PLATFORMS, Target
 
 __all__ = ["FILENAME", "Key", "KindKeys", "parse"]
@@ -48,7 +49,7 @@ __all__ = ["FILENAME", "Key", "KindKeys", "parse"]
 FILENAME = "haversack.toml"
 """The name of a declaration."""
 
-_TABLES = ("site", "index", "target", "env")
+_TABLES = ("site", "index", "channel", "target", "env")
 _EXAMPLE_TARGET = "linux-x86_64-glibc2.28-py311"
 
 
@@ -73,6 +74,10 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
     for second in [index for index in indexes if index.default][1:]:
         place = top.at("index").at(second.name).at("default")
         raise place.error("another index is the default one already", "leave default = true to one index")
+    channels = [
+        Channel(name, **table_of(table, CHANNEL, at)) for name, table, at in _named(raw, "channel", top)
+    ]
+    _distinct(channels, top.at("channel"), env_name)
     targets: dict[str, Target] = {}
     interpreters: dict[str, Interpreter] = {}
     for name, table, at in _named(raw, "target", top):
@@ -98,6 +103,7 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
         indexes=tuple(indexes),
         interpreters=interpreters,
         exclude_newer=site.get("exclude_newer"),
+        channels=tuple(channels),
     )
 
 
@@ -130,7 +136,8 @@ def _environment(
         raise missing("kind", common["kind"], place)
     kind = string_of(common["kind"], raw["kind"], place.at("kind"))
     values = table_of(raw, environment_keys(kinds, kind), place)
-    for number, wanted in enumerate(values["targets"]):
+    named = values.get("targets", ())
+    for number, wanted in enumerate(named):
         if wanted in targets:
             continue
         try:
@@ -141,7 +148,7 @@ def _environment(
             message = f"no target of that name is declared, and {problem}"
             raise at.error(message, near(wanted, targets) or declare) from problem
     settings = {key: value for key, value in values.items() if key not in common}
-    return Environment(name, kind, values["targets"], values.get("check"), settings)
+    return Environment(name, kind, named, values.get("check"), settings)
 
 
 def _named(raw: Mapping[str, Any], family: str, top: Place) -> Iterator[tuple[str, Any, Place]]:
@@ -156,7 +163,9 @@ def _named(raw: Mapping[str, Any], family: str, top: Place) -> Iterator[tuple[st
 
 
 def _distinct(
-    nouns: Iterable[Index | Target | Environment], place: Place, fold: Callable[[str], str] = str.casefold
+    nouns: Iterable[Index | Channel | Target | Environment],
+    place: Place,
+    fold: Callable[[str], str] = str.casefold,
 ) -> None:
     """Refuse two names that would be one as a file name or (indexes) in an environment variable."""
     folded: dict[str, str] = {}

@@ -95,6 +95,8 @@ def target_from_json(name: str, record: object, where: str, error: type[Any] = L
             glibc=fields.text_or_none("glibc"),
             macos=fields.text_or_none("macos"),
             cuda=fields.text_or_none("cuda"),
+            kernel=fields.text_or_none("kernel"),
+            archspec=fields.text_or_none("archspec"),
         )
     except ValueError as problem:
         raise fields.wrong(str(problem)) from problem

@@ -24,8 +24,10 @@ EMPTY = "application/vnd.oci.empty.v1+json"
 ENVIRONMENT = "application/vnd.haversack.environment.v1+json"
 LOCK = "application/vnd.haversack.lock.v1+json"
 FILE = "application/octet-stream"
-# What the layers of an environment are, by the kind of artifact; zip is IANA's type for a wheel.
-MEDIA_TYPES = {"wheel": "application/zip"}
+# What the layers of an environment are, by the kind of artifact; zip is IANA's type for a wheel, those of
+# conda packages are what conda's own mirrors in OCI registries use.
+MEDIA_TYPES = {"wheel": "application/zip", "prefix": "application/x-tar"}
+CONDA = {".conda": "application/vnd.conda.package.v2", ".tar.bz2": "application/vnd.conda.package.v1"}
 TITLE = "org.opencontainers.image.title"
 REF_NAME = "org.opencontainers.image.ref.name"
 SEQUENCE = "io.haversack.sequence"
@@ -105,7 +107,7 @@ def build(
             )
         )
         layers = [
-            {"mediaType": MEDIA_TYPES.get(a.kind, FILE), "digest": a.digest, "size": a.size, "annotations": {TITLE: a.filename}}
+            {"mediaType": _media_type(a), "digest": a.digest, "size": a.size, "annotations": {TITLE: a.filename}}
             for a in artifacts
         ]  # fmt: skip
         # image-spec manifest.md: layers must have at least one entry; an empty one is the "{}" blob.
@@ -127,6 +129,12 @@ def build(
     sizes = blobs | {digest: len(data) for digest, data in metadata.items()}
     order = tuple(metadata)
     return Snapshot(digest_of(index), digest_of(lock_bytes), tuple(environments), order, sizes), metadata
+
+
+def _media_type(artifact: Artifact) -> str:
+    if artifact.kind == "conda":
+        return CONDA[".conda" if artifact.filename.endswith(".conda") else ".tar.bz2"]
+    return MEDIA_TYPES.get(artifact.kind, FILE)
 
 
 def _manifest(artifact_type: str, config: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> bytes:

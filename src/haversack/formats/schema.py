@@ -16,11 +16,12 @@ from haversack.model.lock import TOOL
 from haversack.model.target import PLATFORMS
 
 KeyType: TypeAlias = Literal[
-    "string", "strings", "boolean", "date", "url", "location", "file", "files", "folder"
+    "string", "strings", "boolean", "date", "url", "location", "file", "files", "folder", "folders", "place"
 ]
 """What a key holds: ``date`` is a day or an RFC 3339 timestamp with an offset, ``url`` an http(s) or file
-URL, ``location`` such a URL or a file; ``file``, ``files`` and ``folder`` are paths relative to the
-declaration that must exist.  Strings and arrays are never empty, and no item stands in an array twice."""
+URL, ``location`` such a URL or a file; ``file``, ``files``, ``folder`` and ``folders`` are paths relative to
+the declaration that must exist, every file below ``folders`` counting; ``place`` is a folder anywhere on this
+machine.  Strings and arrays are never empty, and no item stands in an array twice."""
 
 # The grammar of a component of an OCI reference, since these names become such; also safe on FAT.
 NAME = r"[A-Za-z0-9]+(?:(?:--|[-._])[A-Za-z0-9]+)*"
@@ -100,6 +101,18 @@ INDEX = KindKeys(
     },
 )
 
+CHANNEL = KindKeys(
+    "A conda channel.",
+    {
+        "url": Key("url", "Address of the channel, without user name, password or token.", required=True),
+        "auth": Key(
+            "string",
+            "Where user name and password come from: none, env (HAVERSACK_CHANNEL_<NAME>_USERNAME and _PASSWORD), netrc or keyring.",
+            choices=("none", "env", "netrc", "keyring"),
+        ),
+    },
+)
+
 INTERPRETER = KindKeys(
     "A relocatable Python archive for machines that have none.",
     {
@@ -121,6 +134,13 @@ _MACHINE: dict[str, Key] = {
     "glibc": _version("Version of the GNU C library (Linux).", r"[0-9]+\.[0-9]+", "2.28"),
     "macos": _version("Release of macOS.", r"[0-9]+\.[0-9]+", "14.0"),
     "cuda": _version("Version of CUDA that the driver offers.", r"[0-9]+(?:\.[0-9]+){0,2}", "12.4"),
+    "kernel": _version("Release of the Linux kernel, for conda.", r"[0-9]+(?:\.[0-9]+){1,2}", "5.14"),
+    "archspec": Key(
+        "string",
+        "Processor in conda's words, for packages that want a recent one.",
+        pattern=r"[a-z0-9_]+",
+        expects="a name like x86_64_v3",
+    ),
 }
 _PLATFORM = Key("string", "System and processor.", choices=tuple(PLATFORMS), needs=("python",))
 
@@ -194,6 +214,7 @@ def schema(kinds: Mapping[str, KindKeys]) -> dict[str, Any]:
         "properties": {
             "site": _object(SITE),
             "index": _named("Package indexes, the first one asked first.", _object(INDEX)),
+            "channel": _named("Conda channels, by the names that environments call them.", _object(CHANNEL)),
             "target": _named("Kinds of machine inside.", _object(TARGET)),
             "env": _named("Environments to install on targets.", environment, reserved=TOOL),
         },
@@ -245,7 +266,7 @@ def _value(key: Key) -> dict[str, Any]:
         text["pattern"] = patterns[0]
     elif patterns:
         text["allOf"] = [{"pattern": pattern} for pattern in patterns]
-    if key.type in {"strings", "files"}:
+    if key.type in {"strings", "files", "folders"}:
         return {"type": "array", "minItems": 1, "uniqueItems": True, "items": text}
     return text
 
@@ -259,6 +280,7 @@ def patterns_of(key: Key) -> tuple[str, ...]:
         "file": PATH,
         "files": PATH,
         "folder": PATH,
+        "folders": PATH,
     }
     own = by_type.get(key.type, "") if isinstance(key.type, str) else ""
     return tuple(pattern for pattern in (own, key.pattern) if pattern)

@@ -27,6 +27,8 @@ _TYPES: dict[type, str] = {
 }  # fmt: skip
 
 
+# What version control, Python and pixi make, and make again.
+_MADE = {".git", ".pixi", "__pycache__", ".venv"}
 _INCLUDE = re.compile(r"--(?:requirement|constraint)(?:=(?P<long>.+))?|-[rc]=?(?P<short>.+)?")
 
 
@@ -113,7 +115,7 @@ def _value(key: Key, raw: Any, place: Place) -> Any:
         return raw
     if key.type == "date":
         return _date(raw, place)
-    if key.type not in {"strings", "files"}:
+    if key.type not in {"strings", "files", "folders"}:
         return string_of(key, raw, place)
     if not isinstance(raw, list):
         raise _wrong("an array of strings", raw, place, 'write it in brackets, as ["one", "two"]')
@@ -151,7 +153,32 @@ def string_of(key: Key, raw: Any, place: Place) -> str:
     if key.type == "folder":
         for name in key.holds:
             _take(f"{raw.rstrip('/')}/{name}", place)
+    if key.type == "folders":
+        for path in files_below(place.root, raw, place):
+            _take(path, place)
+    if key.type == "place" and not (place.root / raw).is_dir():
+        raise place.error(f"there is no folder {raw}", "correct the path")
     return raw
+
+
+def files_below(root: Path, folder: str, place: Place) -> list[str]:
+    """Every file below a folder, relative to ``root``, sorted; what tools make again is left out.
+
+    Raises ``DeclarationError`` for a folder that is not there, or holds a link that leads elsewhere.
+    """
+    top = root / folder
+    if not top.is_dir():
+        raise place.error(f"there is no folder {folder}", "correct the path")
+    found: list[str] = []
+    for path in sorted(top.rglob("*")):
+        inner = path.relative_to(top)
+        if _MADE.intersection(inner.parts):
+            continue
+        if path.is_symlink() and not path.resolve().is_relative_to(top.resolve()):
+            raise place.error(f"{inner.as_posix()} is a link out of the folder", "put the file itself there")
+        if path.is_file():
+            found.append(path.relative_to(root).as_posix())
+    return found
 
 
 def _date(raw: Any, place: Place) -> str:

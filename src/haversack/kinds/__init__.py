@@ -42,6 +42,8 @@ class Kind(Protocol):
     """The keys of a declaration that belong to this kind."""
     artifacts: tuple[str, ...]
     """The kinds of artifact it reads."""
+    relocatable: bool
+    """Whether what it installed works wherever it is moved to, or only at its ``home``."""
 
     def lock(
         self, site: Site, environment: Environment, target: Target, held: Lock | None, out: Outside
@@ -57,16 +59,28 @@ class Kind(Protocol):
         """Whether its artifacts alone are all that the environment needs on its target."""
         ...
 
+    def borrows(self, environment: SnapshotEnvironment, inside: Inside) -> str | None:
+        """The Python (``"3.11"``) that an installation takes from the machine; ``None`` if it brings its own."""
+        ...
+
     def install(
         self,
         environment: SnapshotEnvironment,
         prefix: Path,
-        python: Path,
+        python: Path | None,
         inside: Inside,
         *,
+        home: Path,
         compile_bytecode: bool,
     ) -> None:
-        """Make the environment at ``prefix``, which does not exist and is moved afterwards."""
+        """Make the environment at ``prefix``, which does not exist and is moved to ``home`` afterwards.
+
+        ``python`` is the interpreter to borrow, if it borrows one.
+        """
+        ...
+
+    def settle(self, environment: SnapshotEnvironment, prefix: Path, inside: Inside) -> None:
+        """Do what can only be done at home, once ``prefix`` is there: link scripts."""
         ...
 
     def check(

@@ -28,6 +28,7 @@ class Pip:
 
     name = "pip"
     artifacts = ("wheel",)
+    relocatable = True
     keys = KindKeys(
         "An environment of Python wheels.",
         {
@@ -103,17 +104,26 @@ class Pip:
             [*environment.locked.roots, *roots], wheels, environment.target, ref=environment.ref
         )
 
+    def borrows(self, environment: SnapshotEnvironment, inside: Inside) -> str | None:
+        """See :class:`haversack.kinds.Kind`."""
+        return interpreter.minor_for(environment, inside)
+
     def install(
         self,
         environment: SnapshotEnvironment,
         prefix: Path,
-        python: Path,
+        python: Path | None,
         inside: Inside,
         *,
+        home: Path,
         compile_bytecode: bool,
     ) -> None:
         """See :class:`haversack.kinds.Kind`."""
+        assert python is not None
         install.install(environment.artifacts, prefix, python, inside, compile_bytecode=compile_bytecode)
+
+    def settle(self, environment: SnapshotEnvironment, prefix: Path, inside: Inside) -> None:
+        """See :class:`haversack.kinds.Kind`; a virtual environment is at home anywhere."""
 
     def check(
         self, environment: SnapshotEnvironment, prefix: Path, inside: Inside, *, caged: bool

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from haversack.model.artifact import Digest
 from haversack.model.target import Target
@@ -23,6 +23,17 @@ class Index:
     url: str
     default: bool = False
     auth: str = "none"
+    family: ClassVar[str] = "index"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A conda channel; ``auth`` is as for an :class:`Index`, with ``HAVERSACK_CHANNEL_<NAME>_…``."""
+
+    name: str
+    url: str
+    auth: str = "none"
+    family: ClassVar[str] = "channel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +54,10 @@ class Interpreter:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A named set to install on targets; ``settings`` are the keys that belong to its kind."""
+    """A named set to install on targets; ``settings`` are the keys that belong to its kind.
+
+    Without targets it is for the machine that it is locked on.
+    """
 
     name: str
     kind: str
@@ -68,6 +82,7 @@ class Site:
     indexes: tuple[Index, ...] = ()
     interpreters: Mapping[str, Interpreter] = field(default_factory=dict, hash=False)
     exclude_newer: str | None = None
+    channels: tuple[Channel, ...] = ()
 
     def target(self, name: str) -> Target:
         """The target of that name (:class:`KeyError` if there is none)."""
@@ -75,3 +90,11 @@ class Site:
             if target.name == name:
                 return target
         raise KeyError(name)
+
+    def on(self, machine: Target) -> Site:
+        """The same site, with ``machine`` as the target of every environment that names none."""
+        here = replace(machine, name=machine.long_name)
+        environments = tuple(e if e.targets else replace(e, targets=(here.name,)) for e in self.environments)
+        if environments == self.environments or any(t.name == here.name for t in self.targets):
+            return replace(self, environments=environments)
+        return replace(self, environments=environments, targets=(*self.targets, here))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     # packaging takes a third of the start of a command, and most commands ask no target for markers or tags.
@@ -36,6 +36,17 @@ _UV_PLATFORM = {
 }
 DEFAULT_GLIBC = "2.28"
 DEFAULT_MACOS = "14.0"
+# What pixi takes for a Linux that says nothing of its kernel (its default system requirements).
+DEFAULT_KERNEL = "4.18"
+# platform -> conda's subdir, and the oldest processor of it in conda's words (archspec).
+_CONDA = {
+    "linux-x86_64": ("linux-64", "x86_64"),
+    "linux-aarch64": ("linux-aarch64", "aarch64"),
+    "macos-arm64": ("osx-arm64", "m1"),
+    "macos-x86_64": ("osx-64", "x86_64"),
+    "windows-amd64": ("win-64", "x86_64"),
+    "windows-arm64": ("win-arm64", "aarch64"),
+}
 
 _NAME = re.compile(
     r"(?P<platform>(?:linux|macos|windows)-[a-z0-9_]+)"
@@ -46,11 +57,20 @@ _PYTHON = re.compile(r"3\.\d+(\.\d+)?")
 _VERSION = re.compile(r"\d+\.\d+")
 
 
+class VirtualPackage(NamedTuple):
+    """What a machine is, as a conda package that nobody installs (``__glibc=2.28=0``)."""
+
+    name: str
+    version: str
+    build: str
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A kind of machine: ``platform``, ``glibc`` (Linux) or ``macos`` (macOS) release, ``python``.
 
     ``python`` is ``3.11`` or ``3.11.7``; without a patch number markers see ``3.11.0``, as ``uv`` does.
+    ``kernel`` is the release of Linux, ``archspec`` the processor in conda's words (``x86_64_v3``).
     ``name`` is how the site calls it.  Raises :class:`ValueError` for a platform or version that is none.
     """
 
@@ -60,13 +80,15 @@ class Target:
     glibc: str | None = None
     macos: str | None = None
     cuda: str | None = None
+    kernel: str | None = None
+    archspec: str | None = None
 
     def __post_init__(self) -> None:
         if self.platform not in PLATFORMS:
             raise ValueError(f"unknown platform {self.platform!r}; known are {', '.join(PLATFORMS)}")
         if not _PYTHON.fullmatch(self.python):
             raise ValueError(f"python {self.python!r} is not a version like 3.11 or 3.11.7")
-        for field, system in (("glibc", "linux"), ("macos", "macos")):
+        for field, system in (("glibc", "linux"), ("kernel", "linux"), ("macos", "macos")):
             value = getattr(self, field)
             if value is not None and not self.platform.startswith(system):
                 raise ValueError(f"{field} belongs to {system} platforms, not to {self.platform}")
@@ -99,6 +121,12 @@ class Target:
         )
 
     @property
+    def long_name(self) -> str:
+        """What :meth:`from_name` reads: ``linux-x86_64-glibc2.28-py311``."""
+        library = f"-glibc{self.glibc}" if self.glibc else f"-macos{self.macos}" if self.macos else ""
+        return f"{self.platform}{library}-py{self.python_short.replace('.', '')}"
+
+    @property
     def python_minor(self) -> tuple[int, int]:
         """Major and minor version, as ``(3, 11)``."""
         major, minor, *_ = self.python.split(".")
@@ -108,6 +136,24 @@ class Target:
     def python_short(self) -> str:
         """Major and minor version, as ``"3.11"``."""
         return "{}.{}".format(*self.python_minor)
+
+    @property
+    def subdir(self) -> str:
+        """Where a conda channel keeps what is for this target: ``linux-64``."""
+        return _CONDA[self.platform][0]
+
+    def virtual_packages(self) -> tuple[VirtualPackage, ...]:
+        """The virtual packages of conda (CEP 30) that this target has."""
+        if self.glibc is not None:
+            system = {"__unix": "0", "__linux": self.kernel or DEFAULT_KERNEL, "__glibc": self.glibc}
+        elif self.macos is not None:
+            system = {"__unix": "0", "__osx": self.macos}
+        else:
+            system = {"__win": "0"}
+        if self.cuda is not None:
+            system["__cuda"] = self.cuda
+        found = [VirtualPackage(name, version, "0") for name, version in system.items()]
+        return (*found, VirtualPackage("__archspec", "1", self.archspec or _CONDA[self.platform][1]))
 
     @property
     def oci_platform(self) -> dict[str, str]:
@@ -193,5 +239,7 @@ class Target:
             "glibc": self.glibc,
             "macos": self.macos,
             "cuda": self.cuda,
+            "kernel": self.kernel,
+            "archspec": self.archspec,
         }
         return {key: value for key, value in pairs.items() if value is not None}

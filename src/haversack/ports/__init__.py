@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 from haversack.model.artifact import Digest
 from haversack.model.ledger import Entry, Line
 from haversack.model.site import Credentials
-from haversack.model.target import Target
+from haversack.model.target import Target, VirtualPackage
 
 
 class Store(Protocol):
@@ -154,6 +154,42 @@ class Fetch(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to solve from conda channels, first channel first.
+
+    ``specs`` are match specifications, each possibly with its channel before ``::``; ``held`` are records to
+    keep where the specs allow; ``exclude_newer`` is a day or moment (RFC 3339).  With ``strict`` a package is
+    taken only from the first channel that has it.
+    """
+
+    channels: tuple[str, ...]
+    subdir: str
+    specs: tuple[str, ...]
+    virtual_packages: tuple[VirtualPackage, ...]
+    held: tuple[Mapping[str, Any], ...] = ()
+    exclude_newer: str | None = None
+    strict: bool = True
+
+
+class Channels(Protocol):
+    """Conda channels, by their URLs.  Only the outside has them.
+
+    Records are JSON as channels give it (CEP 36's repodata), with ``fn``, ``url`` and ``channel`` beside.
+    Both methods raise ``FetchError`` naming a channel that does not answer; no text holds a password.
+    """
+
+    def solve(self, wish: Wish) -> tuple[Mapping[str, Any], ...]:
+        """The records that answer a wish, by name.  Raises ``ResolutionError`` with the solver's reason."""
+        ...
+
+    def records(
+        self, channels: Sequence[str], subdirs: Sequence[str], names: Sequence[str]
+    ) -> tuple[Mapping[str, Any], ...]:
+        """Every record of packages of these names."""
+        ...
+
+
 class Progress(Protocol):
     """Where long work says how far it is."""
 
@@ -188,6 +224,7 @@ class Outside(Inside):
     fetch: Fetch
     credentials: Callable[[str], Credentials | None]
     """Credentials of an index by its name, resolved when first asked for."""
+    channels: Channels
 
 
 @dataclass(frozen=True, slots=True)

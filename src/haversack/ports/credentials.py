@@ -1,4 +1,4 @@
-"""Credentials of indexes, from where the declaration says: the environment, a netrc file, a keyring.
+"""Credentials of indexes and channels, from where the declaration says: the environment, a netrc file, a keyring.
 
 They are bound to the origin (scheme, host and port) of their index, and no error here repeats any part of
 them: what a program or a parser says about the material it read stays unsaid.
@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from haversack.errors import FetchError, NotFoundError
-from haversack.model.site import Credentials, Index
+from haversack.model.site import Channel, Credentials, Index
 
 # A keyring may ask a person to unlock it; without an answer the run must still come to an end.
 _KEYRING_SECONDS = 120.0
@@ -43,12 +43,12 @@ def origin(url: str) -> tuple[str, str, int] | None:
 
 
 class IndexCredentials:
-    """Looks the credentials of each index up once, when they are first asked for.  Safe between threads."""
+    """Looks the credentials of each index and channel up once, when they are first asked for.  Safe between threads."""
 
-    def __init__(self, indexes: Sequence[Index], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, indexes: Sequence[Index | Channel], environ: Mapping[str, str] | None = None) -> None:
         self._indexes = tuple(indexes)
         self._environ = os.environ if environ is None else environ
-        self._known: dict[str, Credentials | None] = {}
+        self._known: dict[tuple[str, str], Credentials | None] = {}
         self._lock = threading.Lock()
 
     def by_index(self, name: str) -> Credentials | None:
@@ -58,27 +58,28 @@ class IndexCredentials:
         such index.
         """
         for index in self._indexes:
-            if index.name == name:
+            if index.name == name and index.family == "index":
                 return self._of(index)
         raise NotFoundError(f"no index is called {name!r}")
 
     def by_url(self, url: str) -> Credentials | None:
-        """What the first index with ``auth`` at the URL's origin wants, ``None`` if there is no such index."""
+        """What the first index or channel with ``auth`` at the URL's origin wants, ``None`` if there is none."""
         place = origin(url)
         for index in self._indexes:
             if place is not None and index.auth != "none" and origin(index.url) == place:
                 return self._of(index)
         return None
 
-    def _of(self, index: Index) -> Credentials | None:
+    def _of(self, index: Index | Channel) -> Credentials | None:
         # The lock is held while looking: a keyring that asks a person should ask once, not once a thread.
         with self._lock:
-            if index.name not in self._known:
-                self._known[index.name] = _look_up(index, self._environ)
-            return self._known[index.name]
+            key = index.family, index.name
+            if key not in self._known:
+                self._known[key] = _look_up(index, self._environ)
+            return self._known[key]
 
 
-def _look_up(index: Index, environ: Mapping[str, str]) -> Credentials | None:
+def _look_up(index: Index | Channel, environ: Mapping[str, str]) -> Credentials | None:
     match index.auth:
         case "none":
             return None
@@ -91,15 +92,15 @@ def _look_up(index: Index, environ: Mapping[str, str]) -> Credentials | None:
     raise FetchError(f"unknown auth {index.auth!r}", where=_where(index))
 
 
-def _where(index: Index) -> str:
-    return f"index {index.name}"
+def _where(index: Index | Channel) -> str:
+    return f"{index.family} {index.name}"
 
 
-def _variable(index: Index, suffix: str) -> str:
-    return f"HAVERSACK_INDEX_{re.sub('[^A-Za-z0-9]', '_', index.name).upper()}_{suffix}"
+def _variable(index: Index | Channel, suffix: str) -> str:
+    return f"HAVERSACK_{index.family.upper()}_{re.sub('[^A-Za-z0-9]', '_', index.name).upper()}_{suffix}"
 
 
-def _from_environment(index: Index, environ: Mapping[str, str]) -> Credentials:
+def _from_environment(index: Index | Channel, environ: Mapping[str, str]) -> Credentials:
     username, password = _variable(index, "USERNAME"), _variable(index, "PASSWORD")
     missing = [name for name in (username, password) if name not in environ]
     if missing:
@@ -111,7 +112,7 @@ def _from_environment(index: Index, environ: Mapping[str, str]) -> Credentials:
     return Credentials(environ[username], environ[password])
 
 
-def _from_netrc(index: Index, environ: Mapping[str, str]) -> Credentials:
+def _from_netrc(index: Index | Channel, environ: Mapping[str, str]) -> Credentials:
     default = Path.home() / ("_netrc" if os.name == "nt" else ".netrc")
     path = Path(environ["NETRC"]) if environ.get("NETRC") else default
     host = urlsplit(index.url).hostname or ""
@@ -138,7 +139,7 @@ def _from_netrc(index: Index, environ: Mapping[str, str]) -> Credentials:
     return Credentials(login or account or "", password or "")
 
 
-def _from_keyring(index: Index, environ: Mapping[str, str]) -> Credentials:
+def _from_keyring(index: Index | Channel, environ: Mapping[str, str]) -> Credentials:
     username = environ.get(_variable(index, "USERNAME"))
     program = _keyring(environ)
     if program is None:

@@ -140,7 +140,7 @@ def _bring(
                 "was made by another haversack", where=artifact.filename, remedy="run: haversack lock"
             )
         return
-    if scheme == "built":
+    if scheme in {"built", "prefix"}:
         raise LockError(
             "was built on another machine and is not in this store",
             where=artifact.filename,

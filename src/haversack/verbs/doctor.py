@@ -226,8 +226,9 @@ def environment(prefix: Path, inside: Inside) -> Diagnosis:
         findings = kinds()[known.locked.kind].drift(known, prefix, inside.store)
     python = prefix / "bin" / "python"
     told = interpreter.ask(python, inside) if os.name != "nt" else None
-    wanted = known.target.python_short if known and known.locked.name != TOOL else ""
-    if os.name != "nt" and (told is None or (wanted and told[0] != wanted)):
+    borrowed = kinds()[known.locked.kind].borrows(known, inside) if known else ""
+    wanted = borrowed if known and known.locked.name != TOOL else ""
+    if os.name != "nt" and borrowed is not None and (told is None or (wanted and told[0] != wanted)):
         findings.append(
             Finding(
                 "env-python",

@@ -8,10 +8,10 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from haversack.errors import HaversackError, NotFoundError, PrefixError, ToolError
+from haversack.errors import HaversackError, NotFoundError, PrefixError, ToolError, UsageError
 from haversack.formats.canonical import Fields, canonical, parse
 from haversack.kinds import kinds
 from haversack.model.artifact import Digest
@@ -20,10 +20,13 @@ from haversack.model.snapshot import Snapshot, SnapshotEnvironment
 from haversack.model.target import Target
 from haversack.ports import Inside
 from haversack.verbs import holdings
+from haversack.verbs.share import share
 from haversack.wheels import interpreter
 
 MARKER = "haversack-environment.json"
 """The file that says a prefix is haversack's, and of what it was made."""
+# One of these is in an environment from its first moment on.
+_OURS = ("pyvenv.cfg", "conda-meta", MARKER)
 _RENAME_EXCHANGE = 2  # linux/fs.h
 
 
@@ -33,10 +36,12 @@ class Installed:
 
     ref: str
     prefix: Path
-    python: Path
+    python: Path | None
     snapshot: str
     artifacts: int
     replaced: bool
+    shared: int = 0
+    """Bytes that are one on disk with those of another environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ def install(
     target: str | None = None,
     snapshot: str | None = None,
     python: Path | None = None,
+    clone_of: Path | None = None,
     check: bool = False,
     compile_bytecode: bool = False,
     dry_run: bool = False,
@@ -63,18 +69,39 @@ def install(
     """Install an environment at ``prefix``: built aside, then swapped in one step.
 
     Only an absent or empty folder, or one that haversack made, is taken.  ``target`` is chosen by this
-    machine where none is named.  Raises ``PrefixError``, ``NotFoundError``, ``IntegrityError``, ``ToolError``.
+    machine where none is named.  Files that are in ``clone_of`` too, byte for byte, are hard-linked to it.
+    An environment that works only at home is checked there, and taken away again where the check fails.
+    Raises ``PrefixError``, ``NotFoundError``, ``IntegrityError``, ``ToolError``.
     """
     held, content = holdings.current_snapshot(inside.store, snapshot)
     environment = choose(content, name, target, inside)
     prefix = prefix.absolute()
     replaced = _check_prefix(prefix)
     chosen = _python(environment, python, inside)
+    if clone_of is not None and read_marker(clone_of.absolute()) is None:
+        raise PrefixError(
+            "was not made by haversack", where=str(clone_of), remedy="name the prefix of an install"
+        )
     done = Installed(environment.ref, prefix, chosen, held.name, len(environment.artifacts), replaced)
     if dry_run:
         return done
-    kind = kinds()[environment.locked.kind]
     aside = prefix.parent / f".{prefix.name}.haversack-{platform.node()}-{os.getpid()}"
+    kind = kinds()[environment.locked.kind]
+    marker = {
+        "haversack-environment": "1.0",
+        "ref": environment.ref,
+        "manifest": environment.manifest,
+        "snapshot": content.id,
+    }
+    details = {"ref": environment.ref, "prefix": str(prefix), "snapshot": content.id}
+
+    def prove(place: Path) -> None:
+        """Check the environment where it stands and record it: an act that cannot be recorded does not happen."""
+        if check:
+            findings = kind.check(environment, place, inside, caged=False)
+            raise_blocking(findings, f"{environment.ref} does not work on this machine; nothing was changed")
+        inside.ledger.append("install", environment.manifest, details)
+
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(prefix.parent, os.W_OK):
@@ -84,23 +111,21 @@ def install(
                 remedy="choose a folder of your own, or ask who owns this one",
             )
         _clear_leftovers(prefix)
-        kind.install(environment, aside, chosen, inside, compile_bytecode=compile_bytecode)
-        if check:
-            findings = kind.check(environment, aside, inside, caged=False)
-            raise_blocking(findings, f"{environment.ref} does not work on this machine; nothing was changed")
-        marker = {
-            "haversack-environment": "1.0",
-            "ref": environment.ref,
-            "manifest": environment.manifest,
-            "snapshot": content.id,
-        }
+        kind.install(environment, aside, chosen, inside, home=prefix, compile_bytecode=compile_bytecode)
+        if clone_of is not None:
+            done = replace(done, shared=share(aside, clone_of.absolute()))
         (aside / MARKER).write_bytes(canonical(marker) + b"\n")
-        inside.ledger.append(
-            "install",
-            environment.manifest,
-            {"ref": environment.ref, "prefix": str(prefix), "snapshot": content.id},
-        )
-        _swap(aside, prefix, replaced=replaced)
+        if kind.relocatable:
+            prove(aside)
+            _swap(aside, prefix, replaced=replaced)
+        else:
+            _swap(aside, prefix, replaced=replaced)
+            try:
+                kind.settle(environment, prefix, inside)
+                prove(prefix)
+            except BaseException:
+                _swap_back(aside, prefix, replaced=replaced)
+                raise
     except OSError as problem:
         raise PrefixError(f"cannot be installed to: {problem.strerror}", where=str(prefix)) from problem
     finally:
@@ -153,9 +178,13 @@ def _release(text: str | None) -> tuple[int, ...]:
     return tuple(map(int, (text or "0").split(".")))
 
 
-def _python(environment: SnapshotEnvironment, python: Path | None, inside: Inside) -> Path:
-    """The interpreter to install with: the one named, one of this machine, or the one the bundle brought."""
-    wanted = interpreter.minor_for(environment, inside)
+def _python(environment: SnapshotEnvironment, python: Path | None, inside: Inside) -> Path | None:
+    """The interpreter to borrow: the one named, one of this machine, or the one the bundle brought."""
+    wanted = kinds()[environment.locked.kind].borrows(environment, inside)
+    if wanted is None:
+        if python is not None:
+            raise UsageError(f"{environment.ref} brings its own Python", remedy="leave --python out")
+        return None
     if python is not None:
         told = interpreter.ask(python, inside)
         if told is None or told[0] != wanted:
@@ -220,7 +249,7 @@ def _clear_leftovers(prefix: Path) -> None:
         # A name is not proof enough for removing a folder: it is an environment as well, or empty.
         if leftover.is_symlink() or not leftover.is_dir():
             continue
-        if not (leftover / "pyvenv.cfg").is_file() and any(leftover.iterdir()):
+        if not any((leftover / name).exists() for name in _OURS) and any(leftover.iterdir()):
             continue
         if int(pid) == os.getpid() or not _is_alive(int(pid)):
             shutil.rmtree(leftover)
@@ -237,7 +266,10 @@ def _is_alive(pid: int) -> bool:
 
 
 def _swap(aside: Path, prefix: Path, *, replaced: bool) -> None:
-    """Put ``aside`` where ``prefix`` is, in one step where the system can exchange two names."""
+    """Put ``aside`` where ``prefix`` is, in one step where the system can exchange two names.
+
+    What was replaced is at ``aside`` afterwards.
+    """
     if not replaced:
         with contextlib.suppress(FileNotFoundError):
             prefix.rmdir()
@@ -258,4 +290,12 @@ def _swap(aside: Path, prefix: Path, *, replaced: bool) -> None:
     except OSError:
         old.rename(prefix)
         raise
-    shutil.rmtree(old)
+    old.rename(aside)
+
+
+def _swap_back(aside: Path, prefix: Path, *, replaced: bool) -> None:
+    """Undo :func:`_swap`."""
+    if replaced:
+        _swap(aside, prefix, replaced=True)
+    else:
+        prefix.rename(aside)

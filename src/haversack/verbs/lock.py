@@ -46,6 +46,7 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
     error of the worst finding, with all of them, when an environment cannot be locked.
     """
     kept = None if upgrade else held
+    site = site.on(out.machine)
     jobs = [(environment, name) for environment in site.environments for name in environment.targets]
     tools = _tool_targets([site.target(name) for _, name in jobs])
     with (

@@ -38,7 +38,7 @@ def rehearse(
         except HaversackError as problem:
             findings.append(_failed(environment, problem))
             continue
-        if python is None:
+        if reason:
             rehearsals.append(Rehearsal(environment.ref, "skipped", reason, now))
             if environment.locked.name != TOOL:
                 findings.append(
@@ -53,21 +53,22 @@ def rehearse(
             continue
         memo = f"rehearsals/{hex_of(environment.manifest)}.json"
         held = out.store.read_state(memo)
+        how = f"with {python.name if python else 'its own programs'}"
         if held and json.loads(held)["python"] == str(python):
-            rehearsals.append(
-                Rehearsal(environment.ref, "passed", f"with {python.name}", json.loads(held)["at"])
-            )
+            rehearsals.append(Rehearsal(environment.ref, "passed", how, json.loads(held)["at"]))
             continue
-        wrong = _one(environment, python, out)
-        findings += wrong
-        if not wrong:
-            rehearsals.append(Rehearsal(environment.ref, "passed", f"with {python.name}", now))
-            out.store.write_state(memo, canonical({"python": str(python), "at": now}))
+        found = _one(environment, python, out)
+        findings += found
+        if not any(finding.blocking for finding in found):
+            rehearsals.append(Rehearsal(environment.ref, "passed", how, now))
+            # What somebody should know is told each time: only a rehearsal without a word is not repeated.
+            if not found:
+                out.store.write_state(memo, canonical({"python": str(python), "at": now}))
     return rehearsals, findings
 
 
 def _able(environment: SnapshotEnvironment, cage: str, out: Outside) -> tuple[str, Path | None]:
-    """Why an environment cannot be rehearsed here, or the interpreter to do it with.
+    """Why an environment cannot be rehearsed here, or the interpreter to do it with if it borrows one.
 
     Raises ``ToolError`` or ``IntegrityError`` for an interpreter archive that is of no use on its target.
     """
@@ -77,7 +78,9 @@ def _able(environment: SnapshotEnvironment, cage: str, out: Outside) -> tuple[st
         return f"{target.name} does not run on this machine ({here})", None
     if cage:
         return f"the network cannot be taken away here: {cage}", None
-    minor = interpreter.minor_for(environment, out)
+    minor = kinds()[environment.locked.kind].borrows(environment, out)
+    if minor is None:
+        return "", None
     python = interpreter.find(minor, out)
     for archive in (a for a in environment.artifacts if a.kind == "interpreter"):
         # Unpacked even where it is not needed: a machine inside may have nothing else.
@@ -88,12 +91,13 @@ def _able(environment: SnapshotEnvironment, cage: str, out: Outside) -> tuple[st
     return "", python
 
 
-def _one(environment: SnapshotEnvironment, python: Path, out: Outside) -> list[Finding]:
+def _one(environment: SnapshotEnvironment, python: Path | None, out: Outside) -> list[Finding]:
     kind = kinds()[environment.locked.kind]
     with tempfile.TemporaryDirectory(prefix="haversack-rehearsal-") as folder:
         prefix = Path(folder) / "env"
         try:
-            kind.install(environment, prefix, python, out, compile_bytecode=False)
+            kind.install(environment, prefix, python, out, home=prefix, compile_bytecode=False)
+            kind.settle(environment, prefix, out)
             return kind.check(environment, prefix, out, caged=True)
         except HaversackError as problem:
             return [_failed(environment, problem), *problem.findings]

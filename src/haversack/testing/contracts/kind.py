@@ -66,8 +66,9 @@ def travel(kind: Kind, sample: Sample, prefix: Path, out: Outside) -> Journey:
     (built,) = oci.build(lock, facts)[0].environments
     # A prefix is moved to its place after it was made: so it is here.
     aside = prefix.with_name(f"{prefix.name}.aside")
-    kind.install(built, aside, out.python, out, compile_bytecode=False)
+    kind.install(built, aside, out.python, out, home=prefix, compile_bytecode=False)
     aside.rename(prefix)
+    kind.settle(built, prefix, out)
     return Journey(kind, sample, site, environment, target, locked, lock, built, prefix, out)
 
 
@@ -144,7 +145,12 @@ class KindContract:
 
         def install() -> None:
             journey.kind.install(
-                journey.built, prefix, journey.out.python, journey.out, compile_bytecode=False
+                journey.built,
+                prefix,
+                journey.out.python,
+                journey.out,
+                home=prefix,
+                compile_bytecode=False,
             )
 
         _exchange(place, journey.sample.forged)

@@ -1,0 +1,1 @@
+"""What the kinds of conda packages share: reading them, proving, installing, comparing."""

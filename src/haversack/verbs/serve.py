@@ -1,0 +1,308 @@
+"""``haversack serve``: what a snapshot holds, in the protocols of other people's tools.
+
+``--export`` writes it as static files, for any web server or for a shared folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from haversack.errors import HaversackError, IntegrityError, NotFoundError, PrefixError, UsageError
+from haversack.formats.canonical import Fields, canonical, parse
+from haversack.formats.repodata import plain_url
+from haversack.model.artifact import Digest, hex_of
+from haversack.model.finding import Finding, raise_blocking
+from haversack.model.snapshot import Snapshot
+from haversack.ports import Inside, Store
+from haversack.ports.durable import explained, sync_filesystem
+from haversack.verbs import holdings
+from haversack.verbs.install import _is_alive, _swap
+from haversack.views import View, view_of
+from haversack.views.channel import PREFIX, Channels
+
+MARKER = "haversack-export.json"
+"""The file that says a folder is an export, and of what."""
+BASE_URL = "BASE_URL"
+"""What stands in the configuration of clients for the URL that nobody told us."""
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export did, or would do on a dry run.
+
+    ``size`` counts the bytes of all ``files``, ``shared`` those that are one on disk with the store's.
+    ``changed`` is false where the folder held just that already, so that it was left as it was.
+    """
+
+    folder: Path
+    snapshot: str
+    id: Digest
+    files: int
+    size: int
+    shared: int
+    changed: bool
+    findings: tuple[Finding, ...]
+
+
+def export(
+    folder: Path,
+    inside: Inside,
+    snapshot: str | None = None,
+    *,
+    base_url: str | None = None,
+    link: bool = True,
+    dry_run: bool = False,
+) -> Exported:
+    """Write the views of a snapshot (the current one) to ``folder``: built aside, then swapped in one step.
+
+    Only an absent or empty folder, or an earlier export, is taken.  Every blob is hashed.  With ``link`` it
+    is then a hard link to the store where the system has them and everybody may read it, else a copy.
+    ``base_url`` is where the folder will be served; it goes into the configuration for clients.
+
+    Raises ``PrefixError``, ``NotFoundError``, ``SpaceError``, and with all findings ``IntegrityError`` or
+    ``StoreError`` when the store is not whole.
+    """
+    base = _base(base_url)
+    held, content = holdings.current_snapshot(inside.store, snapshot)
+    folder = folder.absolute()
+    replaced = _check_folder(folder, inside.store.path(content.id))
+    view = view_of(content)
+    pages, blobs, size = _sorted_out(view)
+    pages |= {f"clients/{name}": data for name, data in clients(content, base).items()}
+    pages[MARKER] = canonical({"haversack-export": "1.0", "snapshot": content.id}) + b"\n"
+    size += sum(map(len, pages.values()))
+    count = len(pages) + sum(map(len, blobs.values()))
+    done = Exported(folder, held.name, content.id, count, size, 0, True, tuple(view.findings()))
+    if dry_run:
+        return done
+    aside = folder.parent / f".{folder.name}.haversack-{platform.node()}-{os.getpid()}"
+    try:
+        with explained(folder, "exporting", PrefixError):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _clear_leftovers(folder)
+            # The marker comes first: it makes a leftover known for one.
+            for path, data in reversed(pages.items()):
+                place = aside / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+            done = replace(done, shared=_fill(aside, blobs, content, inside, link=link))
+            if replaced and _same(aside, folder, pages):
+                return replace(done, changed=False)
+            sync_filesystem(aside)
+            details = {"folder": str(folder), "name": held.name, "files": count}
+            inside.ledger.append("export", content.id, details)
+            _swap(aside, folder, replaced=replaced)
+    finally:
+        if aside.exists():
+            shutil.rmtree(aside)
+    return done
+
+
+def clients(content: Snapshot, base: str) -> dict[str, bytes]:
+    """What conda and pixi must be told to take the channels of a snapshot from ``base``, by file name."""
+    urls = {
+        channel: f"{base}/{PREFIX}/{quote(folder)}" for channel, folder in Channels(content).folders.items()
+    }
+    named: dict[str, str] = {}
+    for url in urls.values():
+        _, _, rest = url.removeprefix(f"{base}/{PREFIX}/").partition("/")
+        if rest:
+            named.setdefault(rest, url.removesuffix(f"/{rest}"))
+    condarc = [
+        "# For conda and mamba: ~/.condarc, or condarc in the folder of an installation.",
+        f"channels: {json.dumps(list(urls.values()))}",
+        "default_channels: []",
+        "# What `-c NAME` and the channels of an environment.yml mean.",
+        f"custom_channels: {json.dumps(named)}",
+    ]
+    pixi = [
+        "# For pixi: ~/.pixi/config.toml, or .pixi/config.toml in a project.  Locks stay as they are.",
+        "[mirrors]",
+        *(
+            f"{json.dumps(channel)} = {json.dumps([url])}"
+            for channel, url in urls.items()
+            if channel.startswith(("https://", "http://"))
+        ),
+    ]
+    if base == BASE_URL:
+        told = f"# Write the URL at which the folder of this export is served for {BASE_URL}."
+        condarc, pixi = [told, *condarc], [told, *pixi]
+    return {
+        "condarc": "".join(f"{line}\n" for line in condarc).encode(),
+        "pixi-config.toml": "".join(f"{line}\n" for line in pixi).encode(),
+    }
+
+
+def _base(url: str | None) -> str:
+    """The URL to write into configurations, without the slash at its end; raises ``UsageError``."""
+    if url is None:
+        return BASE_URL
+    try:
+        plain = plain_url(url)
+    except ValueError as problem:
+        raise UsageError(f"the base URL {problem}") from None
+    if plain.casefold() != url.rstrip("/").casefold():
+        raise UsageError("the base URL holds more than a scheme, a host and a path; secrets go into no file")
+    return plain
+
+
+def _sorted_out(view: View) -> tuple[dict[str, bytes], dict[Digest, list[str]], int]:
+    """The pages of a view that hold their bytes, the paths of each blob, and the bytes of the latter.
+
+    Raises ``IntegrityError`` when a path is a file and a folder at once.
+    """
+    pages: dict[str, bytes] = {}
+    blobs: dict[Digest, list[str]] = {}
+    paths, size = list(view.paths()), 0
+    folders = {path[:end] for path in paths for end, letter in enumerate(path) if letter == "/"}
+    told = "is a file and a folder at once"
+    raise_blocking(
+        [Finding("name-clash", path, told) for path in paths if path in folders],
+        "the snapshot cannot be exported",
+    )
+    for path in paths:
+        page = view.get(path)
+        assert page is not None
+        if page.blob is None:
+            pages[path] = page.data or b""
+        else:
+            blobs.setdefault(page.blob, []).append(path)
+            size += page.size
+    return pages, blobs, size
+
+
+def _fill(
+    aside: Path, blobs: Mapping[Digest, Sequence[str]], content: Snapshot, inside: Inside, *, link: bool
+) -> int:
+    """Put every blob at its paths, on all cores; return the bytes shared with the store."""
+    for folder in {(aside / path).parent for paths in blobs.values() for path in paths}:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def one(item: tuple[Digest, Sequence[str]]) -> tuple[int, Finding | None]:
+        digest, paths = item
+        try:
+            shared = _put(inside.store, digest, [aside / path for path in paths], link=link)
+        except (IntegrityError, NotFoundError) as problem:
+            code = "store-damaged" if isinstance(problem, IntegrityError) else "store-incomplete"
+            remedy = "receive a bundle that holds it again"
+            return 0, Finding(code, f"{digest} ({paths[0]})", problem.message, remedy)
+        advance(content.blobs[digest])
+        return content.blobs[digest] * len(paths) * shared, None
+
+    total = sum(content.blobs[digest] for digest in blobs)
+    with inside.progress("exporting", total) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = list(pool.map(one, blobs.items()))
+    findings = [finding for _, finding in done if finding]
+    raise_blocking(findings, "the store is not whole; nothing was exported")
+    return sum(shared for shared, _ in done)
+
+
+def _put(store: Store, digest: Digest, places: Sequence[Path], *, link: bool) -> bool:
+    """Put a blob at some places, hashed; whether it is the store's own file.
+
+    What is hashed is the link: a name in the store could lead elsewhere a moment later.
+    """
+    first, *more = places
+    shared = link and _linked(store.path(digest), first)
+    if shared:
+        with first.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != hex_of(digest):
+                raise IntegrityError("is not what its name says", where=str(store))
+    else:
+        with store.open(digest) as source, first.open("xb") as copy:
+            shutil.copyfileobj(source, copy, _CHUNK)
+    for place in more:
+        if not _linked(first, place):
+            shutil.copyfile(first, place)
+    return shared
+
+
+def _linked(file: Path, name: Path) -> bool:
+    """Give a file one more name, if everybody may read it and the system can."""
+    if file.stat().st_mode & 0o444 != 0o444:
+        return False
+    try:
+        name.hardlink_to(file)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _check_folder(folder: Path, blob: Path) -> bool:
+    """Whether an export is at ``folder``.  Raises ``PrefixError`` if something else is, or the store in it."""
+    if not folder.exists() and not folder.is_symlink():
+        return False
+    if folder.is_symlink() or not folder.is_dir():
+        raise PrefixError(
+            "is not a folder", where=str(folder), remedy="choose a folder that does not exist yet"
+        )
+    if blob.resolve().is_relative_to(folder.resolve()):
+        raise PrefixError("holds the store", where=str(folder), remedy="choose another folder")
+    if _is_export(folder):
+        return True
+    if any(folder.iterdir()):
+        raise PrefixError(
+            "is no export of haversack's, and only what haversack made is ever replaced",
+            where=str(folder),
+            remedy="choose a folder that does not exist yet, or remove it yourself",
+        )
+    return False
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        data = (folder / MARKER).read_bytes()
+        Fields(parse(data, MARKER), MARKER).text("haversack-export")
+    except (OSError, HaversackError):
+        return False
+    return True
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what exports to this folder left behind when they were killed on this machine."""
+    start = f".{folder.name}.haversack-{platform.node()}-"
+    for leftover in folder.parent.iterdir():
+        pid = leftover.name.removeprefix(start)
+        if not (leftover.name.startswith(start) and pid.isascii() and pid.isdigit()):
+            continue
+        # A name is not proof enough for removing a folder: an export begins with its marker.
+        if leftover.is_symlink() or not _is_export(leftover):
+            continue
+        if int(pid) == os.getpid() or not _is_alive(int(pid)):
+            shutil.rmtree(leftover)
+
+
+def _same(aside: Path, folder: Path, pages: Mapping[str, bytes]) -> bool:
+    """Whether ``folder`` holds the same names, each the same file on disk or a page of the same bytes."""
+    mine, other = dict(_files(aside)), dict(_files(folder))
+    if mine.keys() != other.keys():
+        return False
+    return all(
+        os.path.samestat(status, other[path])
+        if path not in pages
+        else other[path].st_mode == status.st_mode and (folder / path).read_bytes() == pages[path]
+        for path, status in mine.items()
+    )
+
+
+def _files(folder: os.PathLike[str], within: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Every file under a folder by its path within, links as themselves."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = within + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry, f"{path}/")
+            else:
+                yield path, entry.stat(follow_symlinks=False)

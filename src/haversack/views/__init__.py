@@ -1,0 +1,110 @@
+"""Views: a snapshot in somebody's protocol, as paths and what lies there.
+
+A view is pure: it is made of facts, never opens a blob, and gives the same for the same snapshot on any
+machine.  The same view is exported as files, served, and read in tests.  Each is one module of this folder
+that holds a ``PREFIX``, where its paths lie, and a ``VIEW``, which makes it of a snapshot; the folder is
+the registry, and a view knows nothing of another.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from haversack.model.artifact import Digest, is_safe_filename
+from haversack.model.finding import Finding
+from haversack.model.snapshot import Snapshot
+
+FILE = "application/octet-stream"
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What lies at a path: ``data``, or the blob of that digest; ``size`` in bytes."""
+
+    media_type: str
+    size: int
+    data: bytes | None = None
+    blob: Digest | None = None
+
+
+class View(Protocol):
+    """Paths and pages.
+
+    A path is relative and POSIX, as ``conda-forge/noarch/repodata.json``, and not percent-encoded; each of
+    its parts is a file name that every file system can hold.
+    """
+
+    def paths(self) -> Iterator[str]:
+        """Every path there is, sorted.  Cheap: no page is made for it."""
+        ...
+
+    def get(self, path: str) -> Page | None:
+        """The page at a path, or ``None``; only what it needs is made."""
+        ...
+
+    def findings(self) -> list[Finding]:
+        """What of the snapshot cannot be shown in this protocol, and why."""
+        ...
+
+
+class Union:
+    """Several views as one, each under the first part of a path."""
+
+    def __init__(self, views: Mapping[str, View]) -> None:
+        self._views = dict(sorted(views.items(), key=lambda item: f"{item[0]}/"))
+
+    def paths(self) -> Iterator[str]:
+        """See the protocol."""
+        return (f"{prefix}/{path}" for prefix, view in self._views.items() for path in view.paths())
+
+    def get(self, path: str) -> Page | None:
+        """See the protocol."""
+        prefix, _, rest = path.partition("/")
+        view = self._views.get(prefix)
+        return view.get(rest) if view else None
+
+    def findings(self) -> list[Finding]:
+        """See the protocol."""
+        return [finding for view in self._views.values() for finding in view.findings()]
+
+
+@functools.cache
+def views() -> Mapping[str, Callable[[Snapshot], View]]:
+    """What makes each view of a snapshot, by its prefix."""
+    found: dict[str, Callable[[Snapshot], View]] = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        module = importlib.import_module(f"{__name__}.{name}")
+        found[module.PREFIX] = module.VIEW
+    return found
+
+
+def view_of(snapshot: Snapshot) -> Union:
+    """Every view of a snapshot."""
+    return Union({prefix: make(snapshot) for prefix, make in views().items()})
+
+
+def place_of(url: str) -> tuple[str, ...]:
+    """Where an http(s) URL lies in a view: its host (``host_8443`` with a port) and the parts of its path.
+
+    A part that is no file name everywhere is replaced by one made of its digest: it cannot lead out of the
+    view, and is the same on every machine.
+    """
+    parts = urlsplit(url)
+    named = [parts.netloc.rpartition("@")[2].lower().replace(":", "_")]
+    named += [unquote(part) for part in parts.path.strip("/").split("/")] if parts.path.strip("/") else []
+    return tuple(map(safe, named))
+
+
+def safe(part: str) -> str:
+    """A part of a path as a name that every file system can hold."""
+    if is_safe_filename(part):
+        return part
+    return "x-" + hashlib.sha256(part.encode("utf-8", "replace")).hexdigest()[:16]

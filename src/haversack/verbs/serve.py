@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,14 +17,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from haversack.errors import HaversackError, IntegrityError, NotFoundError, PrefixError, UsageError
+from haversack.errors import (
+    HaversackError,
+    IntegrityError,
+    NotFoundError,
+    PrefixError,
+    SpaceError,
+    UsageError,
+)
 from haversack.formats.canonical import Fields, canonical, parse
 from haversack.formats.repodata import plain_url
 from haversack.model.artifact import Digest, hex_of
 from haversack.model.finding import Finding, raise_blocking
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Inside, Store
-from haversack.ports.durable import explained, sync_filesystem
 from haversack.verbs import holdings
 from haversack.verbs.install import _is_alive, _swap
 from haversack.views import View, view_of
@@ -87,21 +94,24 @@ def export(
         return done
     aside = folder.parent / f".{folder.name}.haversack-{platform.node()}-{os.getpid()}"
     try:
-        with explained(folder, "exporting", PrefixError):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _clear_leftovers(folder)
-            # The marker comes first: it makes a leftover known for one.
-            for path, data in reversed(pages.items()):
-                place = aside / path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(data)
-            done = replace(done, shared=_fill(aside, blobs, content, inside, link=link))
-            if replaced and _same(aside, folder, pages):
-                return replace(done, changed=False)
-            sync_filesystem(aside)
-            details = {"folder": str(folder), "name": held.name, "files": count}
-            inside.ledger.append("export", content.id, details)
-            _swap(aside, folder, replaced=replaced)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(folder)
+        # The marker comes first: it makes a leftover known for one.
+        for path, data in reversed(pages.items()):
+            place = aside / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        done = replace(done, shared=_fill(aside, blobs, content, inside, link=link))
+        if replaced and _same(aside, folder, pages):
+            return replace(done, changed=False)
+        details = {"folder": str(folder), "name": held.name, "files": count}
+        inside.ledger.append("export", content.id, details)
+        _swap(aside, folder, replaced=replaced)
+    except OSError as problem:
+        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise (SpaceError if full else PrefixError)(
+            f"cannot be exported to: {problem.strerror}", where=str(folder)
+        ) from problem
     finally:
         if aside.exists():
             shutil.rmtree(aside)

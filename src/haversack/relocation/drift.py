@@ -14,10 +14,11 @@ from typing import BinaryIO
 from haversack.model.finding import Finding
 from haversack.relocation.restore import placed
 from haversack.relocation.scan import MARKER
-from haversack.relocation.tape import CHUNK, Member
+from haversack.relocation.tape import CHUNK, Entry, Member
 
 _REMEDY = "install the environment again: haversack install NAME --to PREFIX"
-_AHEAD = 16
+_AHEAD = 8
+_BATCH = 64
 _BYTECODE = re.compile(r"(?:.*/)?__pycache__(?:/[^/]+\.pyc)?")
 
 
@@ -31,28 +32,29 @@ def drift(prefix: Path, blob: BinaryIO) -> list[Finding]:
     python = _python(prefix)
     told = placed(blob, prefix.absolute(), python or Path("/absent/bin/python"))
     known = {MARKER}
-    pending: deque[Future[Finding | None]] = deque()
-
-    def gather(most: int) -> None:
-        while len(pending) > most:
-            finding = pending.popleft().result()
-            if finding:
-                findings.append(finding)
-
+    pending: deque[Future[list[Finding]]] = deque()
+    batch: list[Entry] = []
+    size = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for member, chunks in told.entries:
+        for entry in told.entries:
+            member = entry.member
             known.add(member.path)
             if _BYTECODE.fullmatch(member.path):
                 continue
-            if isinstance(chunks, tuple):
-                pending.append(pool.submit(_compare, prefix, member, chunks))
-            else:
+            if not isinstance(entry.chunks, tuple):
                 # These are read from the archive here and now.
-                gather(0)
-                finding = _compare(prefix, member, chunks)
-                findings += [finding] if finding else []
-            gather(_AHEAD)
-        gather(0)
+                findings += _compare_all(prefix, [entry])
+                continue
+            batch.append(entry)
+            size += member.size
+            if len(batch) == _BATCH or size > CHUNK:
+                pending.append(pool.submit(_compare_all, prefix, batch))
+                batch, size = [], 0
+            while len(pending) > _AHEAD:
+                findings += pending.popleft().result()
+        findings += _compare_all(prefix, batch)
+        for future in pending:
+            findings += future.result()
     if told.manifest.python is not None:
         known |= {link.path for link in told.links}
         if python is None or not python.exists():
@@ -70,25 +72,27 @@ def _python(prefix: Path) -> Path | None:
         return None
 
 
-def _compare(prefix: Path, member: Member, chunks: Iterable[bytes]) -> Finding | None:
-    place = prefix / member.path
+def _compare_all(prefix: Path, entries: Iterable[Entry]) -> list[Finding]:
+    found = [_compare(os.fspath(prefix), member, chunks) for member, chunks in entries]
+    return [finding for finding in found if finding]
+
+
+def _compare(top: str, member: Member, chunks: Iterable[bytes]) -> Finding | None:
+    place = f"{top}/{member.path}"
     try:
-        status = place.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return Finding("env-missing", _shown(member.path), "is gone", _REMEDY)
-    except OSError as problem:
-        return _changed(member, f"cannot be looked at: {problem.strerror}")
-    if member.kind == "folder":
-        return None if stat.S_ISDIR(status.st_mode) else _changed(member, "is no folder any more")
-    try:
+        status = os.lstat(place)
+        if member.kind == "folder":
+            return None if stat.S_ISDIR(status.st_mode) else _changed(member, "is no folder any more")
         if member.kind == "symlink":
-            same = stat.S_ISLNK(status.st_mode) and os.fspath(place.readlink()) == member.target
+            same = stat.S_ISLNK(status.st_mode) and os.readlink(place) == member.target  # noqa: PTH115
         elif not stat.S_ISREG(status.st_mode):
             same = False
         elif member.kind == "hardlink":
-            same = _equal(place, _read(prefix / member.target))
+            same = _equal(place, _read(f"{top}/{member.target}"))
         else:
             same = _equal(place, chunks)
+    except (FileNotFoundError, NotADirectoryError):
+        return Finding("env-missing", _shown(member.path), "is gone", _REMEDY)
     except OSError as problem:
         return _changed(member, f"cannot be read: {problem.strerror}")
     if not same:
@@ -102,13 +106,25 @@ def _changed(member: Member, message: str) -> Finding:
     return Finding("env-changed", _shown(member.path), message, _REMEDY)
 
 
-def _equal(place: Path, chunks: Iterable[bytes]) -> bool:
-    with place.open("rb") as file:
-        return all(file.read(len(chunk)) == chunk for chunk in chunks) and not file.read(1)
+def _equal(place: str, chunks: Iterable[bytes]) -> bool:
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        return all(_exactly(descriptor, len(chunk)) == chunk for chunk in chunks) and not os.read(
+            descriptor, 1
+        )
+    finally:
+        os.close(descriptor)
 
 
-def _read(place: Path) -> Iterator[bytes]:
-    with place.open("rb") as file:
+def _exactly(descriptor: int, size: int) -> bytes:
+    data = os.read(descriptor, size)
+    while len(data) < size and (more := os.read(descriptor, size - len(data))):
+        data += more
+    return data
+
+
+def _read(place: str) -> Iterator[bytes]:
+    with open(place, "rb") as file:  # noqa: PTH123
         while chunk := file.read(CHUNK):
             yield chunk
 

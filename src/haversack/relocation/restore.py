@@ -1,7 +1,7 @@
 """Put a packed folder where it is to be: every file as it must be there, written to disk or compared with it.
 
-``sha256_in_prefix`` in conda's records is that of the rewritten file afterwards, so that conda, rattler and
-``haversack doctor`` find the files as the records say.
+The digests in conda's records (``sha256_in_prefix``, or ``sha256`` of what an installer wrote) are those of the
+rewritten files afterwards, so that whoever compares files and records finds that they agree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIG = "pyvenv.cfg"
 _AHEAD = 8
 _BATCH = 64
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_IN_PREFIX = re.compile(rb'("sha256_in_prefix"\s*:\s*")([0-9a-f]{64})(?=")')
+_DIGEST = re.compile(rb'("sha256(?:_in_prefix)?"\s*:\s*")([0-9a-f]{64})(?=")')
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _hashed(
 
 def _with_digests(record: bytes, digests: dict[bytes, bytes]) -> bytes:
     """A record of conda whose files have the digests that they have now; all else stays as conda wrote it."""
-    return _IN_PREFIX.sub(lambda match: match[1] + digests.get(match[2], match[2]), record)
+    return _DIGEST.sub(lambda match: match[1] + digests.get(match[2], match[2]), record)
 
 
 def _configured(config: bytes, python: Path) -> bytes:

@@ -17,10 +17,10 @@ def table_name(environment: SnapshotEnvironment, ending: str) -> str:
 
 
 def tables(snapshot: Snapshot) -> dict[str, bytes]:
-    """For each environment a list that ``sha256sum -c`` and a shell loop read, and one for ``pip``.
+    """For each environment a list that ``sha256sum -c`` and a shell loop read, and one for ``pip`` or ``conda``.
 
-    The first names every file of the environment with its digest, which is its blob's name; the second is
-    a requirements file with hashes.
+    The first names every file of the environment with its digest, which is its blob's name; the others are
+    a requirements file with hashes and an ``@EXPLICIT`` file for the folder of those files.
     """
     found: dict[str, bytes] = {}
     for environment in snapshot.environments:
@@ -31,7 +31,15 @@ def tables(snapshot: Snapshot) -> dict[str, bytes]:
             if a.kind == "wheel"
         ]
         found[table_name(environment, "sha256")] = "".join(files).encode()
-        found[table_name(environment, "requirements.txt")] = "".join(pins).encode()
+        if pins or environment.locked.kind == "pip":
+            found[table_name(environment, "requirements.txt")] = "".join(pins).encode()
+        packages = [
+            f"./{a.filename}#{a.facts['record']['md5']}\n"
+            for a in environment.artifacts
+            if a.kind == "conda" and "md5" in a.facts.get("record", {})
+        ]
+        if packages:
+            found[table_name(environment, "explicit.txt")] = ("@EXPLICIT\n" + "".join(packages)).encode()
     return found
 
 

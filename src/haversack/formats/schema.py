@@ -45,7 +45,7 @@ class Key:
     ``pattern`` must match a text (or every item) whole, and ``expects`` says in words what it matches;
     ``choices`` are all texts allowed.  ``default`` is the value of a key that is not written.
     ``only_with`` names keys of which one must be written for this one to make sense, ``needs`` keys that
-    must be written as well.  ``includes`` says that a file is a pip requirements file, whose ``-r`` and
+    must be written as well.  ``made_by`` is the command that writes the file.  ``includes`` says that a file is a pip requirements file, whose ``-r`` and
     ``-c`` lines name more files; ``holds`` names files that a folder must contain, and ``beside`` the file
     that must lie beside one of a certain name.  All of them count when the declaration is digested.
     """
@@ -62,6 +62,7 @@ class Key:
     includes: bool = False
     holds: tuple[str, ...] = ()
     beside: Mapping[str, str] = field(default_factory=dict)
+    made_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,8 @@ def _take(text: str, place: Place, key: Key | None = None) -> None:
     name = posixpath.normpath(text)
     if name in place.seen:
         return
+    if key is not None and key.made_by and not (place.root / text).exists():
+        raise place.error(f"there is no file {text}", f"run: {key.made_by}")
     data = load(text, place)
     place.seen[name] = digest_of(data)
     if key is None:

@@ -20,7 +20,7 @@ from haversack.model.site import Environment, Site
 from haversack.model.snapshot import SnapshotEnvironment
 from haversack.model.target import Target
 from haversack.ports import Inside, Outside, Store
-from haversack.wheels import build, drift, install, interpreter, resolve
+from haversack.wheels import answer, drift, install, interpreter, resolve
 
 
 class Pip:
@@ -71,24 +71,13 @@ class Pip:
             picks, findings = _take_over(site.root / settings["lock"], settings, target, ref, site.root, out)
         else:
             picks, findings = resolve.resolve(_question(site, environment, target, held, ref), out)
-        artifacts, more = resolve.to_artifacts([pick for pick in picks if pick.wheel], ref, site.root)
+        newer = settings.get("exclude_newer", site.exclude_newer)
+        who = answer.Answered(site, ref, target, newer, bool(settings.get("build")))
+        artifacts, more = answer.wheels(picks, who, out)
         findings = [*findings, *more]
-        findings += _refused(site.root, settings, artifacts, ref)
-        for pick in (pick for pick in picks if not pick.wheel):
-            if not settings.get("build"):
-                message = (
-                    f"{pick.name} {pick.version} has only a source distribution for {target.name} in the lock"
-                )
-                remedy = "set build = true to build a wheel of it, or lock a version that has a wheel"
-                findings.append(Finding("no-wheel", f"{pick.name} in {ref}", message, remedy))
-                continue
-            python = interpreter.find(target.python_short, out) or out.python
-            newer = settings.get("exclude_newer", site.exclude_newer)
-            built, more = build.build(
-                build.Order(pick, ref, target, site.root, python, site.indexes, newer), out
-            )
-            artifacts += [built] if built else []
-            findings += more
+        findings += _refused(
+            site.root, settings, [a for a in artifacts if not a.origin.startswith("built:")], ref
+        )
         return Locked(locked, tuple(artifacts), tuple(findings))
 
     def inspect(self, artifact: Artifact, file: BinaryIO) -> tuple[Facts, list[Finding]]:

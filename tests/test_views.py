@@ -684,7 +684,7 @@ def test_a_truncated_package_spoils_no_index(tmp_path: Path, tool: Package) -> N
     for subdir in ("linux-64", "noarch"):
         (tool.path.parents[1] / subdir).mkdir(exist_ok=True)
     # In a process of its own: what is left of rattler after a panic can take its process down with it.
-    words = [sys.executable, "-c", _RATTLER_INDEX, tool.path.parents[1]]
+    words = [sys.executable, "-c", _RATTLER_INDEX, str(tool.path.parents[1])]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode
     assert "fine" not in done.stdout

@@ -155,6 +155,18 @@ def sync_argv(lock: Path, python: Path, *, copy: bool = False, compile_bytecode:
     ]
 
 
+def add_argv(lock: Path, python: Path, *, copy: bool = False) -> list[str]:
+    """``uv pip install`` of a path-only lock beside what an environment has, which it leaves alone.
+
+    The environment may say of itself that only its own installer may change it (PEP 668): that is us.
+    """
+    return [
+        *("uv", "pip", "install", "--no-config", "--offline", "--no-index", "--require-hashes", "--no-deps"),
+        *("--quiet", "--break-system-packages", "--link-mode", "copy" if copy else "hardlink"),
+        *("--python", str(python), "--requirements", str(lock)),
+    ]
+
+
 def check_argv(python: Path) -> list[str]:
     """``uv pip check``: pip check's rule."""
     return ["uv", "pip", "check", "--no-config", "--offline", "--python", str(python)]

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,11 +41,34 @@ def install(
     it fails.
     """
     wheels = [artifact for artifact in artifacts if artifact.kind == "wheel"]
-    env = {"UV_CACHE_DIR": str(inside.cache / "uv")}
     venv = uv.venv_argv(prefix, python)
+
+    def make() -> None:
+        _must(inside, venv, _env(inside), "making the environment")
+
+    def sync(lock: Path, copy: bool) -> list[str]:
+        return uv.sync_argv(lock, python_of(prefix), copy=copy, compile_bytecode=compile_bytecode)
+
+    fill(wheels, prefix, inside, make, sync)
+
+
+def fill(
+    wheels: Sequence[Artifact],
+    prefix: Path,
+    inside: Inside,
+    make: Callable[[], None],
+    argv: Callable[[Path, bool], Sequence[str]],
+) -> None:
+    """Make an environment with ``make`` and put wheels into it with the uv command that ``argv`` gives.
+
+    ``argv`` is given a path-only lock, and whether files have to be copied.  Where a file of uv's cache was
+    edited, ``prefix`` is removed and ``make`` called again.  The cache is held meanwhile.  Raises as
+    :func:`install`.
+    """
+    env = _env(inside)
     if not wheels:
         with cache.held(inside.cache, alone=False):
-            _must(inside, venv, env, "making the environment")
+            make()
         return
     farm = inside.cache / "wheels"
     for wheel in wheels:
@@ -56,14 +79,13 @@ def install(
     with tempfile.TemporaryDirectory(prefix="haversack-install-") as folder:
         lock = Path(folder) / "pylock.toml"
         lock.write_bytes(pylock.path_only(wheels, farm.as_posix()))
-        sync = uv.sync_argv(lock, python_of(prefix), copy=copy, compile_bytecode=compile_bytecode)
 
         def made() -> bool:
             """Make the environment; whether all that the cache had before is as it was unpacked."""
             unpacked = _unpacked(inside.cache, stamps, every=copy)
-            _must(inside, venv, env, "making the environment")
+            make()
             try:
-                _must(inside, sync, env, "installing")
+                _must(inside, argv(lock, copy), env, "installing")
             except ToolError:
                 # Of a damaged wheel uv names only the first, in its own words.
                 check_blobs(inside.store, [wheel.digest for wheel in wheels])
@@ -87,6 +109,10 @@ def install(
                 if not made():
                     cache.drop_unpacked(inside.cache)
                     made()
+
+
+def _env(inside: Inside) -> dict[str, str]:
+    return {"UV_CACHE_DIR": str(inside.cache / "uv")}
 
 
 def _unpacked(place: Path, stamps: Mapping[str, Path], *, every: bool) -> dict[str, int | None]:

@@ -357,6 +357,16 @@ def test_members_in_the_wrong_half() -> None:
     ]
 
 
+@BOTH
+def test_metadata_that_is_a_link(filename: str) -> None:
+    """What describes a package is files, so that no reader is led elsewhere."""
+    about, payload = parts()
+    data = pack_conda(filename, [*about, Member("info/recipe.json", link="../../x")], payload)
+    assert told(data, filename) == [
+        "conda-invalid info/recipe.json what describes the package is no plain file"
+    ]
+
+
 # Names
 
 
@@ -458,23 +468,28 @@ def test_what_is_no_package(filename: str) -> None:
 
 def test_the_outside_of_a_conda_file() -> None:
     """Its zip file has the three members of its name, stored, and says format version 2."""
+    about, payload = parts()
+    whole = zst_of(payload)
+    other = {"metadata.json": b"{}", "pkg-other-1.0-0.tar.zst": b"", "info-other-1.0-0.tar.zst": b""}
     wrong = {
-        "another name": zip_of(
-            {"metadata.json": b"{}", "pkg-other-1.0-0.tar.zst": b"", "info-other-1.0-0.tar.zst": b""}
+        "it holds 'metadata.json', 'pkg-other-1.0-0.tar.zst'": zip_of(other),
+        "it holds 'metadata.json', 'pkg-demo-1.0-0.tar.zst'": halves(**{"more.txt": b"x"}),
+        "metadata.json says format version 3": halves(
+            **{"metadata.json": b'{"conda_pkg_format_version": 3}'}
         ),
-        "a member more": halves(**{"more.txt": b"x"}),
-        "another version": halves(**{"metadata.json": b'{"conda_pkg_format_version": 3}'}),
-        "no version": halves(**{"metadata.json": b"[]"}),
-        "bytes before it": b"#!/bin/sh\n" + halves(),
-        "bytes after it": halves() + b"more",
-        "bytes after a half": halves(payload=zst_of(parts()[1]) + b"more"),
-        "two frames": halves(payload=zst_of(parts()[1]) + zst_of([Member("hidden", b"x")])),
-        "no frame": halves(payload=b""),
-        "a frame cut short": halves(payload=zst_of(parts()[1])[:-1]),
-        "not zstd": halves(payload=bz2.compress(tar_of(parts()[1]))),
+        "metadata.json says no format version": halves(**{"metadata.json": b"[]"}),
+        "bytes that no member owns stand before": b"#!/bin/sh\n" + halves(),
+        "it is not a readable zip file": halves()[:-1],
+        "bytes follow the end of the zip file": halves() + b"more",
+        "bytes that nobody reads follow the end of pkg-": halves(payload=whole + b"more"),
+        "bytes that nobody reads follow the end of info-": halves(info=zst_of(about) + zst_of(about)),
+        "pkg-demo-1.0-0.tar.zst is cut short": halves(payload=b""),
+        "info-demo-1.0-0.tar.zst is cut short": halves(info=zst_of(about)[:-1]),
+        "one half of it is not compressed by zstd": halves(payload=bz2.compress(tar_of(payload))),
     }
-    found = {name: codes(look(data)[1]) for name, data in wrong.items()}
-    assert found == {name: ["conda-invalid"] for name in wrong}
+    for said, data in wrong.items():
+        (found,) = told(data)
+        assert found.startswith(f"conda-invalid  {said}"), (said, found)
     raw = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(halves())) as sound,
@@ -527,6 +542,17 @@ def test_a_bomb_in_the_heads_of_a_tar(kind: bytes, filename: str) -> None:
         data = halves(payload=zstandard.ZstdCompressor().compress(raw))
     del raw
     assert codes(look(data, filename)[1])[0] in {"conda-bomb", "conda-invalid"}
+
+
+def test_what_a_bz2_hides_beside_its_files_is_bounded() -> None:
+    """Neither an extended header of more than a mebibyte nor endless zeros after the last file are read."""
+    head = tarfile.TarInfo("././@LongLink")
+    head.type, head.size = tarfile.GNUTYPE_LONGNAME, 2 * 1024 * 1024
+    raw = head.tobuf(tarfile.GNU_FORMAT) + b"n" * head.size + tar_of([Member("x")])
+    assert f"says that it goes on for {head.size} bytes" in told(bz2.compress(raw), OLD)[0]
+    sound = tar_of([member for half in parts() for member in half])
+    zeros = bz2.compress(bytes(archive.BOMB_SLACK * archive.BOMB_FLOOR))
+    assert codes(look(bz2.compress(sound) + zeros, OLD)[1]) == ["conda-bomb"]
 
 
 def test_many_tiny_files_are_no_bomb() -> None:

@@ -280,8 +280,6 @@ class _Inflated:
                 rest = self._inflater.unused_data or self._file.read(CHUNK)
                 if not rest:
                     return b""
-                if not rest.startswith(b"B"):
-                    raise tarfile.ReadError("bytes follow its end")
                 self._inflater = bz2.BZ2Decompressor()
             else:
                 rest = self._file.read(CHUNK // 4) if self._inflater.needs_input else b""

@@ -20,10 +20,14 @@ kept; ``shebang``: in the first line only, of a binary file (a zip archive with 
 
 # Linux before 5.1 reads 127 bytes of a first line; distlib and conda keep to that too.
 _SHEBANG = 127
-_NAME = rb"A-Za-z0-9_+~\x80-\xff-"
-_RUN = re.compile(rb"[" + _NAME + rb".}]*\Z")
+_NAME = rb"A-Za-z0-9_+~\-"
+_BEYOND = rb"\x80-\xff"
+_RUN = re.compile(rb"[" + _NAME + _BEYOND + rb".}]*\Z")
 # What may stand right before a path without being of it: ${VAR:-/opt/env}, -I/opt/env, -isystem/opt/env.
 _OPTION = re.compile(rb"[-+]|-[A-Za-z][A-Za-z-]*")
+# What may not stand behind a path; in a binary file a byte that is not ASCII need not be of a name.
+_AFTER = rb"(?![" + _NAME + rb"]|\.[A-Za-z0-9_])"
+_AFTER_TEXT = rb"(?![" + _NAME + _BEYOND + rb"]|\.[A-Za-z0-9_])"
 _CLEAN = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*")
 _NULS = re.compile(rb"\0+")
 _FIRST_LINE = re.compile(rb"#![ ]*(?P<program>[^\r\n]*)")
@@ -62,16 +66,19 @@ class _String(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def _pattern(old: tuple[bytes, ...], everywhere: bool) -> re.Pattern[bytes]:
+def _pattern(old: tuple[bytes, ...], after: bytes) -> re.Pattern[bytes]:
     words = b"|".join(re.escape(word) for word in sorted(old, key=len, reverse=True))
-    after = b"" if everywhere else rb"(?![" + _NAME + rb"]|\.[A-Za-z0-9_])"
     return re.compile(b"(?:" + words + b")" + after)
 
 
 def spans(data: bytes, old: tuple[bytes, ...], everywhere: bool = False) -> list[tuple[int, int]]:
-    """Where the path stands in ``data``: begin and end of each occurrence."""
-    found = _pattern(old, everywhere).finditer(data)
-    return [match.span() for match in found if everywhere or _begins(data, match.start())]
+    """Where the path stands in a text: begin and end of each occurrence."""
+    return _spans(data, old, b"" if everywhere else _AFTER_TEXT)
+
+
+def _spans(data: bytes, old: tuple[bytes, ...], after: bytes) -> list[tuple[int, int]]:
+    found = _pattern(old, after).finditer(data)
+    return [match.span() for match in found if not after or _begins(data, match.start())]
 
 
 def _begins(data: bytes, start: int) -> bool:
@@ -96,7 +103,7 @@ def _spliced(data: bytes, places: Iterable[tuple[int, int]], new: bytes, start: 
 
 def _strings(piece: bytes, old: tuple[bytes, ...], everywhere: bool) -> Iterator[_String]:
     """Every string of ``piece`` that holds the path; one without a NUL after it is not clean."""
-    rest = spans(piece, old, everywhere)
+    rest = _spans(piece, old, b"" if everywhere else _AFTER)
     while rest:
         start = rest[0][0]
         end = piece.find(b"\0", rest[0][1])
@@ -107,8 +114,21 @@ def _strings(piece: bytes, old: tuple[bytes, ...], everywhere: bool) -> Iterator
         assert nuls is not None
         mine = [span for span in rest if span[0] < end]
         rest = rest[len(mine) :]
-        clean = everywhere or _CLEAN.fullmatch(piece, start, end) is not None
-        yield _String(start, end, nuls.end(), mine, clean)
+        clean = everywhere
+        if not everywhere and _is_text(piece[start:end]):
+            # In a text a letter beyond ASCII belongs to a longer name.
+            mine = [span for span in mine if piece[span[1]] < 0x80]
+            clean = True
+        if mine:
+            yield _String(mine[0][0], end, nuls.end(), mine, clean)
+
+
+def _is_text(string: bytes) -> bool:
+    try:
+        string.decode()
+    except UnicodeDecodeError:
+        return False
+    return _CLEAN.fullmatch(string) is not None
 
 
 def pieces(chunks: Iterable[bytes], mode: Mode) -> Iterator[bytes]:

@@ -250,7 +250,7 @@ def _next(file: BinaryIO) -> tuple[Member | None, bytes]:
         if len(block) < _BLOCK:
             raise IntegrityError("it ends within a header")
         if not block.strip(b"\0"):
-            if told or _read(file, _BLOCK).strip(b"\0"):
+            if told or _read(file, _BLOCK) != _ZEROS:
                 raise IntegrityError("its end is none")
             return None, b""
         size = int(told.get("size") or block[124:135], 10 if "size" in told else 8)

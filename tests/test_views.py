@@ -22,6 +22,7 @@ from rattler.networking import Client, MirrorMiddleware
 
 from haversack.errors import IntegrityError, PrefixError, StoreError, UsageError
 from haversack.formats import oci, repodata
+from haversack.formats.canonical import canonical
 from haversack.model.artifact import Artifact, digest_of, hex_of
 from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
 from haversack.model.snapshot import Snapshot
@@ -367,6 +368,9 @@ def test_an_export_is_the_views_as_files(tmp_path: Path, site: Inside, tool: Pac
         page = view.get(path)
         assert page is not None
         assert (digest_of(files[path]) == page.blob) if page.blob else (files[path] == page.data)
+    assert (
+        files["haversack-export.json"] == canonical({"haversack-export": "1.0", "snapshot": done.id}) + b"\n"
+    )
     assert (done.files, done.size) == (len(files), sum(map(len, files.values())))
     place = tmp_path / "www/conda/conda.example.org/conda-forge/linux-64" / tool.filename
     assert place.samefile(site.store.path(conda(tool).digest))
@@ -520,6 +524,48 @@ def test_no_secret_goes_into_a_configuration(tmp_path: Path, site: Inside, url: 
     with pytest.raises(UsageError) as caught:
         serve.export(tmp_path / "www", site, base_url=url)
     assert "hunter2" not in str(caught.value)
+
+
+# What the specification shows
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "spec" / "examples"
+
+
+def documented() -> dict[str, bytes]:
+    """The files that docs/spec/views.md shows, of a channel with one package, by name."""
+    record = {
+        "build": "py313h1234567_0",
+        "build_number": 0,
+        "depends": ["python >=3.13,<3.14.0a0"],
+        "license": "BSD-3-Clause",
+        "md5": "5e" * 16,
+        "name": "tiles",
+        "sha256": "3b" * 32,
+        "size": 71_204,
+        "subdir": "linux-64",
+        "timestamp": 1_763_700_000_000,
+        "version": "2.1",
+        "channel": FORGE,
+        "url": f"{FORGE}/linux-64/tiles-2.1-py313h1234567_0.conda",
+    }
+    made = repodata.artifact_of(record, "geo/node")
+    assert isinstance(made, Artifact)
+    content, _ = snapshot({"geo": [made]})
+    page = Channels(content).get("conda.example.org/conda-forge/linux-64/repodata.json")
+    assert page is not None
+    assert page.data is not None
+    marker = {"haversack-export": "1.0", "snapshot": content.id}
+    return {
+        "repodata.json": page.data,
+        "haversack-export.json": canonical(marker) + b"\n",
+        **serve.clients(content, "http://mirror.example"),
+    }
+
+
+@pytest.mark.parametrize("name", documented())
+def test_the_specification_shows_real_output(name: str) -> None:
+    """The examples of docs/spec/views.md are what the code writes, byte for byte."""
+    assert (EXAMPLES / name).read_bytes() == documented()[name]
 
 
 # Readers

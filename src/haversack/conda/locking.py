@@ -5,15 +5,17 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import parse_wheel_filename
+
 from haversack.conda import asking, pypi, taking
 from haversack.errors import DeclarationError
-from haversack.formats import condalock, environmentyml, explicit
+from haversack.formats import condalock, environmentyml, explicit, pixipack
 from haversack.formats.pylock import Pick
-from haversack.model.artifact import Artifact
+from haversack.model.artifact import Artifact, hex_of
 from haversack.model.finding import Finding
 from haversack.model.lock import Lock
 from haversack.model.site import Environment, Site
@@ -148,4 +150,54 @@ def from_prefix(prefix: Path, order: Order, out: Outside) -> Found:
     lines = taking.installed_wheels(prefix)
     if lines and not found.findings:
         found.take(pypi.wheels(lines, order.site.root, found.artifacts, (), order.who, out))
+    return found
+
+
+def from_archive(name: str, order: Order, out: Outside) -> Found:
+    """What pixi-pack packed: its files go into the store at once, since nobody wrote down where they came from."""
+    path = order.site.root / name
+    with path.open("rb") as file:
+        pack = pixipack.read(file, name)
+        found = Found(roots=(*pack.environment.specs, *(f"pip: {line}" for line in pack.environment.pip)))
+        if pack.platform != order.target.subdir:
+            message = (
+                f"{name} is for {pack.platform}, and the target {order.target.name} is {order.target.subdir}"
+            )
+            remedy = f"make one for it too: pixi-pack --platform {order.target.subdir}"
+            found.findings.append(Finding("lock-platform", order.ref, message, remedy))
+            return found
+        wanted = {one.path: one for one in (*pack.packages, *pack.wheels)}
+        file.seek(0)
+        for member, _, chunks in pixipack.members(file, name):
+            if member in wanted:
+                out.store.add(wanted[member].digest, chunks())
+    # A channel that nobody can ask: the archive kept no address of the real one.
+    channel = f"file:///pixi-pack/{order.environment.name}"
+    records = [
+        {
+            **one.record,
+            "channel": channel,
+            "url": f"{channel}/{one.record['subdir']}/{one.filename}",
+            "sha256": hex_of(one.digest),
+            "size": one.size,
+        }
+        for one in pack.packages
+        if one.record is not None
+    ]
+    found.take(asking.to_artifacts(records, order.ref))
+    found.artifacts = [replace(artifact, origin=f"archive:{name}") for artifact in found.artifacts]
+    for one in pack.wheels:
+        project, version, *_ = parse_wheel_filename(one.filename)
+        found.artifacts.append(
+            Artifact(
+                "wheel",
+                project,
+                str(version),
+                one.filename,
+                one.digest,
+                one.size,
+                f"archive:{name}",
+                (order.ref,),
+            )
+        )
     return found

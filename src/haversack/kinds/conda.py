@@ -26,6 +26,7 @@ class Conda(Linked):
             "prefix": Key(
                 "place", "A conda environment on this machine, whose very packages are wanted elsewhere."
             ),
+            "archive": Key("file", "An archive that pixi-pack made."),
             "channels": Key(
                 "strings",
                 "Channels, the first one preferred: names of [channel] tables, of public channels, or addresses.",
@@ -47,7 +48,7 @@ class Conda(Linked):
                 "date", "Ignore packages uploaded after this day or moment; overrides the site's."
             ),
         },
-        one_of=("file", "prefix"),
+        one_of=("file", "prefix", "archive"),
     )
 
     def lock(
@@ -60,6 +61,8 @@ class Conda(Linked):
         settings = environment.settings
         if "prefix" in settings:
             found = locking.from_prefix(site.root / settings["prefix"], order, out)
+        elif "archive" in settings:
+            found = locking.from_archive(settings["archive"], order, out)
         else:
             found = locking.from_file(settings["file"], order, out)
         kept = locking.kept(settings, found.variables)

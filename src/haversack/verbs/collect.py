@@ -140,9 +140,9 @@ def _bring(
                 "was made by another haversack", where=artifact.filename, remedy="run: haversack lock"
             )
         return
-    if scheme in {"built", "prefix"}:
+    if scheme in {"built", "prefix", "archive"}:
         raise LockError(
-            "was built on another machine and is not in this store",
+            "was made when it was locked, and is not in this store",
             where=artifact.filename,
             remedy="run: haversack lock",
         )

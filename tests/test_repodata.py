@@ -135,6 +135,11 @@ def test_the_file_name_may_stand_in_the_url_alone() -> None:
     assert artifact(record, url=f"{CHANNEL}/linux-64/tool-1%211.0-h0_0.conda").filename == FULL["fn"]
 
 
+def test_capitals_in_a_file_name_are_no_contradiction() -> None:
+    """Names of packages have no case, and a few old files are written with capitals."""
+    assert artifact(fn="Tool-1!1.0-h0_0.conda").filename == "Tool-1!1.0-h0_0.conda"
+
+
 @pytest.mark.parametrize("md5", ["", "cd" * 16])
 def test_a_package_without_sha256_is_none(md5: str) -> None:
     """Without a sha256 there is a finding; of an md5 it says that it is not enough."""

@@ -405,10 +405,12 @@ def test_the_same_again_changes_nothing(tmp_path: Path, site: Inside) -> None:
         lambda: page.unlink(),
         lambda: page.with_name("extra").write_bytes(b""),
         lambda: page.with_name("extra").symlink_to("/"),
+        lambda: page.rename(tmp_path / "moved") and page.symlink_to(tmp_path / "moved"),
     ):
         spoil()
         assert serve.export(tmp_path / "www", site).changed
         assert tree(tmp_path / "www") == before
+        assert not page.is_symlink()
 
 
 def test_copies_share_nothing(tmp_path: Path, site: Inside, tool: Package) -> None:

@@ -400,12 +400,17 @@ def test_the_same_again_changes_nothing(tmp_path: Path, site: Inside) -> None:
     assert (tmp_path / "www").stat().st_ino == inode
     assert acts(site) == ["export"]
     page = tmp_path / "www/conda/conda.example.org/conda-forge/noarch/repodata.json"
+
+    def move_away() -> None:
+        page.rename(tmp_path / "moved")
+        page.symlink_to(tmp_path / "moved")
+
     for spoil in (
         lambda: page.write_bytes(b"{}"),
         lambda: page.unlink(),
         lambda: page.with_name("extra").write_bytes(b""),
         lambda: page.with_name("extra").symlink_to("/"),
-        lambda: page.rename(tmp_path / "moved") and page.symlink_to(tmp_path / "moved"),
+        move_away,
     ):
         spoil()
         assert serve.export(tmp_path / "www", site).changed

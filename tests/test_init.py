@@ -13,6 +13,7 @@ import pytest
 from haversack.errors import DeclarationError, UsageError
 from haversack.formats.declaration import parse
 from haversack.formats.schema import schema
+from haversack.kinds import keys
 from haversack.model.target import Target
 from haversack.verbs.init import InitReport, init
 from tests.test_declaration import KINDS
@@ -221,3 +222,30 @@ def test_the_name_of_any_folder_gives_names_that_parse(tmp_path: Path, name: str
     folder.mkdir()
     (folder / "requirements.txt").write_text("six\n")
     assert len(sources(init(folder))) == 1
+
+
+def test_conda_and_pixi_projects_are_declared(fill: Fill) -> None:
+    """Every environment of a pixi.lock, an environment.yml with the channels it lacks, and the more exact first."""
+    lock = (
+        "version: 6\nenvironments:\n"
+        + "".join(
+            f"  {name}:\n    channels:\n    - url: https://conda.example.org/main/\n    packages: {{}}\n"
+            for name in ("default", "gpu")
+        )
+        + "packages: []\n"
+    )
+    folder = fill(**{"pixi.lock": lock, "environment.yml": "channels: [main]\ndependencies: []\n"})
+    site = parse(init(folder).path, keys())
+    assert [(e.name, e.kind, e.settings.get("environment")) for e in site.environments] == [
+        ("my-lab", "pixi", None),
+        ("gpu", "pixi", "gpu"),
+    ]
+    (folder / "pixi.lock").unlink()
+    (folder / "pixi.toml").write_text("")
+    report = init(folder, force=True)
+    (environment,) = parse(report.path, keys()).environments
+    assert (environment.kind, "channels" in environment.settings) == ("conda", False)
+    assert any("run: pixi lock" in note for note in report.notes)
+    (folder / "environment.yml").write_text("dependencies: [python]\n")
+    (environment,) = parse(init(folder, force=True).path, keys()).environments
+    assert environment.settings["channels"] == ("conda-forge",)

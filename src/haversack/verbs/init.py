@@ -13,6 +13,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from haversack.errors import DeclarationError, UsageError
+from haversack.formats import environmentyml
 from haversack.formats.declaration import FILENAME
 from haversack.formats.schema import quoted
 from haversack.formats.strict import Place, includes, load, toml
@@ -35,24 +36,31 @@ class InitReport:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """An environment to declare: its name, the key that says what is in it, the file, comments to offer."""
+    """An environment to declare: its name, the key that says what is in it, the file, comments to offer.
+
+    ``more`` are further lines of its table.
+    """
 
     name: str
     key: str
     file: str
     offers: tuple[str, ...] = ()
+    kind: str = "pip"
+    more: tuple[str, ...] = ()
 
     @property
     def value(self) -> str:
         """The value of the key, in TOML."""
-        return {"lock": _shown(self.file), "project": '"."', "requirements": _shown([self.file])}[self.key]
+        if self.key == "requirements":
+            return _shown([self.file])
+        return '"."' if self.key == "project" else _shown(self.file)
 
 
 def init(folder: Path, *, force: bool = False, machine: Target | None = None) -> InitReport:
     """Write a commented ``haversack.toml`` for what lies in ``folder``; nothing else is touched.
 
-    The most exact description wins: ``uv.lock``, then ``pylock*.toml``, then a ``pyproject.toml`` with a
-    project, then ``requirements*.txt``.  ``machine`` becomes the target, under its name; without it the
+    The most exact description wins: ``pixi.lock``, then ``conda-lock.yml``, ``uv.lock``, ``pylock*.toml``,
+    ``environment.yml``, a ``pyproject.toml`` with a project, and ``requirements*.txt``.  ``machine`` becomes the target, under its name; without it the
     target is a common one to be corrected.  Raises ``UsageError`` when there is a declaration already and
     no ``force``, ``DeclarationError`` when a file cannot be read or the declaration not be written.
     """
@@ -68,6 +76,8 @@ def init(folder: Path, *, force: bool = False, machine: Target | None = None) ->
         notes.append(f"{', '.join(rest)}: not declared, since {sources[0].file} is more exact")
     if (folder / "uv.lock").is_file() and not (folder / "pyproject.toml").is_file():
         notes.append("uv.lock: not declared, since the pyproject.toml that it locks is not beside it")
+    if (folder / "pixi.toml").is_file() and not (folder / "pixi.lock").is_file():
+        notes.append("pixi.toml: not declared, since there is no pixi.lock beside it; run: pixi lock")
     if not sources:
         notes.append("found nothing to lock: fill in the environment that is commented out")
     wishes = _wishes(folder, sources)
@@ -117,14 +127,40 @@ def _sources(folder: Path, project: Mapping[str, Any]) -> tuple[list[_Source], l
         if isinstance(project.get(table), dict) and project[table]
     )
     families = [
+        _pixi(folder, main) if "pixi.lock" in files else [],
+        [_Source(main, "file", "conda-lock.yml", kind="conda")] if "conda-lock.yml" in files else [],
         # uv reads the project beside its lock to know what was locked.
         [_Source(main, "lock", "uv.lock", offers)] if {"uv.lock", "pyproject.toml"} <= set(files) else [],
         [_Source(name, "lock", file, offers) for name, file in _names(pylocks, "pylock", main)],
+        _conda(folder, [file for file in files if re.fullmatch(r"environment.*\.ya?ml", file)], main),
         [_Source(main, "project", "pyproject.toml", offers)] if project else [],
         [_Source(name, "requirements", file) for name, file in _names(lists, "requirements", main)],
     ]
     best: list[_Source] = next((family for family in families if family), [])
     return best, [source.file for family in families if family is not best for source in family]
+
+
+def _pixi(folder: Path, main: str) -> list[_Source]:
+    """Every environment of the project's ``pixi.lock``."""
+    from haversack.conda import pixilock
+
+    found = []
+    for name in pixilock.read(folder / "pixi.lock").environments:
+        more = () if name == "default" else (f"environment = {_shown(name)}",)
+        called = main if name == "default" else _word(name) or main
+        offer = 'sources = ["src"]                # folders of the project that cross with it'
+        found.append(_Source(called, "file", "pixi.lock", (offer,), "pixi", more))
+    return found
+
+
+def _conda(folder: Path, files: Sequence[str], main: str) -> list[_Source]:
+    """An environment for each of conda's files; one without channels of its own gets a line to fill in."""
+    found = []
+    for name, file in _names(files, "environment", main):
+        told = environmentyml.read((folder / file).read_bytes(), file)
+        more = () if told.channels else ('channels = ["conda-forge"]',)
+        found.append(_Source(name, "file", file, (), "conda", more))
+    return found
 
 
 def _roots(folder: Path, lists: Sequence[str]) -> list[str]:
@@ -154,7 +190,7 @@ def _wishes(folder: Path, sources: Iterable[_Source]) -> dict[str, SpecifierSet]
     """Which Pythons the declared files allow, where they say so."""
     found: dict[str, SpecifierSet] = {}
     for source in sources:
-        if source.key == "requirements":
+        if source.key in {"requirements", "file"}:
             continue
         data = _read(folder, source.file)
         wish = (data["project"] if source.key == "project" else data).get("requires-python")
@@ -201,7 +237,8 @@ def _declaration(name: str, target: Target, sources: Sequence[_Source]) -> str:
         + "\n".join(f"{key} = {_shown(value)}" for key, value in target.to_json().items()),
     ]
     for source in sources:
-        lines = [f"[env.{quoted(source.name)}]", 'kind = "pip"', f"{source.key} = {source.value}"]
+        lines = [f"[env.{quoted(source.name)}]", f"kind = {_shown(source.kind)}"]
+        lines += [f"{source.key} = {source.value}", *source.more]
         lines += [f"# {offer}" for offer in source.offers]
         lines += [f"targets = {_shown([target.name])}", *_OPTIONS]
         blocks.append("\n".join(lines))

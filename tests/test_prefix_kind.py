@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from haversack.errors import PrefixError
+from haversack.kinds import Locked
+from haversack.kinds.prefix import KIND
+from haversack.model.artifact import digest_of
+from haversack.model.lock import Lock
+from haversack.model.site import Environment, Site
+from haversack.model.snapshot import SnapshotEnvironment
+from haversack.ports.media import Folders, FolderWriter
+from haversack.verbs import pack
+from haversack.verbs.holdings import current_snapshot
+from haversack.verbs.install import install
+from haversack.verbs.receive import receive
+from tests.support import tiny
+from tests.support.legacy import make_conda_env, make_venv
+from tests.support.packed import here
+
+
+def locked(root: Path, folder: Path, check: str | None = None) -> Locked:
+    """The lock of the environment ``legacy`` at ``root``, for this machine."""
+    environment = Environment("legacy", "prefix", ("here",), check, {"path": str(root)})
+    site = Site("lab", folder, digest_of(b"lab"), (here(),), (environment,))
+    out = tiny.outside(folder / "outside")
+    with out.store.exclusive():
+        return KIND.lock(site, environment, here(), None, out)
+
+
+def crossed(answer: Locked, folder: Path, *, rehearsing: bool = False) -> pack.Packed:
+    """Pack what was locked, carry it over and receive it in ``folder/inside``."""
+    lock = Lock("lab", digest_of(b"lab"), (here(),), (answer.environment,), answer.artifacts)
+    out = tiny.outside(folder / "outside")
+    done = pack.pack(
+        lock, folder, out, FolderWriter(folder / "bundle"), name="2026-11", rehearsing=rehearsing
+    )
+    receive(Folders([folder / "bundle"]), tiny.inside(folder / "inside"))
+    return done
+
+
+def snapshot(folder: Path) -> SnapshotEnvironment:
+    """The environment as the inside holds it."""
+    (environment,) = current_snapshot(tiny.inside(folder / "inside").store, None)[1].environments
+    return environment
+
+
+def said(*words: str | Path) -> str:
+    """What a program prints."""
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_conda_environment_crosses_the_gap(tmp_path: Path) -> None:
+    """Locked, packed, rehearsed, received and installed, it works with its original gone, and again over itself."""
+    root = make_conda_env(tmp_path / "opt" / "legacy", tmp_path)
+    answer = locked(root, tmp_path, check="where && tqdm --version")
+    (artifact,) = answer.artifacts
+    assert (artifact.kind, artifact.filename) == ("prefix", "legacy.tar")
+    assert artifact.origin == f"prefix:{root}"
+    done = crossed(answer, tmp_path, rehearsing=True)
+    assert [rehearsal.result for rehearsal in done.bundle.rehearsals] in (["passed"], ["skipped"])
+    shutil.rmtree(tmp_path / "opt")
+    inside = tiny.inside(tmp_path / "inside")
+    home = tmp_path / "site" / "envs" / "legacy"
+    for _ in range(2):
+        told = install("legacy", home, inside, check=True)
+        assert told.python is None
+        assert said(home / "bin" / "where") == str(home)
+        assert said(home / "bin" / "tqdm", "--version")
+        assert KIND.drift(snapshot(tmp_path), home, inside.store) == []
+    assert not list(home.parent.glob(".legacy*"))
+
+
+def test_a_virtual_environment_crosses_the_gap(tmp_path: Path) -> None:
+    """It borrows a Python of the machine inside, of the minor version that it was made with."""
+    root = make_venv(tmp_path / "opt" / "legacy", tmp_path / "wheels", Path(sys.executable))
+    crossed(locked(root, tmp_path), tmp_path)
+    shutil.rmtree(tmp_path / "opt")
+    inside = tiny.inside(tmp_path / "inside")
+    environment = snapshot(tmp_path)
+    assert KIND.borrows(environment, inside) == here().python
+    home = tmp_path / "site" / "legacy"
+    install("legacy", home, inside, check=True, compile_bytecode=True)
+    assert said(home / "bin" / "tool") == str(home)
+    compiled = list(home.rglob("site-packages/tool/__pycache__/*.pyc"))
+    assert compiled
+    assert all(str(home).encode() in path.read_bytes() for path in compiled)
+    assert KIND.drift(environment, home, inside.store) == []
+
+
+def test_what_blocks_is_found_when_it_is_locked(tmp_path: Path) -> None:
+    """Nothing is packed while something of the folder cannot be moved; every reason is told."""
+    root = tmp_path / "legacy"
+    root.mkdir()
+    (root / "a").symlink_to("/etc/hosts")
+    (root / "b").symlink_to("/etc/passwd")
+    answer = locked(root, tmp_path)
+    assert answer.artifacts == ()
+    assert sorted(f.subject for f in answer.findings if f.blocking) == ["a", "b"]
+    assert list(tiny.outside(tmp_path / "outside").store.blobs()) == []
+
+
+def test_a_folder_of_another_platform_is_refused(tmp_path: Path) -> None:
+    """A folder holds programs of the machine that it stands on, and of no other."""
+    (tmp_path / "legacy").mkdir()
+    environment = Environment("legacy", "prefix", ("mac",), None, {"path": "legacy"})
+    target = replace(here(), name="mac", platform="macos-arm64", glibc=None, macos="14.0")
+    site = Site("lab", tmp_path, digest_of(b"lab"), (target,), (environment,))
+    answer = KIND.lock(site, environment, target, None, tiny.outside(tmp_path / "outside"))
+    assert [finding.code for finding in answer.findings] == ["prefix-unmovable"]
+    assert answer.artifacts == ()
+
+
+def test_locking_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
+    """The archive is in the store alone, readable for everybody who reads that."""
+    (tmp_path / "legacy").mkdir()
+    (tmp_path / "legacy" / "file").write_bytes(b"x" * 5000)
+    (artifact,) = locked(tmp_path / "legacy", tmp_path).artifacts
+    out = tiny.outside(tmp_path / "outside")
+    assert [path.name for path in out.cache.iterdir()] == []
+    assert artifact.size == out.store.size(artifact.digest)
+    assert out.store.path(artifact.digest).stat().st_mode & 0o777 == 0o444
+
+
+def test_a_place_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
+    """An environment that does not fit is refused with the length that would, and what was there stays."""
+    root = tmp_path / "legacy"
+    root.mkdir()
+    (root / "program").write_bytes(f"\x7fELF\0{root}/share\0".encode())
+    crossed(locked(root, tmp_path), tmp_path)
+    inside = tiny.inside(tmp_path / "inside")
+    with pytest.raises(PrefixError) as caught:
+        install("legacy", tmp_path / ("x" * 80), inside)
+    assert [finding.code for finding in caught.value.findings] == ["prefix-long"]
+    assert str(len(str(root))) in caught.value.remedy
+    assert not [path for path in tmp_path.iterdir() if "xxx" in path.name]
+    install("legacy", tmp_path / "short", inside)
+    assert (tmp_path / "short" / "program").stat().st_size == (root / "program").stat().st_size
+
+
+def test_without_its_archive_drift_says_so(tmp_path: Path) -> None:
+    """Where the store has let go of the archive, nothing else tells what the environment should be."""
+    (tmp_path / "legacy").mkdir()
+    (tmp_path / "legacy" / "file").write_text("x")
+    crossed(locked(tmp_path / "legacy", tmp_path), tmp_path)
+    inside = tiny.inside(tmp_path / "inside")
+    install("legacy", tmp_path / "home", inside)
+    environment = snapshot(tmp_path)
+    inside.store.remove(environment.artifacts[0].digest)
+    (finding,) = KIND.drift(environment, tmp_path / "home", inside.store)
+    assert finding.code == "store-incomplete"
+    assert not finding.blocking
+
+
+def test_a_python_that_is_lost_fails_the_check(tmp_path: Path) -> None:
+    """The check of an environment without a command of its own is that its Python starts, and knows its place."""
+    root = make_venv(tmp_path / "legacy", tmp_path / "wheels", Path(sys.executable))
+    crossed(locked(root, tmp_path), tmp_path)
+    inside, environment = tiny.inside(tmp_path / "inside"), snapshot(tmp_path)
+    home = tmp_path / "home"
+    install("legacy", home, inside)
+    assert KIND.check(environment, home, inside, caged=False) == []
+    (home / "pyvenv.cfg").unlink()
+    (finding,) = KIND.check(environment, home, inside, caged=False)
+    assert "believes" in finding.message
+    (home / "bin" / "python").unlink()
+    (home / "bin" / "python").write_text("#!/bin/sh\nexit 3\n")
+    (home / "bin" / "python").chmod(0o755)
+    (finding,) = KIND.check(environment, home, inside, caged=False)
+    assert "does not start" in finding.message

@@ -379,6 +379,14 @@ def test_names_that_leave_their_folder(name: str, filename: str) -> None:
 
 
 @BOTH
+def test_names_without_end(filename: str) -> None:
+    """A name that no system can hold ends the reading, and is not printed."""
+    for member in (Member("n/" * 3000 + "n"), Member("link", link="n/" * 3000)):
+        (found, *_) = told(packed(filename, add=[member]), filename)
+        assert found.startswith("conda-invalid  a name in it has 600")
+
+
+@BOTH
 def test_a_member_twice(filename: str) -> None:
     """Two members of one name are two answers to what the file is."""
     again = Member("share/demo/data.txt", b"some data\n" * 50)

@@ -33,6 +33,7 @@ BOMB_SLACK = 4
 """How much further than the rule the tar itself may go: the heads of tiny files, and frames that tell their
 size only as a bound (at most 1.5 of the true size is usual, 8 was seen in a library at a ratio of 3)."""
 
+_NAME_LIMIT = 4096  # characters of a name or a link: PATH_MAX of Linux, and room for others
 _EXTENSION_LIMIT = 1024 * 1024  # bytes of an extended tar header, as formats/tar.py has it
 _ZST_BLOCK = 128 * 1024  # bytes that one block of zstd unpacks to at most (RFC 8878, 3.1.1.2.4)
 # One file at a time of those that are larger: rattler gives a file whole, and takes twice its size to do so.
@@ -220,6 +221,7 @@ async def _read_zst(path: Path, budget: _Budget, found: list[Entry]) -> None:
     archive = await PackageArchive.from_path(path)
     for part in ("info", "pkg"):
         async for member in archive.stream("info" if part == "info" else "pkg"):
+            _check_length(member.name, member.link_target or "")
             if not member.is_file:
                 found.append(_special(part, member))
                 continue
@@ -230,6 +232,12 @@ async def _read_zst(path: Path, budget: _Budget, found: list[Entry]) -> None:
                 text = data if part == "info" and member.size <= TEXT_LIMIT else None
                 found.append(Entry(part, member.name, "file", member.size, digest, text=text))
                 del data
+
+
+def _check_length(*names: str) -> None:
+    longest = max(map(len, names))
+    if longest > _NAME_LIMIT:
+        raise BrokenPackageError("conda-invalid", f"a name in it has {longest} characters")
 
 
 def _special(part: str, member: Any) -> Entry:
@@ -313,6 +321,7 @@ def _expect_end(inflated: _Inflated) -> None:
 
 
 def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: _Budget) -> Entry:
+    _check_length(member.name, member.linkname)
     name = member.name.removeprefix("./")
     if member.issym() or member.islnk():
         return Entry("", name, "link" if member.issym() else "hardlink", target=member.linkname)

@@ -65,11 +65,14 @@ class Lock:
 
 
 def merge_artifacts(parts: Iterable[Artifact]) -> tuple[Artifact, ...]:
-    """One artifact per digest and file name, with the members of all, in canonical order."""
-    merged: dict[tuple[str, str], Artifact] = {}
-    members: dict[tuple[str, str], set[str]] = {}
+    """One artifact per digest, file name and origin, with the members of all, in canonical order.
+
+    The same file from two conda channels stays two: a mirror must show it in both.
+    """
+    merged: dict[tuple[str, str, str], Artifact] = {}
+    members: dict[tuple[str, str, str], set[str]] = {}
     for part in parts:
-        key = (part.digest, part.filename)
+        key = (part.digest, part.filename, part.origin)
         merged.setdefault(key, part)
         members.setdefault(key, set()).update(part.members)
     return tuple(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-import platform
 import shutil
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +16,7 @@ from haversack.model.snapshot import Snapshot, SnapshotEnvironment
 from haversack.model.target import Target
 from haversack.ports import Inside
 from haversack.verbs import holdings
+from haversack.verbs.aside import beside, clear_leftovers, swap, swap_back
 from haversack.verbs.share import share
 from haversack.wheels import interpreter
 
@@ -27,7 +24,6 @@ MARKER = "haversack-environment.json"
 """The file that says a prefix is haversack's, and of what it was made."""
 # One of these is in an environment from its first moment on.
 _OURS = ("pyvenv.cfg", "conda-meta", MARKER)
-_RENAME_EXCHANGE = 2  # linux/fs.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,7 @@ def install(
     done = Installed(environment.ref, prefix, chosen, held.name, len(environment.artifacts), replaced)
     if dry_run:
         return done
-    aside = prefix.parent / f".{prefix.name}.haversack-{platform.node()}-{os.getpid()}"
+    aside = beside(prefix)
     kind = kinds()[environment.locked.kind]
     marker = {
         "haversack-environment": "1.0",
@@ -110,21 +106,21 @@ def install(
                 where=str(prefix.parent),
                 remedy="choose a folder of your own, or ask who owns this one",
             )
-        _clear_leftovers(prefix)
+        clear_leftovers(prefix, _is_ours)
         kind.install(environment, aside, chosen, inside, home=prefix, compile_bytecode=compile_bytecode)
         if clone_of is not None:
             done = replace(done, shared=share(aside, clone_of.absolute()))
         (aside / MARKER).write_bytes(canonical(marker) + b"\n")
         if kind.relocatable:
             prove(aside)
-            _swap(aside, prefix, replaced=replaced)
+            swap(aside, prefix, replaced=replaced)
         else:
-            _swap(aside, prefix, replaced=replaced)
+            swap(aside, prefix, replaced=replaced)
             try:
                 kind.settle(environment, prefix, inside)
                 prove(prefix)
             except BaseException:
-                _swap_back(aside, prefix, replaced=replaced)
+                swap_back(aside, prefix, replaced=replaced)
                 raise
     except OSError as problem:
         raise PrefixError(f"cannot be installed to: {problem.strerror}", where=str(prefix)) from problem
@@ -239,63 +235,6 @@ def _check_prefix(prefix: Path) -> bool:
     return False
 
 
-def _clear_leftovers(prefix: Path) -> None:
-    """Remove what installs to this prefix left behind when they were killed on this machine."""
-    start = f".{prefix.name}.haversack-{platform.node()}-"
-    for leftover in prefix.parent.iterdir():
-        pid = leftover.name.removeprefix(start)
-        if not (leftover.name.startswith(start) and pid.isascii() and pid.isdigit()):
-            continue
-        # A name is not proof enough for removing a folder: it is an environment as well, or empty.
-        if leftover.is_symlink() or not leftover.is_dir():
-            continue
-        if not any((leftover / name).exists() for name in _OURS) and any(leftover.iterdir()):
-            continue
-        if int(pid) == os.getpid() or not _is_alive(int(pid)):
-            shutil.rmtree(leftover)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        """Somebody else's process."""
-    return True
-
-
-def _swap(aside: Path, prefix: Path, *, replaced: bool) -> None:
-    """Put ``aside`` where ``prefix`` is, in one step where the system can exchange two names.
-
-    What was replaced is at ``aside`` afterwards.
-    """
-    if not replaced:
-        with contextlib.suppress(FileNotFoundError):
-            prefix.rmdir()
-        aside.rename(prefix)
-        return
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        names = (os.fsencode(aside), os.fsencode(prefix))
-        if (
-            hasattr(libc, "renameat2")
-            and libc.renameat2(-100, names[0], -100, names[1], _RENAME_EXCHANGE) == 0
-        ):
-            return
-    old = aside.with_name(aside.name.replace(".haversack-", ".haversack-old-"))
-    prefix.rename(old)
-    try:
-        aside.rename(prefix)
-    except OSError:
-        old.rename(prefix)
-        raise
-    old.rename(aside)
-
-
-def _swap_back(aside: Path, prefix: Path, *, replaced: bool) -> None:
-    """Undo :func:`_swap`."""
-    if replaced:
-        _swap(aside, prefix, replaced=True)
-    else:
-        prefix.rename(aside)
+def _is_ours(leftover: Path) -> bool:
+    """Whether a folder is an environment, finished or not, or empty."""
+    return any((leftover / name).exists() for name in _OURS) or not any(leftover.iterdir())

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,7 @@ from haversack.model.finding import Finding, raise_blocking
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Inside, Store
 from haversack.verbs import holdings
-from haversack.verbs.install import _is_alive, _swap
+from haversack.verbs.aside import beside, clear_leftovers, swap
 from haversack.views import View, view_of
 from haversack.views.channel import PREFIX, Channels
 
@@ -92,10 +91,10 @@ def export(
     done = Exported(folder, held.name, content.id, count, size, 0, True, tuple(view.findings()))
     if dry_run:
         return done
-    aside = folder.parent / f".{folder.name}.haversack-{platform.node()}-{os.getpid()}"
+    aside = beside(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _clear_leftovers(folder)
+        clear_leftovers(folder, _is_export)
         # The marker comes first: it makes a leftover known for one.
         for path, data in reversed(pages.items()):
             place = aside / path
@@ -106,7 +105,7 @@ def export(
             return replace(done, changed=False)
         details = {"folder": str(folder), "name": held.name, "files": count}
         inside.ledger.append("export", content.id, details)
-        _swap(aside, folder, replaced=replaced)
+        swap(aside, folder, replaced=replaced)
     except OSError as problem:
         full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
         raise (SpaceError if full else PrefixError)(
@@ -278,20 +277,6 @@ def _is_export(folder: Path) -> bool:
     except (OSError, HaversackError):
         return False
     return True
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what exports to this folder left behind when they were killed on this machine."""
-    start = f".{folder.name}.haversack-{platform.node()}-"
-    for leftover in folder.parent.iterdir():
-        pid = leftover.name.removeprefix(start)
-        if not (leftover.name.startswith(start) and pid.isascii() and pid.isdigit()):
-            continue
-        # A name is not proof enough for removing a folder: an export begins with its marker.
-        if leftover.is_symlink() or not _is_export(leftover):
-            continue
-        if int(pid) == os.getpid() or not _is_alive(int(pid)):
-            shutil.rmtree(leftover)
 
 
 def _same(aside: Path, folder: Path, pages: Mapping[str, bytes]) -> bool:

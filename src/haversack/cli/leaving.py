@@ -1,0 +1,132 @@
+"""Commands that give what a snapshot holds to other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from haversack.cli.setting import Setting, common, pass_setting
+from haversack.console import human_size
+
+
+@click.command()
+@click.option(
+    "--export",
+    "folder",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write static files to this folder, for any web server or a shared file system.",
+)
+@click.option("--snapshot", help="A snapshot other than the current one.")
+@click.option("--base-url", help="Where the folder will be served; goes into the configuration of clients.")
+@click.option("--copy", is_flag=True, help="Never share a file on disk with the store.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@common
+@pass_setting
+def serve(
+    setting: Setting, folder: Path, snapshot: str | None, base_url: str | None, copy: bool, dry_run: bool
+) -> None:
+    """Give a snapshot to conda, mamba, pixi and pip in their own protocols.
+
+    \b
+    haversack serve --export /srv/mirror
+    conda create -p PREFIX -c file:///srv/mirror/conda/HOST/CHANNEL --override-channels NAME
+    """
+    from haversack.verbs.serve import export as run
+
+    done = run(folder, setting.inside(), snapshot, base_url=base_url, link=not copy, dry_run=dry_run)
+    setting.console.findings(done.findings)
+    verb = "would export" if dry_run else "exported" if done.changed else "was exported already:"
+    shared = f", {human_size(done.shared)} of it shared with the store" if done.shared else ""
+    setting.console.report(
+        done,
+        [
+            f"{verb} {done.folder}: snapshot {done.snapshot}, {done.files} files, {human_size(done.size)}{shared}"
+        ],
+    )
+
+
+def _doors(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """The door of that name; the doors are loaded when somebody names one, not for every --help."""
+    from haversack.doors import doors
+
+    if value not in doors():
+        told = "\n".join(f"  {door.name:<15}{door.doc}" for door in doors().values())
+        raise click.BadParameter(f"{value!r} is none of\n{told}", context, parameter)
+    return value
+
+
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    from click.shell_completion import CompletionItem
+
+    from haversack.doors import doors
+
+    return [CompletionItem(d.name, help=d.doc) for d in doors().values() if d.name.startswith(incomplete)]
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--as",
+    "door",
+    required=True,
+    metavar="FORMAT",
+    callback=_doors,
+    shell_complete=_complete,
+    help="pixi-pack, explicit, explicit-md5, conda-lock, wheelhouse, pylock, package-cache or project.",
+)
+@click.option(
+    "--to",
+    "dest",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The file or folder to write; a folder must not exist or be empty.",
+)
+@click.option("--target", help="The target (default: all where the format takes them, else what fits here).")
+@click.option("--snapshot", help="A snapshot other than the current one.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@common
+@pass_setting
+def export(
+    setting: Setting,
+    name: str,
+    door: str,
+    dest: Path,
+    target: str | None,
+    snapshot: str | None,
+    force: bool,
+    dry_run: bool,
+) -> None:
+    """Write an environment in the format of another tool.
+
+    \b
+    haversack export geo --as pixi-pack --to environment.tar
+    haversack export geo --as explicit --to geo.txt
+    haversack export lab --as wheelhouse --to wheels/
+    """
+    from haversack.verbs.export import export as run
+
+    done = run(
+        name,
+        door,
+        dest,
+        setting.inside(),
+        target=target,
+        snapshot=snapshot,
+        force=force,
+        dry_run=dry_run,
+    )
+    verb = "would write" if dry_run else "wrote"
+    lines = [f"{verb} {done.dest}: {', '.join(done.refs)} of {done.snapshot} as {done.door}"]
+    if not dry_run:
+        lines[0] += f", {len(done.files)} files, {human_size(done.size)}"
+    if done.left:
+        lines.append(f"not in it, since the format has no place for them: {', '.join(done.left)}")
+    setting.console.report(done, lines)
+
+
+COMMANDS = (serve, export)

@@ -1,0 +1,81 @@
+"""Build beside, then swap: a folder is whole at every moment, the old one or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_RENAME_EXCHANGE = 2  # linux/fs.h
+
+
+def beside(folder: Path) -> Path:
+    """Where to build what will stand at ``folder``; the name says which process of which machine builds."""
+    return folder.parent / f".{folder.name}.haversack-{platform.node()}-{os.getpid()}"
+
+
+def clear_leftovers(folder: Path, is_ours: Callable[[Path], bool]) -> None:
+    """Remove what builds of this folder left behind when they were killed on this machine.
+
+    A name is not proof enough for removing a folder: ``is_ours`` looks into it.
+    """
+    start = f".{folder.name}.haversack-{platform.node()}-"
+    for leftover in folder.parent.iterdir():
+        pid = leftover.name.removeprefix(start)
+        if not (leftover.name.startswith(start) and pid.isascii() and pid.isdigit()):
+            continue
+        if leftover.is_symlink() or not leftover.is_dir() or not is_ours(leftover):
+            continue
+        if int(pid) == os.getpid() or not _is_alive(int(pid)):
+            shutil.rmtree(leftover)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        """Somebody else's process."""
+    return True
+
+
+def swap(aside: Path, prefix: Path, *, replaced: bool) -> None:
+    """Put ``aside`` where ``prefix`` is, in one step where the system can exchange two names.
+
+    What was replaced is at ``aside`` afterwards.
+    """
+    if not replaced:
+        with contextlib.suppress(FileNotFoundError):
+            prefix.rmdir()
+        aside.rename(prefix)
+        return
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = (os.fsencode(aside), os.fsencode(prefix))
+        if (
+            hasattr(libc, "renameat2")
+            and libc.renameat2(-100, names[0], -100, names[1], _RENAME_EXCHANGE) == 0
+        ):
+            return
+    old = aside.with_name(aside.name.replace(".haversack-", ".haversack-old-"))
+    prefix.rename(old)
+    try:
+        aside.rename(prefix)
+    except OSError:
+        old.rename(prefix)
+        raise
+    old.rename(aside)
+
+
+def swap_back(aside: Path, prefix: Path, *, replaced: bool) -> None:
+    """Undo :func:`swap`."""
+    if replaced:
+        swap(aside, prefix, replaced=True)
+    else:
+        prefix.rename(aside)

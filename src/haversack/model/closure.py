@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import cast
@@ -18,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from haversack.model.artifact import Artifact
 from haversack.model.finding import Finding
@@ -67,7 +67,14 @@ class _Proof:
         self.findings.append(Finding(code, subject, message, REMEDY if blocking else "", blocking))
 
 
-def prove(roots: Sequence[str], artifacts: Sequence[Artifact], target: Target, *, ref: str) -> list[Finding]:
+def prove(
+    roots: Sequence[str],
+    artifacts: Sequence[Artifact],
+    target: Target,
+    *,
+    ref: str,
+    provided: Mapping[str, str] | None = None,
+) -> list[Finding]:
     """Everything that keeps ``artifacts`` from being closed under ``roots`` on ``target``; empty if they are.
 
     ``roots`` are PEP 508 requirements, with extras and markers; one with a URL is met by a wheel of that
@@ -76,9 +83,14 @@ def prove(roots: Sequence[str], artifacts: Sequence[Artifact], target: Target, *
     nothing reaches do no harm.  A ``Requires-Dist`` or ``Requires-Python`` that is not valid, as some old
     wheels have them, is a finding that does not block: uv read it its own way when it locked, and an
     installation from the lock does not read it again.
+
+    ``provided`` are the versions of what is there beside the wheels, by canonical name: it meets requirements,
+    with any extra, and what it requires itself is for others to prove.  A version that is none by PEP 440
+    meets all.
     """
     proof = _Proof(ref, target, frozenset(target.tags()))
     held = _by_name(artifacts, proof)
+    there = provided or {}
     queue = deque(_needs(roots, "", None, proof))
     missing: dict[str, list[_Need]] = {}
     expanded: set[tuple[str, str]] = set()
@@ -86,6 +98,10 @@ def prove(roots: Sequence[str], artifacts: Sequence[Artifact], target: Target, *
         need = queue.popleft()
         name = need.name
         proof.through.setdefault(name, need.by)
+        if name not in held and name in there:
+            if not _meets(there[name], need.requirement):
+                proof.add("closure-version", name, f"{_told(need, proof)}; the environment has {there[name]}")
+            continue
         if name not in held:
             missing.setdefault(name, []).append(need)
             continue
@@ -103,6 +119,13 @@ def prove(roots: Sequence[str], artifacts: Sequence[Artifact], target: Target, *
         more = f", and so do {len(needs) - 1} more" if len(needs) > 1 else ""
         proof.add("closure-missing", name, f"{_told(needs[0], proof)}{more}; it is not in the bundle")
     return proof.findings
+
+
+def _meets(version: str, requirement: Requirement) -> bool:
+    try:
+        return requirement.specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return True
 
 
 def _by_name(artifacts: Sequence[Artifact], proof: _Proof) -> dict[str, Artifact]:

@@ -222,7 +222,7 @@ def check(
     done = inside.run(uv.check_argv(python), caged=caged)
     if done.code:
         findings.append(
-            _failed(
+            failed(
                 subject,
                 "pip check: " + (done.err or done.out).strip(),
                 "relax or add the requirement that it names",
@@ -232,23 +232,40 @@ def check(
         "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "VIRTUAL_ENV": str(prefix),
     }
+    if command is not None:
+        return findings + check_command(["sh", "-c", command], env, subject, inside, caged=caged)
+    return findings + check_imports(artifacts, python, env, subject, inside, caged=caged)
+
+
+def check_command(
+    argv: Sequence[str], env: Mapping[str, str], subject: str, inside: Inside, *, caged: bool
+) -> list[Finding]:
+    """Run the check of an environment in an empty folder; a finding with its words if it fails."""
     with tempfile.TemporaryDirectory(prefix="haversack-check-") as folder:
-        if command is not None:
-            done = inside.run(["sh", "-c", command], env=env, cwd=Path(folder), caged=caged)
-            if done.code:
-                said = (done.err + done.out).strip()[-2000:]
-                findings.append(
-                    _failed(
-                        subject, f"check exited with {done.code}: {said}", "mend the environment or its check"
-                    )
-                )
-            return findings
-        modules = sorted({module for a in artifacts for module in a.facts.get("modules", ())})
-        if not modules:
-            return findings
+        done = inside.run(argv, env=env, cwd=Path(folder), caged=caged)
+    if not done.code:
+        return []
+    said = (done.err + done.out).strip()[-2000:]
+    return [failed(subject, f"check exited with {done.code}: {said}", "mend the environment or its check")]
+
+
+def check_imports(
+    artifacts: Sequence[Artifact],
+    python: Path,
+    env: Mapping[str, str],
+    subject: str,
+    inside: Inside,
+    *,
+    caged: bool,
+) -> list[Finding]:
+    """Import every module of some wheels; a finding for each that cannot be."""
+    modules = sorted({module for a in artifacts for module in a.facts.get("modules", ())})
+    if not modules:
+        return []
+    with tempfile.TemporaryDirectory(prefix="haversack-check-") as folder:
         done = inside.run([python, "-I", "-c", _IMPORT_ALL, *modules], env=env, cwd=Path(folder), caged=caged)
     remedy = "add what it needs, or give the environment a check of its own"
-    return findings + [_failed(subject, text, remedy) for text in _failed_imports(done)]
+    return [failed(subject, text, remedy) for text in _failed_imports(done)]
 
 
 def _failed_imports(done: Completed) -> list[str]:
@@ -264,5 +281,6 @@ def _failed_imports(done: Completed) -> list[str]:
     return [f"import of {name}: {said[:500]}" for name, said in failed.items()]
 
 
-def _failed(subject: str, message: str, remedy: str) -> Finding:
+def failed(subject: str, message: str, remedy: str) -> Finding:
+    """A finding that an environment does not work."""
     return Finding("rehearsal-failed", subject, message, remedy)

@@ -63,16 +63,18 @@ def of_kind(environment: SnapshotEnvironment, kind: str) -> list[Artifact]:
     return sorted((a for a in environment.artifacts if a.kind == kind), key=lambda a: (a.name, a.filename))
 
 
-def lacks(environment: SnapshotEnvironment, kind: str, *, without: Mapping[str, str]) -> str | None:
+def lacks(environment: SnapshotEnvironment, kind: str, **others: str) -> str | None:
     """Why an environment is none for a door that writes artifacts of ``kind``.
 
-    ``without`` gives for other kinds, which it must not have, what to use instead.
+    ``others`` are kinds that it must not have as well, each with what to use instead.
     """
     kinds = {artifact.kind for artifact in environment.artifacts}
-    for other, instead in without.items():
+    if kind not in kinds:
+        return f"it holds no artifact of kind {kind}"
+    for other, instead in others.items():
         if other in kinds:
             return f"it holds artifacts of kind {other}, which cannot go this way; use {instead}"
-    return None if kind in kinds else f"it holds no artifact of kind {kind}"
+    return None
 
 
 def nowhere(artifacts: Sequence[Artifact], instead: str) -> str | None:

@@ -30,7 +30,7 @@ class CondaLockFile:
 
     def refuses(self, environment: SnapshotEnvironment) -> str | None:
         """See the protocol.  Version 1 asks for an md5 beside the sha256."""
-        if wrong := lacks(environment, "conda", without={"prefix": "haversack install"}):
+        if wrong := lacks(environment, "conda"):
             return wrong
         packages = of_kind(environment, "conda")
         for artifact in packages:

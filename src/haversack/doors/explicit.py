@@ -26,14 +26,13 @@ class Explicit:
 
     def refuses(self, environment: SnapshotEnvironment) -> str | None:
         """See the protocol.  It cannot name wheels."""
-        other = lacks(
-            environment, "conda", without={"wheel": "conda-lock or pixi-pack", "prefix": "haversack install"}
-        )
+        if wrong := lacks(environment, "conda", wheel="conda-lock or pixi-pack"):
+            return wrong
         packages = of_kind(environment, "conda")
         for artifact in packages:
-            if not other and self._hashed == "md5" and not record_of(artifact).get("md5"):
+            if self._hashed == "md5" and not record_of(artifact).get("md5"):
                 return f"nobody names the md5 of {artifact.filename}; use explicit"
-        return other or nowhere(packages, "pixi-pack")
+        return nowhere(packages, "pixi-pack")
 
     def write(self, environments: Sequence[SnapshotEnvironment], store: Store, dest: Path) -> list[str]:
         """See the protocol."""

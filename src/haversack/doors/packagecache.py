@@ -26,7 +26,7 @@ class PackageCache:
 
     def refuses(self, environment: SnapshotEnvironment) -> str | None:
         """See the protocol."""
-        return lacks(environment, "conda", without={})
+        return lacks(environment, "conda")
 
     def write(self, environments: Sequence[SnapshotEnvironment], store: Store, dest: Path) -> list[str]:
         """See the protocol.  rattler unpacks what it is given and checks nothing: so it is given copies of ours."""

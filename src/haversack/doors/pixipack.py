@@ -27,7 +27,7 @@ class PixiPackArchive:
 
     def refuses(self, environment: SnapshotEnvironment) -> str | None:
         """See the protocol.  Wheels are installed by the Python among the packages."""
-        if wrong := lacks(environment, "conda", without={"prefix": "haversack install"}):
+        if wrong := lacks(environment, "conda"):
             return wrong
         has_python = any(artifact.name == "python" for artifact in of_kind(environment, "conda"))
         if of_kind(environment, "wheel") and not has_python:

@@ -23,7 +23,7 @@ class Project:
 
     def refuses(self, environment: SnapshotEnvironment) -> str | None:
         """See the protocol."""
-        return lacks(environment, "file", without={})
+        return lacks(environment, "file")
 
     def write(self, environments: Sequence[SnapshotEnvironment], store: Store, dest: Path) -> list[str]:
         """See the protocol."""

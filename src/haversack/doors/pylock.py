@@ -22,7 +22,7 @@ class PylockFile:
 
     def refuses(self, environment: SnapshotEnvironment) -> str | None:
         """See the protocol."""
-        wrong = lacks(environment, "wheel", without={"conda": "conda-lock", "prefix": "haversack install"})
+        wrong = lacks(environment, "wheel", conda="conda-lock")
         return wrong or nowhere(of_kind(environment, "wheel"), "wheelhouse")
 
     def write(self, environments: Sequence[SnapshotEnvironment], store: Store, dest: Path) -> list[str]:

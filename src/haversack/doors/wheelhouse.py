@@ -26,7 +26,7 @@ class Wheelhouse:
 
     def refuses(self, environment: SnapshotEnvironment) -> str | None:
         """See the protocol."""
-        return lacks(environment, "wheel", without={"conda": "pixi-pack", "prefix": "haversack install"})
+        return lacks(environment, "wheel", conda="pixi-pack")
 
     def write(self, environments: Sequence[SnapshotEnvironment], store: Store, dest: Path) -> list[str]:
         """See the protocol."""

@@ -14,6 +14,7 @@ As pixi-pack 0.7.10 writes it in ``src/pack.rs`` and reads it in ``src/unpack.rs
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import tarfile
@@ -92,16 +93,28 @@ def members(file: BinaryIO, where: str) -> Iterator[tuple[str, int, Callable[[],
                 finding = Finding("path-unsafe", f"{where}: {entry.name}", told, "do not use the archive")
                 raise_blocking([finding], "is not a safe archive")
             if entry.kind == "file":
-                yield path, entry.size, entry.chunks
+                yield path, entry.size, functools.partial(_whole, entry, where)
     except tar.BrokenTarError as problem:
-        raise IntegrityError(f"is not a whole tar: {problem}", where=where, remedy=_REMEDY) from problem
+        raise _broken(problem, where) from problem
+
+
+def _whole(entry: tar.Entry, where: str) -> Iterator[bytes]:
+    try:
+        yield from entry.chunks()
+    except tar.BrokenTarError as problem:
+        raise _broken(problem, where) from problem
+
+
+def _broken(problem: tar.BrokenTarError, where: str) -> HaversackError:
+    return IntegrityError(f"is not a whole tar: {problem}", where=where, remedy=_REMEDY)
 
 
 def read(file: BinaryIO, where: str) -> PixiPack:
     """What an archive holds, every byte hashed and compared with what its records say.
 
     Raises ``FormatError`` for another version or for something that pixi-pack did not make, and with all
-    findings ``IntegrityError`` (or ``ResolutionError`` where only hashes are missing).
+    findings ``IntegrityError``, ``IncompleteError`` where only files are missing, ``ResolutionError`` where only
+    hashes are.
     """
     start = file.read(4)
     if start[:2] == b"\x1f\x8b" or start == b"\x28\xb5\x2f\xfd":
@@ -120,6 +133,7 @@ def read(file: BinaryIO, where: str) -> PixiPack:
         if path in files or other != path:
             told = f"is {other} as well where case does not count" if other != path else "stands twice"
             findings.append(Finding("name-clash", f"{where}: {path}", told, _REMEDY))
+        if path in files:
             continue
         kept = bytearray() if _is_text(path) and size <= _LARGEST else None
         digest = hashlib.sha256()

@@ -93,9 +93,12 @@ def adopt(
                 # What is looked at is what stays.
                 shutil.copyfile(archive, aside)
             kind, found = _look(aside, archive.name)
+            chosen = tuple(targets) or found
+            if not chosen:
+                told = "does not say for what machine its packages are"
+                raise UsageError(told, where=str(archive), remedy="name it: --target NAME")
             lines = [f"[env.{quoted(name)}]", f"kind = {_shown(kind)}", f"archive = {_shown(here)}"]
-            if chosen := tuple(targets) or found:
-                lines.append(f"targets = {_shown(list(chosen))}")
+            lines.append(f"targets = {_shown(list(chosen))}")
             done = Adopted(name, kind, chosen, place, path, not path.exists(), copied)
             if not dry_run:
                 if moved:

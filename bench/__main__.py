@@ -12,12 +12,14 @@ from pathlib import Path
 
 from bench.checking import memory, receive, verify
 from bench.collecting import collect
+from bench.conda_locking import conda_lock
 from bench.installing import install
 from bench.lab import Lab
 from bench.locking import lock
 from bench.measure import MIB, Row, table
 from bench.packing import increment
 from bench.scale import scale
+from bench.viewing import view
 
 BENCHES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "lock": lock,
@@ -28,6 +30,8 @@ BENCHES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "increment": increment,
     "scale": scale,
     "memory": memory,
+    "conda-lock": conda_lock,
+    "view": view,
 }
 
 

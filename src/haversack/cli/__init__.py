@@ -75,6 +75,12 @@ def main() -> None:
         # The reader went away: nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 141
+    if "rattler" in sys.modules:
+        # Its threads may still hold on to Python while Python takes itself down, which aborts the process
+        # (signal 6) after all is done: leave without taking anything down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

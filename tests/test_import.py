@@ -278,20 +278,20 @@ def test_importing_declares_the_archive(tmp_path: Path) -> None:
 
 def test_importing_changes_nothing_that_is_declared(tmp_path: Path) -> None:
     """Comments and all stay byte for byte; an archive that lies below stays where it is."""
-    text = '[site]\nname = "lab"   # ours\n\n[env.a]\nkind="pip"\ntargets = ["linux-x86_64-py311"]\nrequirements = [\n  "r.txt",\n]'
-    (tmp_path / "haversack.toml").write_text(text)
+    text = '[site]\r\nname = "lab"   # ours\n\n[env.a]\nkind="pip"\ntargets = ["linux-x86_64-py311"]\nrequirements = [\n  "r.txt",\n]'
+    (tmp_path / "haversack.toml").write_bytes(text.encode())
     (tmp_path / "r.txt").write_text("x\n")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "e.tar").write_bytes(tarred(pixi_pack(tmp_path / "p")))
     done = adopt(tmp_path / "in" / "e.tar", tmp_path, name="geo", targets=["linux-x86_64-py312"], kinds=KINDS)
     assert (done.made, done.copied, done.targets) == (False, False, ("linux-x86_64-py312",))
-    written = (tmp_path / "haversack.toml").read_text()
+    written = (tmp_path / "haversack.toml").read_bytes().decode()
     assert written == (
         f'{text}\n\n[env.geo]\nkind = "conda"\narchive = "in/e.tar"\ntargets = ["linux-x86_64-py312"]\n'
     )
     with pytest.raises(UsageError, match="geo already"):
         adopt(tmp_path / "in" / "e.tar", tmp_path, name="geo", kinds=KINDS)
-    assert (tmp_path / "haversack.toml").read_text() == written
+    assert (tmp_path / "haversack.toml").read_bytes().decode() == written
 
 
 def conda_pack() -> Files:

@@ -25,11 +25,10 @@ from haversack.errors import DeclarationError, FormatError, IntegrityError, NotF
 from haversack.formats import declaration, pixipack, tar
 from haversack.formats.declaration import FILENAME
 from haversack.formats.schema import NAME, KindKeys, quoted
-from haversack.formats.strict import Place, toml
+from haversack.formats.strict import Place, load, toml
 from haversack.kinds import keys
 from haversack.model.artifact import is_safe_filename
 from haversack.model.target import DEFAULT_GLIBC, PLATFORMS, Target
-from haversack.ports.durable import explained, replace
 
 _PIXI_PACK = (pixipack.METADATA, f"{pixipack.CHANNEL}/", f"{pixipack.PYPI}/")
 _CONDA = "conda-meta/"
@@ -74,39 +73,49 @@ def adopt(
     if not archive.is_file():
         raise NotFoundError("there is no such file", where=str(archive), remedy="correct the path")
     path = folder.absolute() / FILENAME
-    text = path.read_text(encoding="utf-8") if path.exists() else _site(folder)
+    before = load(FILENAME, Place(folder, FILENAME)) if path.exists() else _site(folder)
     name = name or _word(archive.name)
     if not re.fullmatch(NAME, name) or not is_safe_filename(name):
         raise UsageError(f"{name!r} cannot be the name of an environment", remedy="give one: --name")
-    declared = toml(text.encode(), Place(folder, FILENAME)).get("env")
+    declared = toml(before, Place(folder, FILENAME)).get("env")
     if isinstance(declared, dict) and name in declared:
         raise UsageError(f"there is an environment {name} already", where=FILENAME, remedy="give --name")
-    with explained(archive, "importing", DeclarationError):
-        here = _beside(archive, folder)
-        place = folder.absolute() / here
-        copied = not place.exists()
-        moved = copied and not dry_run
-        aside = place.with_name(f".{place.name}.{os.getpid()}") if moved else archive
-        try:
+    here = _beside(archive, folder)
+    place = folder.absolute() / here
+    copied = not place.exists()
+    moved = copied and not dry_run
+    aside = place.with_name(f".{place.name}.{os.getpid()}") if moved else archive
+    try:
+        if moved:
+            folder.mkdir(parents=True, exist_ok=True)
+            # What is looked at is what stays.
+            shutil.copyfile(archive, aside)
+        kind, found = _look(aside, archive.name)
+        chosen = tuple(targets) or found
+        if not chosen:
+            told = "does not say for what machine its packages are"
+            raise UsageError(told, where=str(archive), remedy="name it: --target NAME")
+        lines = [f"[env.{quoted(name)}]", f"kind = {_shown(kind)}", f"archive = {_shown(here)}"]
+        lines.append(f"targets = {_shown(list(chosen))}")
+        done = Adopted(name, kind, chosen, place, path, not path.exists(), copied)
+        if not dry_run:
             if moved:
-                folder.mkdir(parents=True, exist_ok=True)
-                # What is looked at is what stays.
-                shutil.copyfile(archive, aside)
-            kind, found = _look(aside, archive.name)
-            chosen = tuple(targets) or found
-            if not chosen:
-                told = "does not say for what machine its packages are"
-                raise UsageError(told, where=str(archive), remedy="name it: --target NAME")
-            lines = [f"[env.{quoted(name)}]", f"kind = {_shown(kind)}", f"archive = {_shown(here)}"]
-            lines.append(f"targets = {_shown(list(chosen))}")
-            done = Adopted(name, kind, chosen, place, path, not path.exists(), copied)
-            if not dry_run:
+                aside.replace(place)
+            try:
+                _declare(path, before, "\n".join(lines), kinds or keys())
+            except BaseException:
                 if moved:
-                    aside.replace(place)
-                _declare(path, text, "\n".join(lines), kinds or keys(), undo=place if moved else None)
-        finally:
-            if moved:
-                aside.unlink(missing_ok=True)
+                    place.unlink()
+                raise
+    except OSError as problem:
+        raise DeclarationError(
+            f"cannot be imported: {problem.strerror}",
+            where=str(problem.filename or archive),
+            remedy="choose a file you may read, and a folder you may write to",
+        ) from problem
+    finally:
+        if moved:
+            aside.unlink(missing_ok=True)
     return done
 
 
@@ -203,8 +212,8 @@ def _targets(subdir: str, records: Iterable[Mapping[str, Any]]) -> tuple[str, ..
     return (Target("", named[0], python[0], glibc).long_name,)
 
 
-def _site(folder: Path) -> str:
-    return f"[site]\nname = {_shown(_word(folder.resolve().name))}\n"
+def _site(folder: Path) -> bytes:
+    return f"[site]\nname = {_shown(_word(folder.resolve().name))}\n".encode()
 
 
 def _word(text: str) -> str:
@@ -218,18 +227,18 @@ def _shown(value: str | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _declare(path: Path, text: str, table: str, kinds: Mapping[str, KindKeys], *, undo: Path | None) -> None:
-    """Put a table at the end of a declaration, if it is a good one with it; else ``undo`` is removed again."""
-    end = "" if not text or text.endswith("\n") else "\n"
-    data = f"{text}{end}\n{table}\n".encode()
+def _declare(path: Path, before: bytes, table: str, kinds: Mapping[str, KindKeys]) -> None:
+    """Put a table at the end of a declaration, in one step, if it is a good one with it."""
+    end = b"" if before.endswith(b"\n") else b"\n"
     trial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        trial.write_bytes(data)
+        with trial.open("wb") as file:
+            file.write(before + end + f"\n{table}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
         declaration.parse(trial, kinds)
-        replace(path, data)
+        trial.replace(path)
     except DeclarationError as problem:
-        if undo is not None:
-            undo.unlink()
         where = problem.where.replace(trial.name, path.name)
         raise DeclarationError(problem.message, where=where, remedy=problem.remedy) from problem
     finally:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import errno
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haversack.doors import Door, doors
-from haversack.errors import NotFoundError, PrefixError, UsageError
+from haversack.errors import NotFoundError, PrefixError, SpaceError, UsageError
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
 from haversack.ports import Inside
-from haversack.ports.durable import explained, sync_filesystem, sync_folder
 from haversack.verbs import holdings
+from haversack.verbs.aside import beside
 from haversack.verbs.install import choose
 
 
@@ -66,20 +65,19 @@ def export(
     done = Exported(refs, door, dest, held.name, (), 0, tuple(sorted(left)))
     if dry_run:
         return done
-    aside = dest.parent / f".{dest.name}.haversack-{platform.node()}-{os.getpid()}"
+    aside = beside(dest)
     try:
-        with explained(dest, "exporting", PrefixError):
-            dest.parent.mkdir(parents=True, exist_ok=True)
-            _remove(aside)
-            files = way.write(environments, inside.store, aside)
-            size = sum(
-                (aside / file).stat().st_size if way.folder else aside.stat().st_size for file in files
-            )
-            sync_filesystem(dest.parent)
-            details = {"refs": list(refs), "door": door, "dest": str(dest), "snapshot": content.id}
-            inside.ledger.append("export", environments[0].manifest, details)
-            aside.replace(dest)
-            sync_folder(dest.parent)
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        files = way.write(environments, inside.store, aside)
+        size = sum((aside / file).stat().st_size if way.folder else aside.stat().st_size for file in files)
+        details = {"refs": list(refs), "door": door, "dest": str(dest), "snapshot": content.id}
+        inside.ledger.append("export", environments[0].manifest, details)
+        aside.replace(dest)
+    except OSError as problem:
+        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise (SpaceError if full else PrefixError)(
+            f"cannot be exported to: {problem.strerror}", where=str(dest)
+        ) from problem
     finally:
         _remove(aside)
     return replace(done, files=tuple(files) if way.folder else (dest.name,), size=size)

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from haversack.conda import activation, checking, engine, scripts, settling
-from haversack.conda.layout import META, layout_of, record
+from haversack.conda.layout import META, layout_of, record, state_of
 from haversack.errors import PrefixError, ToolError
 from haversack.formats import uv
-from haversack.formats.canonical import canonical
 from haversack.formats.repodata import record_of
 from haversack.model.artifact import Artifact, hex_of
 from haversack.model.finding import Finding
@@ -62,8 +61,7 @@ def install(
         scripts.lead_home(prefix / layout.site, [wheel.name for wheel in wheels], prefix, home)
     variables = environment.locked.settings.get("variables", {})
     if variables:
-        state = {"version": 1, "env_vars": dict(variables)}
-        (prefix / META / "state").write_bytes(canonical(state) + b"\n")
+        (prefix / META / "state").write_bytes(state_of(variables))
     activation.write(prefix, layout, home, variables)
     if compile_bytecode and layout.site is not None:
         _compile(environment, prefix, inside, home)

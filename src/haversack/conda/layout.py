@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from haversack.errors import PrefixError
+from haversack.formats.canonical import canonical
 from haversack.model.artifact import Artifact
 from haversack.model.target import Target
 
@@ -87,6 +88,11 @@ def by_need(packages: Sequence[Artifact]) -> list[Artifact]:
 def name_of(spec: str) -> str:
     """The name that a match specification of a record begins with."""
     return re.split(r"[\s=<>!~\[]", spec.strip(), maxsplit=1)[0].rpartition("::")[2]
+
+
+def state_of(variables: Mapping[str, str]) -> bytes:
+    """``conda-meta/state`` of an environment with variables of its own, which ``conda activate`` sets."""
+    return canonical({"env_vars": dict(variables), "version": 1}) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)

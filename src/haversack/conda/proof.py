@@ -60,7 +60,7 @@ def _misfits(packages: Sequence[Artifact], environment: SnapshotEnvironment) -> 
             told = f"{other.filename} and {package.filename} are both in the bundle; an environment holds one"
             yield Finding("name-clash", subject, told, closure.REMEDY)
         subdir = package.facts.get("subdir")
-        if subdir not in (environment.target.subdir, "noarch"):
+        if subdir not in (None, environment.target.subdir, "noarch"):
             told = f"{package.filename} is for {subdir}, not for {environment.target.subdir}"
             yield Finding("closure-tag", subject, told, closure.REMEDY)
         try:

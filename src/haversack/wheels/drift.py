@@ -10,7 +10,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -57,21 +57,31 @@ def site_packages(prefix: Path) -> Path:
     return next(iter(sorted(prefix.glob("lib/python3.*/site-packages"))), prefix / "lib" / "site-packages")
 
 
-def drift(prefix: Path, artifacts: Sequence[Artifact] | None, store: Store) -> list[Finding]:
+def drift(
+    prefix: Path,
+    artifacts: Sequence[Artifact] | None,
+    store: Store,
+    *,
+    site: Path | None = None,
+    theirs: Collection[str] = (),
+) -> list[Finding]:
     """Every way in which the environment at ``prefix`` is no longer that of ``artifacts``.
 
     Each file is hashed against the RECORD in the wheel that it came from, where ``store`` still holds that;
     a script, which its installer wrote, against the RECORD in the environment (PyPA *Recording installed
     projects*), as is everything where the artifacts are not known (``None``).  Not seen are bytecode in
     ``__pycache__``, which Python writes there, and a script that was altered together with its line.
+    ``site`` is where distributions are, if not in the usual place; ``theirs`` are files in it, relative to it,
+    that are there by other right, and a distribution of which one is theirs is not looked at.
     """
     wanted = None if artifacts is None else {a.name: a for a in artifacts if a.kind == "wheel"}
-    site = site_packages(prefix)
+    site = site or site_packages(prefix)
     findings: list[Finding] = []
     found: set[str] = set()
     expected: dict[str, list[_Row]] = {}
-    owned: set[str] = set()
-    for info in sorted(site.glob("*.dist-info")):
+    owned: set[str] = set(theirs)
+    foreign = {path.partition("/")[0] for path in theirs}
+    for info in sorted(info for info in site.glob("*.dist-info") if info.name not in foreign):
         name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
         name = str(canonicalize_name(name))
         found.add(name)
@@ -116,6 +126,15 @@ def drift(prefix: Path, artifacts: Sequence[Artifact] | None, store: Store) -> l
         for path in _strangers(site, owned)
     ]
     return findings + _compare_all(prefix, site, expected)
+
+
+def named(site: Path, names: Collection[str]) -> set[str]:
+    """Every file that the RECORDs of some distributions (canonical names) in ``site`` name, relative to it."""
+    found: set[str] = set()
+    for info in site.glob("*.dist-info"):
+        if canonicalize_name(info.name.removesuffix(".dist-info").rpartition("-")[0]) in names:
+            found |= _installed(info, site)[0].keys()
+    return found
 
 
 def _shown(path: Path, prefix: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.checking import memory, receive, verify
 from bench.collecting import collect
+from bench.conda_collecting import conda_collect
 from bench.conda_locking import conda_lock
 from bench.installing import install
 from bench.lab import Lab
@@ -31,6 +32,7 @@ BENCHES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "scale": scale,
     "memory": memory,
     "conda-lock": conda_lock,
+    "conda-collect": conda_collect,
     "view": view,
 }
 

@@ -25,10 +25,10 @@ from haversack.verbs import collect as collecting
 
 
 @contextmanager
-def served(lab: Lab, folder: Path) -> Iterator[str]:
-    """The URL of a static server over ``folder``, in a process of its own."""
+def served(lab: Lab, folder: Path, wait: float = 0.0) -> Iterator[str]:
+    """The URL of a static server over ``folder`` that answers after ``wait`` seconds, in a process of its own."""
     with subprocess.Popen(
-        [sys.executable, "-m", "bench.server", folder],
+        [sys.executable, "-m", "bench.server", folder, str(wait)],
         cwd=Path(__file__).parents[1],
         env=lab.environ(),
         stdout=subprocess.PIPE,

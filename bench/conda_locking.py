@@ -30,7 +30,7 @@ def channel(folder: Path) -> list[str]:
     Every name has 25 versions and depends on up to seven names that come before it, at versions that bind;
     of what a solve asks for it reaches some hundred names.
     """
-    chance = random.Random(1)  # noqa: S311 - the same channel every time
+    chance = random.Random(1)
     packages: dict[str, dict[str, Any]] = {}
     versions = RECORDS // NAMES
     for number in range(NAMES):

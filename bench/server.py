@@ -1,4 +1,4 @@
-"""A simple index on loopback: ``python -m bench.server FOLDER`` prints its port and serves until it is ended.
+"""A simple index on loopback: ``python -m bench.server FOLDER [SECONDS]`` prints its port and serves until it is ended.
 
 Files go out by ``sendfile``, and the metadata of every wheel beside it (PEP 658), so that a client waits
 for its own work and not for the server's.
@@ -11,6 +11,7 @@ import hashlib
 import http.server
 import json
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -59,6 +60,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     # The base class looks for this name where a folder is asked for; what is in it is PEP 691's JSON.
     extensions_map = {".html": "application/vnd.pypi.simple.v1+json", "": "application/octet-stream"}  # noqa: RUF012
 
+    wait = 0.0
+
+    def do_GET(self) -> None:
+        """Answer as one that is farther away would."""
+        time.sleep(self.wait)
+        super().do_GET()
+
     def copyfile(self, source: object, outputfile: object) -> None:
         """Hand the file to the kernel."""
         self.wfile.flush()
@@ -69,7 +77,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve the folder that the command line names."""
+    """Serve the folder that the command line names, each answer after the seconds that it names."""
+    Handler.wait = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
 
     def handler(*arguments: object) -> Handler:
         return Handler(*arguments, directory=sys.argv[1])  # type: ignore[arg-type]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from rattler.explicit_environment import ExplicitEnvironmentSpec
 
@@ -9,6 +12,7 @@ from haversack.errors import DeclarationError
 from haversack.formats import explicit
 from haversack.formats.explicit import ExplicitEntry
 
+EXAMPLES = Path(__file__).parent.parent / "docs" / "spec" / "examples"
 URL = "https://conda.example.org/conda-forge/linux-64/tool-1.0-h0_0.conda"
 MD5, SHA256 = "cd" * 16, "ab" * 32
 RECORD = {"fn": "tool-1.0-h0_0.conda", "url": URL, "md5": MD5, "sha256": SHA256}
@@ -82,6 +86,14 @@ def test_what_is_written_rattler_reads_and_we_read_back(hashed: str) -> None:
     assert [package.url.partition("#")[0] for package in spec.packages] == [URL]
     (entry,) = explicit.read(data, "spec.txt")
     assert (entry.md5, entry.sha256) == ((MD5, None) if hashed == "md5" else (None, f"sha256:{SHA256}"))
+
+
+def test_the_example_of_the_specification_is_what_is_written() -> None:
+    """docs/spec/doors.md shows real output, for the package of docs/spec/examples/repodata.json."""
+    table = json.loads((EXAMPLES / "repodata.json").read_bytes())["packages.conda"]
+    channel = "https://conda.example.org/conda-forge/linux-64"
+    records = [{**record, "fn": name, "url": f"{channel}/{name}"} for name, record in table.items()]
+    assert explicit.write("linux-64", records, "sha256") == (EXAMPLES / "explicit.txt").read_bytes()
 
 
 def test_an_md5_that_nobody_names_is_told() -> None:

@@ -38,6 +38,7 @@ from haversack.ports.machine import probe
 from haversack.verbs import holdings
 from haversack.verbs.export import Exported, export, ways
 from tests.support import tiny
+from tests.support.channel import ChannelServer
 from tests.support.conda import Package, make_conda
 from tests.support.stack import SUBDIR, real_stack
 from tests.support.wheels import make_wheel
@@ -72,7 +73,7 @@ def wheel(path: Path, origin: str = FILES) -> tuple[Artifact, bytes]:
     """A wheel and its bytes."""
     data = path.read_bytes()
     project, version, *_ = path.name.split("-")
-    place = f"{origin}/{path.name}" if origin.startswith("https:") else origin
+    place = f"{origin}/{path.name}" if origin.startswith("http") else origin
     return Artifact("wheel", project, version, path.name, digest_of(data), len(data), place), data
 
 
@@ -247,6 +248,25 @@ def test_a_pylock_is_one_to_packaging(tmp_path: Path, inside: Inside) -> None:
     )
     with pytest.raises(Exception, match="does not satisfy"):
         list(lock.select(environment=MAC.markers(), tags=MAC.tags()))
+
+
+def test_uv_installs_from_the_addresses_of_a_pylock(tmp_path: Path, inside: Inside) -> None:
+    """It asks for just these files, and refuses other bytes under the same address."""
+    make_wheel(tmp_path / "www", "demo", "1.0")
+    with ChannelServer(tmp_path / "www") as server:
+        hold(
+            inside, wheel(tmp_path / "www" / "demo-1.0-py3-none-any.whl", server.url.rstrip("/")), kind="pip"
+        )
+        lock = export("geo", "pylock", tmp_path / "pylock.toml", inside).dest
+        words = [UV, "pip", "sync", "--no-config", "--no-cache", "--python", sys.executable, "--target"]
+        done = subprocess.run([*words, tmp_path / "site", lock], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "site" / "demo" / "__init__.py").is_file()
+        assert {request.path for request in server.asked()} == {"/demo-1.0-py3-none-any.whl"}
+        make_wheel(tmp_path / "www", "demo", "1.0", modules={"demo/__init__.py": "evil = True\n"})
+        done = subprocess.run([*words, tmp_path / "again", lock], capture_output=True, text=True)
+        assert done.returncode != 0
+        assert not (tmp_path / "again" / "demo").exists()
 
 
 def test_a_pixi_pack_archive_is_as_pixi_pack_writes_it(tmp_path: Path, inside: Inside) -> None:

@@ -1,4 +1,4 @@
-"""An ``@EXPLICIT`` file: addresses and hashes, for conda, mamba, micromamba and pixi; nothing is solved."""
+"""An ``@EXPLICIT`` file: addresses and hashes, for conda and whoever reads its formats; nothing is solved."""
 
 from __future__ import annotations
 

@@ -167,11 +167,11 @@ def packed(root: Path) -> tuple[bytes, Scan]:
     told = scan(root)
     assert not [finding for finding in told.findings if finding.blocking], told.findings
     file = io.BytesIO()
-    digest, size = archive.write(told, file)
+    done = archive.write(told, file)
     data = file.getvalue()
-    assert digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
-    assert size == len(data)
-    return data, told
+    assert done.digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert done.size == len(data)
+    return data, done.scan
 
 
 def put(data: bytes, home: Path, python: Path | None = None) -> Path:
@@ -803,6 +803,26 @@ def test_what_pip_did_to_conda_is_told(conda: tuple[Path, bytes, Path], tmp_path
     assert "auto.py" in message
     # What was altered is carried and rewritten as it is now.
     assert any(o.path.endswith("tqdm/std.py") for o in told.manifest.occurrences)
+
+
+def test_an_edit_that_kept_the_size_is_found_while_packing(
+    conda: tuple[Path, bytes, Path], tmp_path: Path
+) -> None:
+    """A file that was believed, and is another one, is told and rewritten like any that was altered."""
+    home = put(conda[1], tmp_path / "home")
+    place = next(home.glob("lib/python3.*/site-packages/tqdm/std.py"))
+    text = f"# altered in {home}\n".encode()
+    place.write_bytes(text.ljust(place.stat().st_size, b"#"))
+    first = scan(home)
+    assert first.findings == ()
+    assert str(place.relative_to(home)) in first.believed
+    data, told = packed(home)
+    (finding,) = told.findings
+    assert finding.code == "prefix-changed"
+    assert "std.py" in finding.message
+    again = put(data, tmp_path / "again")
+    assert f"altered in {again}\n" in (again / place.relative_to(home)).read_text()
+    assert archive.inspect(io.BytesIO(data))[1] == []
 
 
 def test_a_file_as_its_package_brought_it_is_not_touched(

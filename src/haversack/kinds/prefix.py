@@ -57,22 +57,23 @@ class Prefix:
             place = Path(name)
             try:
                 with os.fdopen(descriptor, "wb", buffering=0) as file:
-                    digest, size = archive.write(scanned, file, advance)
+                    written = archive.write(scanned, file, advance)
                 # The store shares the file itself where it can; it is for everybody to read then.
                 place.chmod(0o444)
-                out.store.add(digest, _chunks(place), linkable=place)
+                out.store.add(written.digest, _chunks(place), linkable=place)
             finally:
                 place.unlink()
         artifact = Artifact(
             "prefix",
             environment.name,
-            hex_of(digest)[:12],
+            hex_of(written.digest)[:12],
             f"{environment.name}.tar",
-            digest,
-            size,
+            written.digest,
+            written.size,
             f"prefix:{environment.settings['path']}",
             (ref,),
         )
+        findings = [*written.scan.findings, *findings[len(scanned.findings) :]]
         return Locked(locked, (artifact,), tuple(findings))
 
     def inspect(self, artifact: Artifact, file: BinaryIO) -> tuple[Facts, list[Finding]]:

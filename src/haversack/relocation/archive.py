@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
 
 from haversack.errors import FormatError, IntegrityError, PrefixError
@@ -14,45 +17,77 @@ from haversack.model.artifact import Digest
 from haversack.model.finding import Finding
 from haversack.relocation import manifest as manifests
 from haversack.relocation import tape
-from haversack.relocation.scan import Scan, date_of
+from haversack.relocation.scan import Scan, date_of, scan
 from haversack.relocation.tape import CHUNK, END, Member
 
 INVALID = "manifest-damaged"
 """The code of a finding about an archive that is none, or contradicts itself."""
 _REMEDY = "lock and pack the environment again"
-# So many batches of up to a chunk and a file are read ahead: some ten MiB.
+# So many batches of up to a chunk are read ahead: some ten MiB.
 _AHEAD = 6
+_MOST = 256
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
-def write(scan: Scan, file: BinaryIO, advance: Callable[[int], None] = lambda _: None) -> tuple[Digest, int]:
-    """Write a folder that was scanned into a file, and return the digest and the size of that.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An archive that was written: what it holds, its digest and its size in bytes."""
 
-    The same folder gives the same bytes.  Raises ``PrefixError`` when it changes meanwhile.
+    scan: Scan
+    digest: Digest
+    size: int
+
+
+def write(scanned: Scan, file: BinaryIO, advance: Callable[[int], None] = lambda _: None) -> Written:
+    """Write a folder that was scanned into a new file; the same folder gives the same bytes.
+
+    Files that the scan believed are compared with their digests here, where they are read anyway; if one is
+    another file, the folder is scanned and written again without that belief.  Raises ``PrefixError`` when the
+    folder changes meanwhile.
     """
+    doubted: list[str] = []
     state, size = hashlib.sha256(), 0
-    for chunk in packed(scan):
+    for chunk in _packed(scanned, doubted):
         state.update(chunk)
         file.write(chunk)
         size += len(chunk)
         advance(len(chunk))
-    return f"sha256:{state.hexdigest()}", size
+    if not doubted:
+        return Written(scanned, f"sha256:{state.hexdigest()}", size)
+    file.seek(0)
+    file.truncate()
+    again = scan(scanned.root, known_as=scanned.manifest.old, doubted=doubted)
+    return write(again, file)
 
 
-def packed(scan: Scan) -> Iterator[bytes]:
-    """The bytes of a packed folder; files are read ahead by threads."""
-    data = manifests.write(scan.manifest)
+def _packed(scanned: Scan, doubted: list[str]) -> Iterator[bytes | memoryview]:
+    """The bytes of a packed folder; files are read ahead by threads, into buffers that are used again."""
+    data = manifests.write(scanned.manifest)
     yield tape.manifest_header(len(data)) + data + tape.padding(len(data))
-    top = os.fspath(scan.root)
+    top = os.fspath(scanned.root)
+    spare: SimpleQueue[bytearray] = SimpleQueue()
+
+    def together(batch: list[Member]) -> tuple[bytearray, int]:
+        try:
+            buffer = spare.get_nowait()
+        except Empty:
+            buffer = bytearray()
+        return _fill(top, batch, buffer, scanned.believed, doubted)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ahead: deque[Future[bytes] | Iterator[bytes]] = deque()
-        for batch in _batches(scan.members):
-            large = batch[0].size > CHUNK
-            ahead.append(_stream(top, batch[0]) if large else pool.submit(_together, top, batch))
-            if len(ahead) > _AHEAD:
-                yield from _told(ahead.popleft())
-        while ahead:
-            yield from _told(ahead.popleft())
+        ahead: deque[Future[tuple[bytearray, int]] | Member] = deque()
+        for batch in [*_batches(scanned.members), []]:
+            if batch:
+                ahead.append(batch[0] if batch[0].size > CHUNK else pool.submit(together, batch))
+            while ahead and (len(ahead) > _AHEAD or not batch):
+                part = ahead.popleft()
+                if isinstance(part, Member):
+                    yield from _stream(top, part, scanned.believed, doubted)
+                    continue
+                buffer, end = part.result()
+                with memoryview(buffer) as view:
+                    yield view[:end]
+                spare.put(buffer)
     yield END
 
 
@@ -61,7 +96,7 @@ def _batches(members: Iterable[Member]) -> Iterator[list[Member]]:
     batch: list[Member] = []
     size = 0
     for member in members:
-        if batch and (size + member.size > CHUNK or len(batch) == 256):
+        if batch and (size + member.size > CHUNK or len(batch) == _MOST):
             yield batch
             batch, size = [], 0
         batch.append(member)
@@ -70,49 +105,75 @@ def _batches(members: Iterable[Member]) -> Iterator[list[Member]]:
         yield batch
 
 
-def _told(part: Future[bytes] | Iterator[bytes]) -> Iterator[bytes]:
-    if isinstance(part, Future):
-        yield part.result()
-    else:
-        yield from part
+def _fill(
+    top: str, batch: list[Member], buffer: bytearray, believed: Mapping[str, str], doubted: list[str]
+) -> tuple[bytearray, int]:
+    """Some members one after the other in a buffer, and where they end."""
+    heads = [tape.header(member) for member in batch]
+    need = sum(map(len, heads)) + sum(member.size + len(tape.padding(member.size)) for member in batch)
+    if len(buffer) < need:
+        buffer = bytearray(max(need, CHUNK + _MOST * 1024))
+    at = 0
+    with memoryview(buffer) as view:
+        for member, head in zip(batch, heads, strict=True):
+            view[at : at + len(head)] = head
+            at += len(head)
+            if not member.size:
+                continue
+            with _opened(top, member) as descriptor, view[at : at + member.size] as body:
+                left = body
+                while left and (count := os.readv(descriptor, [left])):
+                    left = left[count:]
+                _settled(top, member, descriptor, len(left))
+                digest = believed.get(member.path)
+                if digest is not None and hashlib.sha256(body).hexdigest() != digest:
+                    doubted.append(member.path)
+                left.release()
+            at += member.size
+            rest = tape.padding(member.size)
+            view[at : at + len(rest)] = rest
+            at += len(rest)
+    return buffer, at
 
 
-def _together(top: str, batch: list[Member]) -> bytes:
-    parts = []
-    for member in batch:
-        parts.append(tape.header(member))
-        if member.size:
-            parts += [*_bytes_of(top, member), tape.padding(member.size)]
-    return b"".join(parts)
-
-
-def _stream(top: str, member: Member) -> Iterator[bytes]:
+def _stream(top: str, member: Member, believed: Mapping[str, str], doubted: list[str]) -> Iterator[bytes]:
+    """A large file, a chunk at a time."""
     yield tape.header(member)
-    yield from _bytes_of(top, member)
+    state, left = hashlib.sha256(), member.size
+    digest = believed.get(member.path)
+    with _opened(top, member) as descriptor:
+        while left and (chunk := os.read(descriptor, min(left, CHUNK))):
+            left -= len(chunk)
+            if digest is not None:
+                state.update(chunk)
+            yield chunk
+        _settled(top, member, descriptor, left)
+    if digest is not None and state.hexdigest() != digest:
+        doubted.append(member.path)
     yield tape.padding(member.size)
 
 
-def _bytes_of(top: str, member: Member) -> Iterator[bytes]:
-    """The bytes of a file, if it is still the one that was looked at."""
-    place, left = f"{top}/{member.path}", member.size
+@contextmanager
+def _opened(top: str, member: Member) -> Iterator[int]:
+    place = f"{top}/{member.path}"
     try:
         descriptor = os.open(place, _READ)
         try:
-            changed = date_of(os.fstat(descriptor)) != member.mtime
-            while left and not changed:
-                chunk = os.read(descriptor, min(left, CHUNK))
-                if not chunk:
-                    break
-                left -= len(chunk)
-                yield chunk
-            changed = changed or bool(left or os.read(descriptor, 1))
+            yield descriptor
         finally:
             os.close(descriptor)
     except OSError as problem:
         raise PrefixError(f"cannot be read any more: {problem.strerror}", where=place) from problem
-    if changed:
+
+
+def _settled(top: str, member: Member, descriptor: int, left: int) -> None:
+    """Raise ``PrefixError`` if an open file is no more the one that was looked at."""
+    status = os.fstat(descriptor)
+    if left or status.st_size != member.size or date_of(status) != member.mtime:
         raise PrefixError(
-            "changed while it was packed", where=place, remedy="stop what writes there, and lock again"
+            "changed while it was packed",
+            where=f"{top}/{member.path}",
+            remedy="stop what writes there, and lock again",
         )
 
 

@@ -21,13 +21,15 @@ META = "conda-meta"
 class Owned(NamedTuple):
     """What a record says of one file of a package.
 
-    ``digest`` is the SHA-256 (hex) that the file has where it was installed, ``placeholder`` the length in bytes
-    of what the package had in the place of a path (conda/core/path_actions.py, ``prefix_placeholder``).
-    ``copied`` says that the package holds the file as it is; what an installer writes is not.
+    ``digest`` is the SHA-256 (hex) that the file has where it was installed, ``size`` its bytes as packed,
+    ``placeholder`` the length in bytes of what the package had in the place of a path
+    (conda/core/path_actions.py, ``prefix_placeholder``).  ``copied`` says that the package holds the file as it
+    is; what an installer writes is not.
     """
 
     package: str
     digest: str | None
+    size: int | None
     placeholder: int | None
     mode: Mode
     copied: bool
@@ -55,6 +57,7 @@ def _owned(package: str, row: Mapping[str, Any]) -> Owned:
     return Owned(
         package,
         row.get("sha256_in_prefix") or row.get("sha256"),
+        row.get("size_in_bytes"),
         len(placeholder.encode()) if placeholder else None,
         "binary" if row.get("file_mode") == "binary" else "text",
         row.get("path_type", "hardlink") in ("hardlink", "softlink", "directory"),

@@ -166,12 +166,12 @@ def restore(
     twins: list[Member] = []
     pending: deque[Future[None]] = deque()
     batch: list[tuple[Member, bytes]] = []
-    size = 0
+    size = granted = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def hand_over() -> None:
             nonlocal batch, size
-            pending.append(pool.submit(_write_all, top, batch))
+            pending.append(pool.submit(_write_all, top, batch, granted))
             advance(size)
             batch, size = [], 0
             while len(pending) > _AHEAD:
@@ -185,10 +185,12 @@ def restore(
                 if len(batch) == _BATCH or size > CHUNK:
                     hand_over()
             elif member.kind == "file":
-                _write(top, member, chunks)
+                _write(top, member, chunks, granted)
                 advance(member.size)
             elif member.kind == "folder":
-                os.mkdir(f"{top}/{member.path}", 0o700)  # noqa: PTH102
+                os.mkdir(f"{top}/{member.path}")  # noqa: PTH102
+                # What the system lets a new file have: the first folder tells.
+                granted = granted if modes else os.stat(top).st_mode
                 modes.append(member)
             elif member.kind == "symlink":
                 os.symlink(member.target, f"{top}/{member.path}")  # noqa: PTH211
@@ -208,20 +210,21 @@ def restore(
     return told.manifest
 
 
-def _write_all(top: str, batch: list[tuple[Member, bytes]]) -> None:
+def _write_all(top: str, batch: list[tuple[Member, bytes]], granted: int) -> None:
     for member, data in batch:
-        _write(top, member, (data,))
+        _write(top, member, (data,), granted)
 
 
-def _write(top: str, member: Member, chunks: Iterable[bytes]) -> None:
+def _write(top: str, member: Member, chunks: Iterable[bytes], granted: int) -> None:
     """Write a new file with its permissions and its date, which bytecode is compared with."""
-    descriptor = os.open(f"{top}/{member.path}", _NEW, 0o600)
+    descriptor = os.open(f"{top}/{member.path}", _NEW, member.mode)
     try:
         for chunk in chunks:
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        os.fchmod(descriptor, member.mode)
-        os.utime(descriptor, (member.mtime, member.mtime))
+            done = os.write(descriptor, chunk) if chunk else 0
+            while done < len(chunk):
+                done += os.write(descriptor, memoryview(chunk)[done:])
+        if member.mode & ~granted:
+            os.fchmod(descriptor, member.mode)
+        os.utime(descriptor, ns=(member.mtime * 10**9, member.mtime * 10**9))
     finally:
         os.close(descriptor)

@@ -17,7 +17,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +41,17 @@ _NO_FOLLOW = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY"
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A folder as it will travel: every member, sorted, and what is to be known of it."""
+    """A folder as it will travel: every member, sorted, and what is to be known of it.
+
+    ``believed`` are files that were not read yet, since a package brought them for any folder: the SHA-256 (hex)
+    that each must have, by its path.  Whoever reads them compares it.
+    """
 
     root: Path
     manifest: Manifest
     members: tuple[Member, ...]
     findings: tuple[Finding, ...]
+    believed: Mapping[str, str]
 
     @property
     def size(self) -> int:
@@ -68,10 +73,11 @@ def scan(
     advance: Callable[[int], None] = lambda _: None,
     *,
     known_as: tuple[str, ...] = (),
+    doubted: Collection[str] = (),
 ) -> Scan:
     """Look at a folder; ``known_as`` are paths that its files call it by, where they differ from its own.
 
-    Files are read on all cores and ``advance`` is called with the bytes.  Raises ``PrefixError`` if there is no
+    ``doubted`` are files not to be believed.  Files are read on all cores and ``advance`` is called with the bytes.  Raises ``PrefixError`` if there is no
     folder, or it cannot be an environment.
     """
     old = known_as or tuple(dict.fromkeys((os.path.normpath(root.absolute()), os.path.realpath(root))))
@@ -85,7 +91,13 @@ def scan(
     members, findings = _walk(root, flavour, old)
     owned, more = records.owners(root) if flavour == "conda" else ({}, [])
     findings += more
-    seen = _read_all(root, [m for m in members.values() if m.kind == "file"], owned, old, advance)
+    believed = {
+        path: told.digest
+        for path, told in owned.items()
+        if path not in doubted and told.digest and _is_plain(told, members.get(path))
+    }
+    files = [m for m in members.values() if m.kind == "file" and m.path not in believed]
+    seen = _read_all(root, files, owned, old, advance)
     findings += [one.finding for one in seen if one.finding]
     occurrences = {one.occurrence.path: one.occurrence for one in seen if one.occurrence}
     findings += records.differences(
@@ -99,7 +111,19 @@ def scan(
         findings += more
     kept = _without_bytecode(members, owned, occurrences)
     manifest = Manifest(flavour, old, python, tuple(occurrences[path] for path in sorted(occurrences)))
-    return Scan(root, manifest, tuple(kept[path] for path in sorted(kept)), tuple(findings))
+    return Scan(root, manifest, tuple(kept[path] for path in sorted(kept)), tuple(findings), believed)
+
+
+def _is_plain(told: records.Owned, member: Member | None) -> bool:
+    """Whether a file seems to be as its package brought it, and then knows nothing of the folder."""
+    return (
+        member is not None
+        and member.kind == "file"
+        and told.copied
+        and told.placeholder is None
+        and told.size in (None, member.size)
+        and not member.path.endswith(".pyc")
+    )
 
 
 def _flavour(root: Path) -> Flavour:

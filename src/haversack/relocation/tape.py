@@ -112,7 +112,8 @@ def _block(name: bytes, mode: int, size: int, mtime: int, flag: bytes, target: b
     head = b"%-100.100b%07o\0%07o\0%07o\0%011o\0%011o\0" % (name.ljust(100, b"\0"), mode, 0, 0, size, mtime)
     tail = b"%b%bustar\00000" % (flag, target[:100].ljust(100, b"\0"))
     # The check sum counts its own field as spaces.
-    return b"%b%06o\0 %b%b" % (head, sum(head) + sum(tail) + 8 * 0x20, tail, _REST)
+    total = sum((head + tail).replace(b"\0", b"")) + 8 * 0x20
+    return b"%b%06o\0 %b%b" % (head, total, tail, _REST)
 
 
 def read(file: BinaryIO) -> tuple[bytes, Iterator[Entry]]:

@@ -95,11 +95,16 @@ def _filled(
         "@PROMPT@": quote(f"({home.name}) "),
         "@VARIABLES@": "\n".join(f"{command} {name} {quote(value)}" for name, value in values.items()),
         "@FOLDERS@": ", ".join(map(_powershell, folders)),
-        "@SAVE@": "\n".join(f'if ($?{name}) set _haversack_old_{name} = "${name}:q"' for name in names),
-        "@RESTORE@": "\n".join(_restore_csh(name) for name in names),
+        "@SAVE@": "\n".join(map(_save_csh, names)),
+        "@RESTORE@": "\n".join(map(_restore_csh, names)),
         "@HOME@": quote(str(home)),
     }
     return re.sub("|".join(tokens), lambda match: tokens[match[0]], text)
+
+
+def _save_csh(name: str) -> str:
+    # A block: csh reads the variable on a line of one ``if`` even where that is not true.
+    return f'if ($?{name}) then\n    set _haversack_old_{name} = "${name}:q"\nendif'
 
 
 def _restore_csh(name: str) -> str:

@@ -7,7 +7,7 @@ set _haversack_prefix = @HOME@
 alias _haversack_scripts 'set _haversack_nonomatch = $?nonomatch; set nonomatch; set _haversack_list = ("$_haversack_prefix"/etc/conda/\!:1/*.csh); if (! $_haversack_nonomatch) unset nonomatch; unset _haversack_nonomatch'
 
 @SAVE@
-alias deactivate 'source @HOME@/@PROGRAMS@/@DEACTIVATE@'
+alias deactivate 'source "$_haversack_prefix"/@PROGRAMS@/@DEACTIVATE@'
 
 setenv PATH "${_haversack_prefix}/@PROGRAMS@:${PATH}"
 setenv CONDA_PREFIX "$_haversack_prefix"

@@ -46,6 +46,7 @@ _haversack_source() {
     _haversack_order="$2"
     if [ -n "${ZSH_VERSION-}" ]; then eval 'set -- "$1"/*.sh(N)'; else set -- "$1"/*.sh; fi
     _haversack_at=1
+    _haversack_script=
     while [ "$_haversack_at" -le "$#" ]; do
         _haversack_n="$_haversack_at"
         if [ "$_haversack_order" = reverse ]; then _haversack_n=$(($# + 1 - _haversack_at)); fi
@@ -58,6 +59,7 @@ _haversack_source() {
 
 deactivate() {
     _haversack_source "$_haversack_prefix/etc/conda/deactivate.d" reverse
+    # shellcheck disable=SC2043
     for _haversack_name in @NAMES@; do _haversack_restore "$_haversack_name"; done
     if [ -n "${_haversack_ps1+yes}" ]; then PS1="$_haversack_ps1"; fi
     unset _haversack_name _haversack_ps1 _haversack_prefix

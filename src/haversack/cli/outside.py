@@ -268,4 +268,35 @@ def demo(setting: Setting, keep: Path | None) -> None:
     run(keep, setting.console)
 
 
-COMMANDS = (init, lock, pack, demo)
+@click.command("import")
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+@click.option("--name", help="Name of the environment (default: that of the archive).")
+@click.option("--target", "targets", multiple=True, help="A target (default: what the archive is for).")
+@click.option("--dry-run", is_flag=True, help="Look at the archive and say what would be declared.")
+@common
+@pass_setting
+def import_(
+    setting: Setting, archive: Path, folder: Path, name: str | None, targets: tuple[str, ...], dry_run: bool
+) -> None:
+    """Declare an environment that pixi-pack or conda-pack packed.
+
+    \b
+    haversack import environment.tar --name train
+    haversack import legacy.tar.gz
+    """
+    from haversack.verbs.adopt import adopt as run
+
+    done = run(archive, folder, name=name, targets=targets, dry_run=dry_run)
+    verb = "would declare" if dry_run else "declared"
+    setting.console.report(
+        done,
+        [
+            f"{verb} {done.name} ({done.kind}) for {', '.join(done.targets) or 'this machine'} in {done.declaration}",
+            *([f"copied {archive} to {done.archive}"] if done.copied and not dry_run else []),
+            "next: haversack lock",
+        ],
+    )
+
+
+COMMANDS = (init, lock, pack, import_, demo)

@@ -1,7 +1,9 @@
 # Made by haversack for csh and tcsh.  Source it; `deactivate` undoes it.  It holds the path of its environment:
 # csh does not say which file it reads.
 
-if ($?_haversack_prefix) deactivate
+if ($?_haversack_prefix) then
+    deactivate
+endif
 
 set _haversack_prefix = @HOME@
 alias _haversack_scripts 'set _haversack_nonomatch = $?nonomatch; set nonomatch; set _haversack_list = ("$_haversack_prefix"/etc/conda/\!:1/*.csh); if (! $_haversack_nonomatch) unset nonomatch; unset _haversack_nonomatch'

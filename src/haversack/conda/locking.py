@@ -93,7 +93,7 @@ def _from_environment(data: bytes, name: str, order: Order, out: Outside) -> Fou
     urls = dict.fromkeys(asking.channel_url(channel, order.site, name) for channel in called)
     specs = [_spelled(spec, order.site, name) for spec in told.specs]
     held = asking.held_by(order.held, order.ref)
-    found = Found(roots=(*told.specs, *(f"pip: {line}" for line in told.pip)), variables=told.variables)
+    found = Found(roots=_roots(told), variables=told.variables)
     question = asking.wish(order.site, tuple(urls), specs, order.target, held, settings)
     found.take(asking.solve(question, order.target, order.ref, out))
     if told.pip and not found.findings:
@@ -105,6 +105,11 @@ def _from_environment(data: bytes, name: str, order: Order, out: Outside) -> Fou
         ]
         found.take(pypi.wheels(told.pip, folder, found.artifacts, pins, order.who, out))
     return found
+
+
+def _roots(told: environmentyml.EnvironmentFile) -> tuple[str, ...]:
+    """What people asked for, in their words."""
+    return tuple(sorted({*told.specs, *(f"pip: {line}" for line in told.pip)}))
 
 
 def _spelled(spec: str, site: Site, where: str) -> str:
@@ -158,7 +163,7 @@ def from_archive(name: str, order: Order, out: Outside) -> Found:
     path = order.site.root / name
     with path.open("rb") as file:
         pack = pixipack.read(file, name)
-        found = Found(roots=(*pack.environment.specs, *(f"pip: {line}" for line in pack.environment.pip)))
+        found = Found(roots=_roots(pack.environment))
         if pack.platform != order.target.subdir:
             message = (
                 f"{name} is for {pack.platform}, and the target {order.target.name} is {order.target.subdir}"

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import conda_pack  # type: ignore[import-untyped]
 import pytest
 
-from haversack.errors import PrefixError
+from haversack.errors import DeclarationError, FormatError, IntegrityError, PrefixError
 from haversack.kinds import Locked
 from haversack.kinds.prefix import KIND
 from haversack.model.artifact import digest_of
@@ -16,6 +20,7 @@ from haversack.model.lock import Lock
 from haversack.model.site import Environment, Site
 from haversack.model.snapshot import SnapshotEnvironment
 from haversack.ports.media import Folders, FolderWriter
+from haversack.relocation.condapack import open_packed
 from haversack.verbs import pack
 from haversack.verbs.holdings import current_snapshot
 from haversack.verbs.install import install
@@ -25,9 +30,9 @@ from tests.support.legacy import make_conda_env, make_venv
 from tests.support.packed import here
 
 
-def locked(root: Path, folder: Path, check: str | None = None) -> Locked:
+def locked(root: Path, folder: Path, check: str | None = None, key: str = "path") -> Locked:
     """The lock of the environment ``legacy`` at ``root``, for this machine."""
-    environment = Environment("legacy", "prefix", ("here",), check, {"path": str(root)})
+    environment = Environment("legacy", "prefix", ("here",), check, {key: str(root)})
     site = Site("lab", folder, digest_of(b"lab"), (here(),), (environment,))
     out = tiny.outside(folder / "outside")
     with out.store.exclusive():
@@ -174,3 +179,112 @@ def test_a_python_that_is_lost_fails_the_check(tmp_path: Path) -> None:
     (home / "bin" / "python").chmod(0o755)
     (finding,) = KIND.check(environment, home, inside, caged=False)
     assert "does not start" in finding.message
+
+
+# Archives of conda-pack
+
+
+def conda_packed(root: Path, archive: Path, **options: object) -> Path:
+    """An environment packed by the conda-pack library."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        conda_pack.CondaEnv.from_prefix(str(root)).pack(output=str(archive), **options)
+    return archive
+
+
+@pytest.fixture(scope="module")
+def conda(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A conda environment, with a file that no package brought, and the folder with its package cache."""
+    folder = tmp_path_factory.mktemp("conda")
+    root = make_conda_env(folder / "opt" / "legacy", folder)
+    (root / "share").mkdir(exist_ok=True)
+    (root / "share" / "note").write_text(f"made by hand in {root}/share\n")
+    return root, folder
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.bz2"])
+def test_an_archive_of_conda_pack_crosses_the_gap(
+    suffix: str, conda: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """What conda-pack packed is installed as the environment that it was, at a longer place."""
+    packed = conda_packed(conda[0], tmp_path / f"legacy{suffix}")
+    answer = locked(packed, tmp_path, check="where", key="archive")
+    assert [str(finding) for finding in answer.findings] == []
+    assert answer.artifacts[0].origin == f"prefix:{packed}"
+    crossed(answer, tmp_path)
+    inside = tiny.inside(tmp_path / "inside")
+    home = tmp_path / ("longer" * 12) / "legacy"
+    install("legacy", home, inside, check=True)
+    assert said(home / "bin" / "where") == str(home)
+    assert (home / "share" / "note").read_text() == f"made by hand in {home}/share\n"
+    told = "import sys, sysconfig; print(sys.prefix, sysconfig.get_config_var('prefix'))"
+    assert said(home / "bin" / "python", "-B", "-c", told) == f"{home} {home}"
+    assert not (home / "bin" / "conda-unpack").exists()
+    assert KIND.drift(snapshot(tmp_path), home, inside.store) == []
+    # Locked as a folder and from the archive, the programs have the same room.
+    (artifact,) = snapshot(tmp_path).artifacts
+    assert artifact.facts["room"] == 255
+
+
+def test_an_archive_of_a_pure_environment_is_put_back_too(tmp_path: Path) -> None:
+    """Where nothing tells what the old path was, the placeholders of the packages still do."""
+    root = make_conda_env(tmp_path / "opt" / "legacy", tmp_path, specs=("where",))
+    packed = conda_packed(root, tmp_path / "legacy.tar.gz")
+    answer = locked(packed, tmp_path, key="archive")
+    assert [str(finding) for finding in answer.findings] == []
+    crossed(answer, tmp_path)
+    install("legacy", tmp_path / "home", tiny.inside(tmp_path / "inside"))
+    assert said(tmp_path / "home" / "bin" / "where") == str(tmp_path / "home")
+
+
+def test_archives_that_are_none_are_refused(conda: tuple[Path, Path], tmp_path: Path) -> None:
+    """Something else, something damaged, and what conda-pack made for one place alone, are each told apart."""
+    with pytest.raises(DeclarationError):
+        locked(tmp_path / "absent.tar.gz", tmp_path, key="archive")
+    (tmp_path / "x.tar.gz").write_bytes(b"no archive at all" * 100)
+    with pytest.raises(FormatError, match="no tar archive"):
+        locked(tmp_path / "x.tar.gz", tmp_path, key="archive")
+    fixed = conda_packed(conda[0], tmp_path / "fixed.tar", dest_prefix="/opt/one/place")
+    with pytest.raises(FormatError, match="dest-prefix"):
+        locked(fixed, tmp_path, key="archive")
+    whole = conda_packed(conda[0], tmp_path / "whole.tar.gz").read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises((IntegrityError, FormatError)):
+        locked(tmp_path / "cut.tar.gz", tmp_path, key="archive")
+    assert [path.name for path in (tmp_path / "outside" / "haversack" / "cache").iterdir()] == []
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size, info.mode = kind, link, size, 0o755
+    return info
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [_member("../evil")],
+        [_member("/tmp/evil")],
+        [_member("a", tarfile.SYMTYPE, ".."), _member("a/evil")],
+        [_member("a", tarfile.SYMTYPE, ".."), _member("a", tarfile.DIRTYPE)],
+        [_member("a", tarfile.LNKTYPE, "../../outside")],
+        [_member("a", tarfile.LNKTYPE, "/etc/passwd")],
+        [_member("a", tarfile.SYMTYPE, "/etc/passwd"), _member("b", tarfile.LNKTYPE, "a")],
+        [_member("a", tarfile.SYMTYPE, "/etc"), _member("b", tarfile.LNKTYPE, "a/passwd")],
+        [_member("a", tarfile.CHRTYPE)],
+        [_member("a"), _member("a")],
+        [_member("a", size=100 << 20)],
+    ],
+)
+def test_an_archive_that_leads_elsewhere_is_refused(members: list[tarfile.TarInfo], tmp_path: Path) -> None:
+    """Nothing is written outside of its folder, and no more than an archive of its size may hold."""
+    place = tmp_path / "evil.tar.gz"
+    with tarfile.open(place, "w:gz") as tar:
+        for info in members:
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(IntegrityError):
+        open_packed(place, tmp_path / "folder")
+    shutil.rmtree(tmp_path / "folder")
+    assert sorted(tmp_path.iterdir()) == before
+    assert not Path("/tmp/evil").exists()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from haversack.errors import HaversackError, NotFoundError
-from haversack.formats.schema import Key, KindKeys
+from haversack.errors import DeclarationError, HaversackError, NotFoundError
+from haversack.formats.schema import PATH, PATH_SAYS, Key, KindKeys
 from haversack.kinds import Locked
 from haversack.model.artifact import Artifact, Facts, hex_of
 from haversack.model.finding import Finding
@@ -18,7 +18,7 @@ from haversack.model.site import Environment, Site
 from haversack.model.snapshot import SnapshotEnvironment
 from haversack.model.target import Target
 from haversack.ports import Inside, Outside, Store
-from haversack.relocation import archive, drift, restore, scan
+from haversack.relocation import archive, condapack, drift, restore, scan
 
 _PREFIX = "import os, sys; print(os.path.realpath(sys.prefix))"
 
@@ -34,9 +34,13 @@ class Prefix:
         {
             "path": Key(
                 "place", "The folder of the environment, a conda or a virtual environment or any other."
-            )
+            ),
+            # Not a "file", which is read whole whenever the declaration is: these are large.
+            "archive": Key(
+                "string", "An archive that conda-pack made of it.", pattern=PATH, expects=PATH_SAYS
+            ),
         },
-        one_of=("path",),
+        one_of=("path", "archive"),
     )
 
     def lock(
@@ -45,24 +49,26 @@ class Prefix:
         """See :class:`haversack.kinds.Kind`: the folder is read and packed into the store now, and never again."""
         ref = f"{environment.name}/{target.name}"
         locked = LockedEnvironment(environment.name, target.name, self.name, (), environment.check)
-        root = site.root / environment.settings["path"]
-        with out.progress(f"reading {environment.name}", 0) as advance:
-            scanned = scan.scan(root, advance)
-        findings = [*scanned.findings, *_foreign(ref, target, out)]
-        if any(finding.blocking for finding in findings):
-            return Locked(locked, (), tuple(findings))
-        with out.progress(f"packing {environment.name}", scanned.size) as advance:
-            out.cache.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix="prefix-", suffix=".tar", dir=out.cache)
-            place = Path(name)
-            try:
-                with os.fdopen(descriptor, "wb", buffering=0) as file:
+        settings = environment.settings
+        out.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="prefix-", dir=out.cache) as work:
+            root = site.root / settings.get("path", "")
+            known_as: tuple[str, ...] = ()
+            if "archive" in settings:
+                root = Path(work) / "opened"
+                known_as = _opened(site.root / settings["archive"], root)
+            with out.progress(f"reading {environment.name}", 0) as advance:
+                scanned = scan.scan(root, advance, known_as=known_as)
+            foreign = _foreign(ref, target, out)
+            if any(finding.blocking for finding in (*scanned.findings, *foreign)):
+                return Locked(locked, (), (*scanned.findings, *foreign))
+            with out.progress(f"packing {environment.name}", scanned.size) as advance:
+                place = Path(work) / "packed.tar"
+                with place.open("xb", buffering=0) as file:
                     written = archive.write(scanned, file, advance)
                 # The store shares the file itself where it can; it is for everybody to read then.
                 place.chmod(0o444)
                 out.store.add(written.digest, _chunks(place), linkable=place)
-            finally:
-                place.unlink()
         artifact = Artifact(
             "prefix",
             environment.name,
@@ -70,11 +76,10 @@ class Prefix:
             f"{environment.name}.tar",
             written.digest,
             written.size,
-            f"prefix:{environment.settings['path']}",
+            f"prefix:{settings.get('path') or settings['archive']}",
             (ref,),
         )
-        findings = [*written.scan.findings, *findings[len(scanned.findings) :]]
-        return Locked(locked, (artifact,), tuple(findings))
+        return Locked(locked, (artifact,), (*written.scan.findings, *foreign))
 
     def inspect(self, artifact: Artifact, file: BinaryIO) -> tuple[Facts, list[Finding]]:
         """See :class:`haversack.kinds.Kind`."""
@@ -178,6 +183,13 @@ def _foreign(ref: str, target: Target, out: Outside) -> list[Finding]:
         return []
     message = f"stands on {out.machine.platform}, and the target is {target.platform}"
     return [Finding("prefix-unmovable", ref, message, "lock it on a machine like the target")]
+
+
+def _opened(packed: Path, folder: Path) -> tuple[str, ...]:
+    """An archive of conda-pack in a folder; the paths that its files call it by."""
+    if not packed.is_file():
+        raise DeclarationError("is not a file", where=str(packed), remedy="correct the path, or put it there")
+    return condapack.open_packed(packed, folder)
 
 
 def _chunks(place: Path) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ _REMEDY = "install the environment again: haversack install NAME --to PREFIX"
 # What stands in a prefix beside its packages: haversack's marker, what rattler and conda write for themselves.
 _BESIDE = ("haversack-environment.json", "CACHEDIR.TAG", f"{META}/history")
 _ASIDE = "__clobbers__/"  # where rattler keeps files that lost their place
+_BATCH, _SMALL = 100, 1 << 16  # files that one thread takes at once; bytes
 # Where a file does something by being there: it is found as a program, a library, a module or a hook.
 _LIVE = ("bin/", "sbin/", "libexec/", "lib/", "Scripts/", "Lib/", "Library/", "DLLs/", "etc/conda/")
 
@@ -205,30 +207,47 @@ def _wanted(
 
 def _compared(prefix: Path, wanted: Mapping[str, _Wanted]) -> list[Finding]:
     real = Path(os.path.realpath(prefix))
+    jobs = list(wanted.items())
+    # By the hundred: to hand over one small file costs more than to hash it.
+    batches = [jobs[start : start + _BATCH] for start in range(0, len(jobs), _BATCH)]
 
-    def compare(job: tuple[str, _Wanted]) -> Finding | None:
-        path, want = job
-        place = prefix / path
-        try:
-            if want.kind in ("directory", "pyc_file"):
-                return None
-            if not os.path.lexists(place):
-                return Finding("env-missing", _shown(path), "is gone", _REMEDY)
-            if want.kind == "softlink":
-                return _compare_link(path, want, prefix, real, wanted)
-            if place.is_symlink() or not place.is_file():
-                return Finding("env-changed", _shown(path), "is not a file any more", _REMEDY)
-            if want.sha256 is None:
-                return None
-            with place.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == want.sha256:
-                    return None
-        except OSError as problem:
-            return Finding("env-changed", _shown(path), f"cannot be read: {problem.strerror}", _REMEDY)
-        return Finding("env-changed", _shown(path), "is not the file that was installed", _REMEDY)
+    def compare(batch: Sequence[tuple[str, _Wanted]]) -> list[Finding | None]:
+        return [_compare(path, want, prefix, real, wanted) for path, want in batch]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [finding for finding in pool.map(compare, wanted.items()) if finding]
+        return [finding for found in pool.map(compare, batches) for finding in found if finding]
+
+
+def _compare(
+    path: str, want: _Wanted, prefix: Path, real: Path, wanted: Mapping[str, _Wanted]
+) -> Finding | None:
+    place = os.path.join(prefix, path)
+    if want.kind in ("directory", "pyc_file"):
+        return None
+    try:
+        try:
+            mode = os.lstat(place).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return Finding("env-missing", _shown(path), "is gone", _REMEDY)
+        if want.kind == "softlink":
+            return _compare_link(path, want, prefix, real, wanted)
+        if not stat.S_ISREG(mode):
+            return Finding("env-changed", _shown(path), "is not a file any more", _REMEDY)
+        if want.sha256 in (None, _digest(place)):
+            return None
+    except OSError as problem:
+        return Finding("env-changed", _shown(path), f"cannot be read: {problem.strerror}", _REMEDY)
+    return Finding("env-changed", _shown(path), "is not the file that was installed", _REMEDY)
+
+
+def _digest(place: str) -> str:
+    with Path(place).open("rb") as file:
+        # One read for a small file; file_digest makes a buffer of 256 KiB for each.
+        start = file.read(_SMALL)
+        if len(start) < _SMALL:
+            return hashlib.sha256(start).hexdigest()
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _compare_link(

@@ -1,6 +1,6 @@
 """``python -m haversack``."""
 
-from haversack.cli import main
+from haversack.cli import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

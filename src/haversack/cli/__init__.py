@@ -63,8 +63,22 @@ for command in (*outside.COMMANDS, *inside.COMMANDS, *leaving.COMMANDS, completi
     cli.add_command(command)
 
 
+def entry() -> None:
+    """The entry point of a process: :func:`main`, and an end that nobody disturbs."""
+    try:
+        main()
+    except SystemExit as end:
+        if "rattler" in sys.modules:
+            # Its threads may still hold on to Python while Python takes itself down, which aborts the process
+            # (signal 6) after all is done: leave without taking anything down.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else 0)
+        raise
+
+
 def main() -> None:
-    """The entry point: run a command, and exit with the code of what happened."""
+    """Run a command, and exit with the code of what happened."""
     out = sys.stdout
     try:
         code = _run(Console(as_json="--json" in sys.argv[1:]))
@@ -75,12 +89,6 @@ def main() -> None:
         # The reader went away: nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 141
-    if "rattler" in sys.modules:
-        # Its threads may still hold on to Python while Python takes itself down, which aborts the process
-        # (signal 6) after all is done: leave without taking anything down.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
     sys.exit(code)
 
 

@@ -9,6 +9,18 @@ from haversack.model.lock import TOOL
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
 
 FOLDER = "environments"
+# By the ending of the list that is needed: who installs, and how.
+_WAYS = {
+    "explicit.txt": (
+        "conda",
+        '    (cd wheels && conda create -p PREFIX --offline --file "../${table}explicit.txt")\n',
+    ),
+    "requirements.txt": (
+        "pip",
+        "    python3 -m pip install --no-index --find-links wheels \\\n"
+        '        --require-hashes -r "${table}requirements.txt"\n',
+    ),
+}
 
 
 def table_name(environment: SnapshotEnvironment, ending: str) -> str:
@@ -50,6 +62,9 @@ def readme(site: str, name: str, volumes: int, snapshot: Snapshot, base: str | N
     text = resources.files("haversack").joinpath("data/README.txt").read_text(encoding="utf-8")
     kind = f"an increment: it needs snapshot {base} to be there already" if base else "complete in itself"
     table = table_name(example, "") if example else f"{FOLDER}/NAME.TARGET."
+    # What to do with the files in the end; a folder, which is one tar, is for haversack to put somewhere.
+    written = tables(snapshot)
+    ways = [way for way in _WAYS if example is None or f"{table}{way}" in written]
     return (
         text.replace("@SITE@", site)
         .replace("@NAME@", name)
@@ -57,6 +72,8 @@ def readme(site: str, name: str, volumes: int, snapshot: Snapshot, base: str | N
         .replace("@KIND@", kind)
         .replace("@ENVIRONMENTS@", environments)
         .replace("@TABLE@", table)
+        .replace("@INSTALLER@", f" with {_WAYS[ways[-1]][0]}" if ways else "")
+        .replace("@INSTALL@", "".join(_WAYS[way][1] for way in ways))
         .encode()
     )
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from bench.checking import memory, receive, verify
 from bench.collecting import collect
 from bench.conda_collecting import conda_collect
+from bench.conda_installing import conda_install
 from bench.conda_locking import conda_lock
 from bench.installing import install
 from bench.lab import Lab
 from bench.locking import lock
 from bench.measure import MIB, Row, table
 from bench.packing import increment
+from bench.relocating import relocate
 from bench.scale import scale
 from bench.viewing import view
 
@@ -33,7 +35,9 @@ BENCHES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "memory": memory,
     "conda-lock": conda_lock,
     "conda-collect": conda_collect,
+    "conda-install": conda_install,
     "view": view,
+    "relocate": relocate,
 }
 
 

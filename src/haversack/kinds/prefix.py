@@ -39,6 +39,7 @@ class Prefix:
             "archive": Key(
                 "string", "An archive that conda-pack made of it.", pattern=PATH, expects=PATH_SAYS
             ),
+            "targets": Key("strings", "Targets to install on; without the key the machine that locks."),
         },
         one_of=("path", "archive"),
     )

@@ -31,6 +31,7 @@ CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
     "conda-invalid": (errors.IntegrityError, "a conda package is not a readable one, or its metadata contradicts its record"),
     "conda-paths": (errors.IntegrityError, "the files in a conda package disagree with its own list of them"),
     "conda-bomb": (errors.IntegrityError, "a conda package unpacks to far more than its size allows"),
+    "prefix-invalid": (errors.IntegrityError, "the packed folder of an environment contradicts itself, or leads out of its folder"),
     "volume-missing": (errors.IncompleteError, "a volume of the bundle was not given"),
     "volume-duplicate": (errors.IncompleteError, "the same volume was given twice; one copy is enough"),
     "blob-missing": (errors.IncompleteError, "a file that the manifest names is not there"),

@@ -20,7 +20,7 @@ from haversack.relocation import tape
 from haversack.relocation.scan import Scan, date_of, scan
 from haversack.relocation.tape import CHUNK, END, Member
 
-INVALID = "manifest-damaged"
+INVALID = "prefix-invalid"
 """The code of a finding about an archive that is none, or contradicts itself."""
 _REMEDY = "lock and pack the environment again"
 # So many batches of up to a chunk are read ahead: some ten MiB.

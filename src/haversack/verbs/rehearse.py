@@ -41,15 +41,7 @@ def rehearse(
         if reason:
             rehearsals.append(Rehearsal(environment.ref, "skipped", reason, now))
             if environment.locked.name != TOOL:
-                findings.append(
-                    Finding(
-                        "rehearsal-skipped",
-                        environment.ref,
-                        reason,
-                        "rehearse on a machine like the target",
-                        blocking=False,
-                    )
-                )
+                findings.append(_skipped(environment, reason))
             continue
         memo = f"rehearsals/{hex_of(environment.manifest)}.json"
         held = out.store.read_state(memo)
@@ -59,6 +51,9 @@ def rehearse(
             continue
         found = _one(environment, python, out)
         findings += found
+        if skipped := [finding for finding in found if finding.code == "rehearsal-skipped"]:
+            rehearsals.append(Rehearsal(environment.ref, "skipped", skipped[0].message, now))
+            continue
         if not any(finding.blocking for finding in found):
             rehearsals.append(Rehearsal(environment.ref, "passed", how, now))
             # What somebody should know is told each time: only a rehearsal without a word is not repeated.
@@ -93,14 +88,22 @@ def _able(environment: SnapshotEnvironment, cage: str, out: Outside) -> tuple[st
 
 def _one(environment: SnapshotEnvironment, python: Path | None, out: Outside) -> list[Finding]:
     kind = kinds()[environment.locked.kind]
-    with tempfile.TemporaryDirectory(prefix="haversack-rehearsal-") as folder:
-        prefix = Path(folder) / "env"
+    # Short: some environments have hardly room for a longer path than that of the place they came from.
+    with tempfile.TemporaryDirectory(prefix="hs-") as folder:
+        prefix = Path(folder) / "e"
         try:
             kind.install(environment, prefix, python, out, home=prefix, compile_bytecode=False)
             kind.settle(environment, prefix, out)
             return kind.check(environment, prefix, out, caged=True)
         except HaversackError as problem:
+            if any(finding.code == "prefix-long" for finding in problem.findings):
+                return [_skipped(environment, f"it has no room for a path as long as {prefix}")]
             return [_failed(environment, problem), *problem.findings]
+
+
+def _skipped(environment: SnapshotEnvironment, reason: str) -> Finding:
+    remedy = "rehearse on a machine like the target"
+    return Finding("rehearsal-skipped", environment.ref, reason, remedy, blocking=False)
 
 
 def _failed(environment: SnapshotEnvironment, problem: HaversackError) -> Finding:

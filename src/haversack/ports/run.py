@@ -18,7 +18,7 @@ from haversack.ports import Completed, cage
 # What the ambient environment may not say: UV_PYTHON outranks VIRTUAL_ENV, so that a sync could empty
 # somebody's interpreter; pip's files and variables name other indexes; PYTHONPATH shadows what is proven.
 # Our own variables hold passwords of indexes, and programs here run other people's code: builds and checks.
-_SCRUBBED = ("UV_", "PIP_", "CONDA_", "PIXI_", "PYTHON", "_CONDA_", "MAMBA_", "HAVERSACK_")
+_SCRUBBED = ("UV_", "PIP_", "CONDA_", "PIXI_", "PYTHON", "_CONDA_", "MAMBA_", "RATTLER_", "HAVERSACK_")
 _SCRUBBED_NAMES = {"VIRTUAL_ENV", "NETRC", "LD_PRELOAD"}
 _QUIET = {
     "PIP_CONFIG_FILE": os.devnull,

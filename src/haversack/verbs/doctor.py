@@ -22,7 +22,7 @@ from haversack.wheels import drift, interpreter
 from haversack.wheels.install import damaged
 
 _LOW = 1 << 30
-_STEERING = ("PIP_", "UV_", "CONDA_")
+_STEERING = ("PIP_", "UV_", "CONDA_", "MAMBA_", "PIXI_", "RATTLER_")
 _FILES = (
     "~/.config/pip/pip.conf",
     "~/.pip/pip.conf",
@@ -30,6 +30,9 @@ _FILES = (
     "~/.config/uv/uv.toml",
     "/etc/uv/uv.toml",
     "~/.condarc",
+    "~/.mambarc",
+    "~/.pixi/config.toml",
+    "~/.config/pixi/config.toml",
 )
 
 
@@ -72,7 +75,7 @@ def machine(inside: Inside, environ: Mapping[str, str]) -> Diagnosis:
         Finding(
             "ambient-config",
             name,
-            "steers pip, uv or conda; haversack ignores it",
+            "steers pip, uv, conda or pixi; haversack ignores it",
             "remove it if they behave oddly",
             blocking=False,
         )

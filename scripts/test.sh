@@ -15,6 +15,11 @@ need faketime faketime
 need setpriv util-linux
 need shellcheck shellcheck
 need openssl openssl
+need curl curl
+need zsh zsh
+need fish fish
+need tcsh tcsh
+need strip binutils
 apt_install
 make_venv .venv-test
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
@@ -22,5 +27,5 @@ make_venv .venv-test
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-shellcheck -x scripts/*.sh src/haversack/data/bootstrap.sh .ci/run
+shellcheck -x scripts/*.sh src/haversack/data/bootstrap.sh src/haversack/data/activate/activate.sh .ci/run
 exec "$venv/bin/python" -m pytest -n 2 --dist loadscope --timeout 600 --cov --cov-report=term "$@"

@@ -207,20 +207,22 @@ def environment(prefix: Path, inside: Inside) -> Diagnosis:
             where=str(prefix),
             remedy=f"give the prefix of an install (it holds {MARKER})",
         )
-    known = None
+    known, alone = None, False
     try:
         content = holdings.load(inside.store, marker.snapshot)
     except (NotFoundError, StoreError) as problem:
+        gone = f"the snapshot of this environment is not in the store any more ({problem.message})"
+        # Only a virtual environment says of all its files what they should be.
+        alone = (prefix / "pyvenv.cfg").is_file()
         findings = [
             Finding(
                 "store-incomplete",
                 marker.snapshot,
-                f"the snapshot of this environment is not in the store any more ({problem.message}): its files "
-                "were compared with their RECORDs alone",
+                f"{gone}: its files were {'compared with their RECORDs alone' if alone else 'not compared'}",
                 "receive a bundle that holds it again, or install from the current snapshot",
                 blocking=False,
             ),
-            *drift.drift(prefix, None, inside.store),
+            *(drift.drift(prefix, None, inside.store) if alone else ()),
         ]
     else:
         known = next((e for e in content.environments if e.ref == marker.ref), None)
@@ -229,7 +231,7 @@ def environment(prefix: Path, inside: Inside) -> Diagnosis:
         findings = kinds()[known.locked.kind].drift(known, prefix, inside.store)
     python = prefix / "bin" / "python"
     told = interpreter.ask(python, inside) if os.name != "nt" else None
-    borrowed = kinds()[known.locked.kind].borrows(known, inside) if known else ""
+    borrowed = kinds()[known.locked.kind].borrows(known, inside) if known else "" if alone else None
     wanted = borrowed if known and known.locked.name != TOOL else ""
     if os.name != "nt" and borrowed is not None and (told is None or (wanted and told[0] != wanted)):
         findings.append(

@@ -3,6 +3,8 @@
 wheels/<hex>/<name>      the blob under the file name that uv needs
 wheels/<hex>/.unpacked   touched once uv had unpacked that wheel and its files were right
 uv/                      uv's own cache; environments are hard links into it
+conda/<hex>/<name>       the blob of a conda package under the file name that rattler needs
+conda/pkgs/              rattler's own cache; environments are hard links into it
 lock                     held by everybody who uses uv/, alone by whoever removes it
 """
 
@@ -57,18 +59,26 @@ def drop_unpacked(cache: Path) -> None:
 
 
 def drop_unneeded(cache: Path, store: Store) -> None:
-    """Remove what is kept for wheels that the store does not hold any more.
+    """Remove what is kept for wheels and conda packages that the store does not hold any more.
 
-    uv's cache does not tell which wheel a file of it is from: if any wheel went, all of it goes, and the
-    next install unpacks its wheels anew.  Environments keep their files, which are hard links.
+    uv's cache and rattler's do not tell which file a part of them is from: if any went, all of it goes, and
+    the next install unpacks anew.  Environments keep their files, which are hard links.
     """
-    farm = cache / "wheels"
-    if not farm.is_dir():
+    farms = {"wheels": drop_unpacked, "conda": _drop_linked}
+    if not any((cache / farm).is_dir() for farm in farms):
         return
     with held(cache, alone=True):
-        digests = {place: f"sha256:{place.name}" for place in farm.iterdir()}
-        gone = [place for place, name in digests.items() if is_digest(name) and store.size(name) is None]
-        if gone:
-            drop_unpacked(cache)
-        for place in gone:
-            shutil.rmtree(place)
+        for farm, drop in farms.items():
+            places = (cache / farm).iterdir() if (cache / farm).is_dir() else ()
+            digests = {place: f"sha256:{place.name}" for place in places}
+            gone = [place for place, name in digests.items() if is_digest(name) and store.size(name) is None]
+            if gone:
+                drop(cache)
+            for place in gone:
+                shutil.rmtree(place)
+
+
+def _drop_linked(cache: Path) -> None:
+    """Remove every unpacked conda package.  The caller holds the cache alone."""
+    if (cache / "conda" / "pkgs").exists():
+        shutil.rmtree(cache / "conda" / "pkgs")

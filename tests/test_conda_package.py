@@ -31,6 +31,7 @@ from rattler.config import Config
 from rattler.install import install
 
 from haversack.conda import archive, package
+from haversack.conda.halves import BOMB_FLOOR, BOMB_SLACK
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
 from tests.support.channel import ChannelServer
@@ -523,7 +524,7 @@ def test_several_streams_of_bzip2_are_one() -> None:
 @BOTH
 def test_a_bomb_is_refused_before_it_goes_off(filename: str) -> None:
     """A package that unpacks to far more than it may is not read further, and takes no memory to speak of."""
-    bomb = Member("share/zeros", bytes(archive.BOMB_FLOOR + 1))
+    bomb = Member("share/zeros", bytes(BOMB_FLOOR + 1))
     data = packed(filename, add=[bomb])
     del bomb
     assert len(data) < 100_000
@@ -559,7 +560,7 @@ def test_what_a_bz2_hides_beside_its_files_is_bounded() -> None:
     raw = head.tobuf(tarfile.GNU_FORMAT) + b"n" * head.size + tar_of([Member("x")])
     assert f"says that it goes on for {head.size} bytes" in told(bz2.compress(raw), OLD)[0]
     sound = tar_of([member for half in parts() for member in half])
-    zeros = bz2.compress(bytes(archive.BOMB_SLACK * archive.BOMB_FLOOR))
+    zeros = bz2.compress(bytes(BOMB_SLACK * BOMB_FLOOR))
     assert codes(look(bz2.compress(sound) + zeros, OLD)[1]) == ["conda-bomb"]
 
 

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from haversack.conda.archive import BrokenPackageError, Entry, read
+from haversack.conda.archive import Entry, read
+from haversack.conda.halves import BrokenPackageError
 from haversack.model.artifact import Artifact, is_safe_filename
 from haversack.model.finding import Finding
 

@@ -13,7 +13,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
-from haversack.conda.halves import BOMB_FLOOR, BOMB_SLACK, BrokenPackageError, Budget, opened
+from haversack.conda.halves import BOMB_FLOOR, BOMB_SLACK, BrokenPackageError, Budget, listed, opened
 from haversack.formats.wheel import BOMB_RATIO, TEXT_LIMIT
 from haversack.formats.zipped import CHUNK
 
@@ -55,12 +55,16 @@ def read(file: BinaryIO, filename: str, found: list[Entry]) -> None:
     with opened(file, filename.removesuffix(".conda"), budget.limit) as halves:
         for half in halves:
             begin = len(found)
-            _read_tar(_Part(half.tar, half.size), half.part, budget, found)
-            _compare(found[begin:], half.names)
+            if _read_tar(_Part(half.tar, half.size), half.part, budget, found):
+                _compare(found[begin:], listed(file, half.part))
 
 
-def _compare(entries: list[Entry], names: tuple[str, ...]) -> None:
-    """Whether rattler, which will install it, reads the same names in a tar as we do."""
+def _compare(entries: list[Entry], names: list[str]) -> None:
+    """Whether rattler, which will install it, reads the same names in a tar as we do.
+
+    Readers of plain headers agree; about extended ones they have been made to differ, and to see files that
+    others took for the content of one (CVE-2025-62518).
+    """
     ours = [
         entry.name.encode(errors="surrogateescape").decode(errors="replace")
         for entry in entries
@@ -155,17 +159,21 @@ def _check_request(size: int) -> None:
         raise tarfile.ReadError(f"a header says that it goes on for {size} bytes")
 
 
-def _read_tar(stream: _Stream, part: str, budget: Budget, found: list[Entry]) -> None:
+def _read_tar(stream: _Stream, part: str, budget: Budget, found: list[Entry]) -> bool:
+    """Append the members of a tar; whether any of them has an extended header."""
     source: Any = stream
+    extended = False
     try:
         with tarfile.TarFile(fileobj=source, mode="r", errorlevel=1, encoding="utf-8") as archive:
             while (member := archive.next()) is not None:
                 found.append(_entry(stream, part, member, budget))
+                extended |= member.offset_data - member.offset > tarfile.BLOCKSIZE
         _expect_end(stream)
     except BrokenPackageError:
         raise
     except Exception as error:  # tarfile promises nothing about what it raises for bytes like these
         raise BrokenPackageError("conda-invalid", f"it is damaged: {error}") from error
+    return extended
 
 
 def _expect_end(stream: _Stream) -> None:

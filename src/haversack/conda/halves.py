@@ -67,12 +67,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """One of the tars: its ``part``, the tar and its ``size`` in bytes, and the names that rattler reads in it."""
+    """One of the tars: its ``part``, the file it lies in from its begin on, and its ``size`` in bytes."""
 
     part: str
     tar: BinaryIO
     size: int
-    names: tuple[str, ...]
 
 
 @contextlib.contextmanager
@@ -91,20 +90,19 @@ def opened(file: BinaryIO, stem: str, limit: int) -> Iterator[list[Half]]:
             contextlib.ExitStack() as stack,
         ):
             place = Path(folder)
-            large = sum(member.frame.most for member in members) > _SMALL
-            if large:
-                _expect_room(place, size + sum(member.frame.most for member in members))
+            most = sum(member.frame.most for member in members)
+            if large := most > _SMALL:
+                _expect_room(place, size + most)
             marker = secrets.token_bytes(31) + b"."
-            _wrap(file, members, place / "wrapped.conda", marker)
-            original = _sighted(file, place / "package.conda")
-            names, held = _unpacked(original, place, large=large)
+            _wrap(file, members, place / "wrapped.conda", marker, large=large)
+            held = _unpacked(place, large=large)
             tars: list[BinaryIO] = [
                 stack.enter_context((place / "out" / part).open("rb")) if large else io.BytesIO(held[part])
                 for part in PARTS
             ]
             yield [
-                Half(part, tar, _end(tar, member.frame, marker), tuple(listed))
-                for part, tar, member, listed in zip(PARTS, tars, members, names, strict=True)
+                Half(part, tar, _end(tar, member.frame, marker))
+                for part, tar, member in zip(PARTS, tars, members, strict=True)
             ]
     except BrokenZipError as error:
         code = "conda-bomb" if error.code == "wheel-bomb" else "conda-invalid"
@@ -252,7 +250,7 @@ def _window(size: int) -> tuple[int, int]:
 # The tars within
 
 
-def _wrap(file: BinaryIO, members: list[_Member], path: Path, marker: bytes) -> None:
+def _wrap(file: BinaryIO, members: list[_Member], path: Path, marker: bytes, *, large: bool) -> None:
     """Write a ``.conda`` whose halves are tars of one file each, named after its part: the tar within.
 
     That file has room for all that the blocks may unpack to, then for ``marker``, which stands where they
@@ -263,8 +261,10 @@ def _wrap(file: BinaryIO, members: list[_Member], path: Path, marker: bytes) -> 
             frame = member.frame
             code, window = _window(frame.window)
             head = tarfile.TarInfo(part)
-            head.size = frame.most + len(marker)
-            zeros, largest = head.size + 4 * _HEADER, min(window, _BLOCK)
+            # A size that is a lie would let the blocks write more files: only what goes to memory believes it.
+            room = frame.most if large or frame.stated is None else min(frame.stated, frame.most)
+            head.size = room + len(marker)
+            zeros, largest = (0 if room == frame.stated else room) + 4 * _HEADER, min(window, _BLOCK)
             with archive.open(f"{part}-x.tar.zst", "w", force_zip64=frame.end > 1 << 31) as out:
                 out.write(_MAGIC + bytes([0, code]) + _block(0, _HEADER) + head.tobuf(tarfile.GNU_FORMAT))
                 _copy(file, out, member.begin + frame.start, frame.last - frame.start)
@@ -284,18 +284,15 @@ def _copy(file: BinaryIO, out: IO[bytes], begin: int, size: int) -> None:
         size -= len(chunk)
 
 
-def _unpacked(original: Path, place: Path, *, large: bool) -> tuple[list[list[str]], dict[str, bytes]]:
-    """What rattler lists in each half of ``original``, and the tars: held in memory, or ``large`` in ``out/``."""
+def _unpacked(place: Path, *, large: bool) -> dict[str, bytes]:
+    """The tars in ``wrapped.conda``, by their parts; those that are ``large`` go to ``out/`` instead."""
     from rattler import Client
     from rattler.package_streaming import PackageArchive, download_and_extract
 
     wrapped = place / "wrapped.conda"
-    names: list[list[str]] = []
     held: dict[str, bytes] = {}
 
     async def work() -> None:
-        package = await PackageArchive.from_path(original)
-        names.extend([await package.list_files("info"), await package.list_files("pkg")])
         if large:
             # Its plain extract() keeps the interpreter lock, and all other threads waiting.
             await download_and_extract(Client(), wrapped.as_uri(), place / "out")
@@ -303,14 +300,35 @@ def _unpacked(original: Path, place: Path, *, large: bool) -> tuple[list[list[st
             read = await (await PackageArchive.from_path(wrapped)).read_files(PARTS)
             held.update({part: data or b"" for part, data in read.items()})
 
+    with _told():
+        engine.run(work())
+    return held
+
+
+def listed(file: BinaryIO, part: str) -> list[str]:
+    """The files and links that rattler reads in one half of a ``.conda``; raises :class:`BrokenPackageError`."""
+    from rattler.package_streaming import PackageArchive
+
+    async def work() -> list[str]:
+        names = await (await PackageArchive.from_path(path)).list_files("info" if part == "info" else "pkg")
+        return list(names)
+
+    with tempfile.TemporaryDirectory(prefix="haversack-package-") as folder:
+        path = _sighted(file, Path(folder) / "package.conda")
+        with _told():
+            return engine.run(work())
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Rattler's errors and panics as ours."""
     try:
         with engine.guarded("reading it"):
-            engine.run(work())
+            yield
     except OSError as error:
         raise BrokenPackageError("conda-invalid", f"it is damaged: {error}") from error
     except ToolError as error:
         raise BrokenPackageError("conda-invalid", f"it is damaged: {error.message}") from error
-    return names, held
 
 
 def _end(tar: BinaryIO, frame: _Frame, marker: bytes) -> int:

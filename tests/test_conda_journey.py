@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from haversack.errors import HaversackError
 from tests.support.channel import ChannelServer
@@ -279,3 +282,34 @@ def test_the_inside_is_a_channel_and_leaves_through_every_door(journey: Journey,
     done = journey("lock", env=env, cwd=tmp_path / "taken")
     assert done.returncode == 0, done.stderr
     assert journey("pack", "-o", tmp_path / "b", env=env, cwd=tmp_path / "taken").returncode == 0
+
+
+_OTHER = """\
+import asyncio, sys
+from rattler import Channel, Gateway, VirtualPackage, install, solve
+async def main():
+    records = await solve([Channel(sys.argv[1])], ["everything"], gateway=Gateway(),
+                          platforms=[sys.argv[4], "noarch"], virtual_packages=VirtualPackage.detect())
+    await install(records, sys.argv[2], cache_dir=sys.argv[3], show_progress=False)
+    print(len(records), flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.network
+def test_an_older_rattler_reads_the_channel(journey: Journey, tmp_path: Path) -> None:
+    """A rattler of two years ago solves and installs from the exported channel, and what it installs runs."""
+    journey.inside("serve", "--export", tmp_path / "mirror")
+    (channel,) = (tmp_path / "mirror" / "conda").glob("*/channel")
+    python = tmp_path / "venv" / "bin" / "python"
+    for argv in (
+        ["venv", "--quiet", "--no-config", "--python", sys.executable, tmp_path / "venv"],
+        ["pip", "install", "--quiet", "--no-config", "--python", python, "py-rattler==0.12.0"],
+    ):
+        subprocess.run([find_uv_bin(), *argv], check=True, env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"})
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    words = [python, "-c", _OTHER, channel.as_uri(), tmp_path / "env", tmp_path / "cache", SUBDIR]
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    # What it printed counts: it may fall over when Python ends, as its successors do.
+    assert int(done.stdout) == 11, done.stderr
+    assert ran(tmp_path / "env" / "bin" / "where") == f"{tmp_path}/env\n"

@@ -302,13 +302,22 @@ def test_an_older_rattler_reads_the_channel(journey: Journey, tmp_path: Path) ->
     journey.inside("serve", "--export", tmp_path / "mirror")
     (channel,) = (tmp_path / "mirror" / "conda").glob("*/channel")
     python = tmp_path / "venv" / "bin" / "python"
-    for argv in (
+    steps: list[list[str | Path]] = [
         ["venv", "--quiet", "--no-config", "--python", sys.executable, tmp_path / "venv"],
         ["pip", "install", "--quiet", "--no-config", "--python", python, "py-rattler==0.12.0"],
-    ):
+    ]
+    for argv in steps:
         subprocess.run([find_uv_bin(), *argv], check=True, env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"})
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    words = [python, "-c", _OTHER, channel.as_uri(), tmp_path / "env", tmp_path / "cache", SUBDIR]
+    words: list[str | Path] = [
+        python,
+        "-c",
+        _OTHER,
+        channel.as_uri(),
+        tmp_path / "env",
+        tmp_path / "cache",
+        SUBDIR,
+    ]
     done = subprocess.run(words, env=env, capture_output=True, text=True)
     # What it printed counts: it may fall over when Python ends, as its successors do.
     assert int(done.stdout) == 11, done.stderr

@@ -143,6 +143,15 @@ def test_a_pip_section_takes_what_conda_has_not(lab: CondaLab) -> None:
     assert "pip: extra" in locked.environment.roots
 
 
+def test_a_version_that_is_none_of_pythons_bounds_nothing(lab: CondaLab) -> None:
+    """conda may call a version 2024h: such a package does not get in the way of the wheels."""
+    odd = make_conda(lab.channel, "odd", "2024h", noarch="python", depends=["python"])
+    write_channel(lab.channel, [*packages(lab.channel), odd])
+    make_wheel(lab.wheels, "extra", "1.0")
+    lab.write_env("dependencies:\n- odd\n- pip:\n  - extra\n")
+    assert versions(only(lab)) == {"python": "3.12.4", "odd": "2024h", "extra": "1.0"}
+
+
 def test_a_pip_section_without_python_is_told(lab: CondaLab) -> None:
     """A pip section needs a Python among the packages."""
     lab.write_env("dependencies:\n- python\n- pip:\n  - extra\n")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from haversack.conda.proof import prove, provided
+from haversack.conda.distributions import provided
+from haversack.conda.proof import prove
 from haversack.model.target import Target
 from haversack.ports import Inside
 from tests.support import tiny

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
 from haversack.conda import engine
+from haversack.conda.distributions import provided, python_target
 from haversack.conda.layout import name_of, record
 from haversack.conda.settling import allowed
 from haversack.errors import IntegrityError, ResolutionError
@@ -18,10 +16,7 @@ from haversack.model import closure
 from haversack.model.artifact import Artifact
 from haversack.model.finding import Finding
 from haversack.model.snapshot import SnapshotEnvironment
-from haversack.model.target import Target
 
-_PURL = re.compile(r"pkg:pypi/(?P<name>[^@?#]+)(?:@(?P<version>[^?#]+))?")
-_SHORT = re.compile(r"3\.\d+(?:\.\d+)?")
 # What a virtual package means, and the key of a target that says it.
 _VIRTUAL = {
     "__cuda": ("a CUDA driver", "cuda"),
@@ -162,29 +157,3 @@ def _wheels(packages: Sequence[Artifact], environment: SnapshotEnvironment) -> l
     ]
     roots = [f"{wheel.name}=={wheel.version}" for wheel in wheels]
     return findings + closure.prove(roots, wheels, target, ref=environment.ref, provided=present)
-
-
-def python_target(packages: Sequence[Artifact], target: Target) -> Target | None:
-    """The target with the Python that the packages bring, ``None`` if they bring none."""
-    python = next((package.version for package in packages if package.name == "python"), None)
-    match = _SHORT.match(python or "")
-    return replace(target, python=match[0]) if match else None
-
-
-def provided(packages: Sequence[Artifact]) -> dict[str, str]:
-    """The distributions that conda packages bring, as PyPI calls them, and their versions.
-
-    A record says so by its ``purls``; without any, a package that depends on Python is taken for the
-    distribution of its own name.
-    """
-    found: dict[str, str] = {}
-    for package in packages:
-        told = record(package)
-        purls = [match for text in told.get("purls") or () if (match := _PURL.fullmatch(str(text)))]
-        for match in purls:
-            version = unquote(match["version"]) if match["version"] else package.version
-            found[canonicalize_name(unquote(match["name"]))] = version
-        needs = {name_of(str(spec)) for spec in told.get("depends") or ()}
-        if told.get("purls") is None and (told.get("noarch") == "python" or "python" in needs):
-            found.setdefault(canonicalize_name(package.name), package.version)
-    return found

@@ -4,49 +4,18 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
+from haversack.conda.distributions import provided, python_target
 from haversack.model.artifact import Artifact
 from haversack.model.finding import Finding
-from haversack.model.target import Target
 from haversack.ports import Outside
 from haversack.wheels import answer, resolve
-
-
-def provided(packages: Iterable[Artifact]) -> dict[str, str]:
-    """Name and version of the Python distributions that conda packages bring.
-
-    A record says them in its ``purls``; where it says nothing, a package that needs Python and is no part
-    of it is taken for the distribution of its own name, as pixi and conda-lock do.
-    """
-    found: dict[str, str] = {}
-    for package in packages:
-        record: Mapping[str, object] = package.facts.get("record", {})
-        purls = record.get("purls")
-        if isinstance(purls, list):
-            names = [m[1] for purl in purls if (m := re.match(r"pkg:pypi/([^@?#]+)", str(purl)))]
-            found.update({str(canonicalize_name(unquote(name))): package.version for name in names})
-        elif record.get("noarch") == "python" or _needs_python(record.get("depends")):
-            found[str(canonicalize_name(package.name))] = package.version
-    return found
-
-
-def _needs_python(depends: object) -> bool:
-    specs = depends if isinstance(depends, list) else []
-    return any(str(spec).split()[:1] == ["python"] for spec in specs)
-
-
-def python_of(packages: Iterable[Artifact], target: Target) -> Target | None:
-    """The target with the Python that is among the packages; ``None`` if there is none."""
-    for package in packages:
-        if package.kind == "conda" and package.name == "python":
-            return replace(target, python=".".join(package.version.split(".")[:3]))
-    return None
 
 
 def wheels(
@@ -62,7 +31,7 @@ def wheels(
     ``folder`` is what their paths are relative to.  A distribution that conda provides is kept at its
     version and not brought a second time, as pip would find it installed.
     """
-    target = python_of(packages, who.target)
+    target = python_target(packages, who.target)
     if target is None:
         message = "has a pip section, and no python among its packages"
         return [], [Finding("no-solution", who.ref, message, "add python to the dependencies")]
@@ -70,7 +39,9 @@ def wheels(
     with tempfile.TemporaryDirectory(prefix="haversack-pip-") as place:
         asked, kept = Path(place) / "requirements.txt", Path(place) / "constraints.txt"
         asked.write_text("".join(f"{_absolute(line, folder)}\n" for line in lines))
-        kept.write_text("".join(f"{name}=={version}\n" for name, version in sorted(have.items())))
+        kept.write_text(
+            "".join(f"{name}=={have[name]}\n" for name in sorted(have) if _is_version(have[name]))
+        )
         question = resolve.Question(
             subject=who.ref,
             root=folder,
@@ -85,6 +56,15 @@ def wheels(
     left = [pick for pick in picks if str(canonicalize_name(pick.name)) not in have]
     artifacts, more = answer.wheels(left, replace(who, target=target), out)
     return artifacts, [*findings, *more]
+
+
+def _is_version(text: str) -> bool:
+    """Whether a version of conda's is one of Python's too (PEP 440): ``2024a`` is none, and bounds nothing."""
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
 
 
 def _absolute(line: str, folder: Path) -> str:

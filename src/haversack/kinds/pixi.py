@@ -56,7 +56,7 @@ class Pixi(Linked):
         self, site: Site, environment: Environment, target: Target, held: Lock | None, out: Outside
     ) -> Locked:
         """See :class:`haversack.kinds.Kind`."""
-        from haversack.conda import asking, locking, pixilock, pypi
+        from haversack.conda import asking, distributions, locking, pixilock
         from haversack.wheels import answer, resolve
 
         settings = environment.settings
@@ -81,7 +81,7 @@ class Pixi(Linked):
             remedy = f'add "{target.subdir}" to platforms in pixi.toml and run: pixi lock'
             return Locked(locked, (), (Finding("lock-platform", ref, message, remedy),))
         artifacts, findings = asking.to_artifacts(packages.records, ref)
-        who = replace(order.who, target=pypi.python_of(artifacts, target) or target)
+        who = replace(order.who, target=distributions.python_target(artifacts, target) or target)
         picks = [resolve.absolute(pick, path.parent) for pick in packages.picks]
         wheels, more = answer.wheels(picks, who, out)
         findings += [*more, *_left(packages, settings, ref)]

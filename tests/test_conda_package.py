@@ -8,7 +8,9 @@ import bz2
 import io
 import json
 import os
+import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import tracemalloc
@@ -17,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import conda_package_handling.api  # type: ignore[import-untyped]
@@ -32,6 +35,7 @@ from rattler.install import install
 
 from haversack.conda import archive, package
 from haversack.conda.halves import BOMB_FLOOR, BOMB_SLACK
+from haversack.errors import SpaceError
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
 from tests.support.channel import ChannelServer
@@ -624,6 +628,135 @@ def test_every_flipped_byte_of_a_file_is_found() -> None:
         members[place] = replace(payload[place], data=bytes(wrong))
         for filename in (NAME, OLD):
             assert codes(look(pack_conda(filename, about, members), filename)[1]) == ["conda-paths"]
+
+
+# Frames
+
+
+@pytest.mark.parametrize("size", [0, 300, 200_000, 5_000_000])
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("level", [-5, 3, 12])
+def test_every_form_of_zstd_comes_out_as_it_was(size: int, stated: bool, level: int) -> None:
+    """Whatever blocks, windows and sizes a frame has, small or large, its tar is read to the byte."""
+    content = (os.urandom(size // 20) + bytes(size // 20)) * 5 + os.urandom(size // 2)
+    about, payload = parts(files={**FILES, "share/content": content})
+    wanted = look(pack_conda(OLD, about, payload), OLD)
+    assert wanted[1] == []
+    for window in (None, 10, 17, 23):
+        kind = zstandard.ZstdCompressionParameters.from_level(
+            level,
+            write_content_size=stated,
+            write_checksum=not stated,
+            **({"window_log": window} if window else {}),
+        )
+        tar = tar_of(payload)
+        compressor = zstandard.ZstdCompressor(compression_params=kind).compressobj(
+            **({"size": len(tar)} if stated else {})
+        )
+        packed_ = compressor.compress(tar) + compressor.flush()
+        assert look(halves(info=zst_of(about), payload=packed_)) == wanted
+
+
+@pytest.mark.parametrize("size", [1000, 6_000_000])
+@pytest.mark.parametrize("change", [-512, -1, 1, 512])
+def test_a_frame_that_lies_about_its_size(size: int, change: int) -> None:
+    """A frame with more or less in it than it says is damaged, and what is too much is written nowhere."""
+    about, payload = parts(files={**FILES, "share/content": os.urandom(size)})
+    tar = tar_of(payload)
+    frame = bytearray(zst_of(payload))
+    length = {2: 4, 1: 2}[frame[4] >> 6]
+    start = 5 + (1 - (frame[4] >> 5 & 1))
+    less = 256 if length == 2 else 0
+    assert int.from_bytes(frame[start : start + length], "little") + less == len(tar)
+    frame[start : start + length] = (len(tar) + change - less).to_bytes(length, "little")
+    (found,) = told(halves(info=zst_of(about), payload=bytes(frame)))[:1]
+    assert found.startswith("conda-invalid  it is damaged: ")
+
+
+@pytest.mark.parametrize("size", [0, 5_000_000])
+def test_what_a_frame_hides_behind_its_size(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second tar behind the size that a frame tells gets out of the folder for temporary files neither."""
+    scratch, target = tmp_path / "scratch", tmp_path / "target"
+    scratch.mkdir()
+    target.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    about, payload = parts(files={**FILES, "share/content": os.urandom(size)})
+    tar = tar_of(payload)
+    for evil in ([Member("a", link=str(target)), Member("a/b", b"x")], [Member("info", link="/dev/zero")]):
+        frame = bytearray(zstandard.ZstdCompressor().compress(tar + bytes(512) + tar_of(evil)))
+        start, length = 5 + (1 - (frame[4] >> 5 & 1)), {2: 4, 1: 2}[frame[4] >> 6]
+        frame[start : start + length] = (len(tar) - (256 if length == 2 else 0)).to_bytes(length, "little")
+        found = told(halves(info=zst_of(about), payload=bytes(frame)))
+        assert found[0].startswith("conda-invalid  it is damaged: ")
+        assert (list(scratch.iterdir()), list(target.iterdir())) == ([], [])
+
+
+def test_large_files_are_never_held_whole(tmp_path: Path) -> None:
+    """A file of 150 MiB is read in less memory than it has, in either format."""
+    about, payload = parts(files={**FILES, "lib/big": (os.urandom(1 << 20) + bytes(2 << 20)) * 50})
+    path = tmp_path / NAME
+    path.write_bytes(pack_conda(NAME, about, payload))
+    code = (
+        "import sys; from haversack.conda import archive; found = []\n"
+        "with open(sys.argv[1], 'rb') as file: archive.read(file, 'demo-1.0-0.conda', found)\n"
+        "print(len(found), open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    count, kilobytes = map(int, done.stdout.split())
+    assert count == len(about) + len(payload)
+    assert kilobytes < 120_000
+    about, payload = parts(files={**FILES, "lib/big": bytes(60 << 20)})
+    data = pack_conda(OLD, about, payload)
+    tracemalloc.start()
+    try:
+        assert told(data, OLD) == []
+        assert tracemalloc.get_traced_memory()[1] < 16_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [0, 6_000_000])
+def test_nothing_is_written_where_a_package_wants_it(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links out of it, files behind them and names that lead out reach no disk; nothing stays behind."""
+    scratch, target = tmp_path / "scratch", tmp_path / "target"
+    scratch.mkdir()
+    target.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    evil = [
+        Member("a", link=str(target)),
+        Member("a/b", b"x"),
+        Member("../../c", b"x"),
+        Member(str(target / "d"), b"x"),
+        Member("share/noise", os.urandom(size)),
+        Member("share/locked/", kind=tarfile.DIRTYPE, mode=0),
+        Member("share/locked/unreadable", b"x", mode=0),
+    ]
+    found = [line.split(" ")[:2] for line in told(packed(add=evil)) if line.startswith("path-unsafe")]
+    assert found == [["path-unsafe", name] for name in ("a", "a/b", "../../c", f"{target}/d")]
+    assert (list(scratch.iterdir()), list(target.iterdir())) == ([], [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scratch", "target"]
+
+
+def test_no_room_to_look_into_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is large says how much room it needs, and that it is not there; a small one needs none."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5_000_000))
+    assert told(packed()) == []
+    with pytest.raises(SpaceError, match="bytes are needed to look into a package, and 5000000 are free"):
+        look(packed(add=[Member("share/noise", os.urandom(6_000_000))]))
+
+
+def test_readers_must_agree_about_extended_headers() -> None:
+    """A member of which rattler makes something else than we do, under a head that is not plain, is refused."""
+    long = "share/" + "n" * 120
+    assert told(packed(add=[Member(long, b"x")], listed={long: {}})) == []
+    odd = Member(long, kind=tarfile.CONTTYPE)
+    assert told(packed(add=[odd], listed={long: {}})) == [
+        "conda-invalid  not all readers find the same files in it"
+    ]
 
 
 # The fixtures are real

@@ -90,11 +90,11 @@ def opened(file: BinaryIO, stem: str, limit: int) -> Iterator[list[Half]]:
             contextlib.ExitStack() as stack,
         ):
             place = Path(folder)
-            most = sum(member.frame.most for member in members)
-            if large := most > _SMALL:
-                _expect_room(place, size + most)
+            room = sum(member.frame.room for member in members)
+            if large := room > _SMALL:
+                _expect_room(place, size + room)
             marker = secrets.token_bytes(31) + b"."
-            _wrap(file, members, place / "wrapped.conda", marker, large=large)
+            _wrap(file, members, place / "wrapped.conda", marker)
             held = _unpacked(place, large=large)
             tars: list[BinaryIO] = [
                 stack.enter_context((place / "out" / part).open("rb")) if large else io.BytesIO(held[part])
@@ -174,6 +174,11 @@ class _Frame:
     end: int
     most: int
 
+    @property
+    def room(self) -> int:
+        """The bytes to make room for: what the frame says, where that can be true."""
+        return self.most if self.stated is None else min(self.stated, self.most)
+
 
 def _frame(chunks: Iterator[bytes], name: str, budget: Budget) -> _Frame:
     """The one frame that a member must be, whose blocks cannot unpack to too much.
@@ -250,21 +255,21 @@ def _window(size: int) -> tuple[int, int]:
 # The tars within
 
 
-def _wrap(file: BinaryIO, members: list[_Member], path: Path, marker: bytes, *, large: bool) -> None:
+def _wrap(file: BinaryIO, members: list[_Member], path: Path, marker: bytes) -> None:
     """Write a ``.conda`` whose halves are tars of one file each, named after its part: the tar within.
 
-    That file has room for all that the blocks may unpack to, then for ``marker``, which stands where they
-    end and which nobody could know who made the package; zeros fill the rest.
+    That file has room for all that the blocks unpack to, then for ``marker``, which stands where they end
+    and which nobody could know who made the package; zeros fill the rest.  Blocks that hold more than their
+    frame says would go on to be a tar for rattler, which lets nothing out of its folder: see :func:`_end`.
     """
     with zipfile.ZipFile(path, "w") as archive:
         for part, member in zip(PARTS, members, strict=True):
             frame = member.frame
             code, window = _window(frame.window)
             head = tarfile.TarInfo(part)
-            # A size that is a lie would let the blocks write more files: only what goes to memory believes it.
-            room = frame.most if large or frame.stated is None else min(frame.stated, frame.most)
-            head.size = room + len(marker)
-            zeros, largest = (0 if room == frame.stated else room) + 4 * _HEADER, min(window, _BLOCK)
+            head.size = frame.room + len(marker)
+            zeros = 4 * _HEADER + (frame.room if frame.stated is None else 0)
+            largest = min(window, _BLOCK)
             with archive.open(f"{part}-x.tar.zst", "w", force_zip64=frame.end > 1 << 31) as out:
                 out.write(_MAGIC + bytes([0, code]) + _block(0, _HEADER) + head.tobuf(tarfile.GNU_FORMAT))
                 _copy(file, out, member.begin + frame.start, frame.last - frame.start)

@@ -59,7 +59,8 @@ def inspect(file: BinaryIO, artifact: Artifact) -> tuple[dict[str, Any], list[Fi
 
     The facts are ``files`` (how many it installs), ``unpacked`` (bytes), ``placeholder`` (bytes of the shortest
     prefix that binaries in it have room for) and ``scripts`` (the link scripts in it); the last two are
-    absent where there are none.  Raises only what ``file`` itself raises.
+    absent where there are none.  Raises ``SpaceError`` where the folder for temporary files is too small for a
+    large package, and what ``file`` itself raises.
     """
     report = _Report(artifact.filename)
     if not is_safe_filename(artifact.filename) or not artifact.filename.endswith((".conda", ".tar.bz2")):

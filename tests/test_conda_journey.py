@@ -126,20 +126,36 @@ def test_every_kind_is_installed_and_works(journey: Journey, tmp_path: Path) -> 
         ran(tmp_path / "train" / "bin" / "python", "-c", "import packaging, sys; print(sys.prefix)")
         == f"{tmp_path}/train\n"
     )
-    listed = (
-        ran("python3", "-m", "pip", "--python", tmp_path / "geo" / "bin" / "python", "list")
-        if _has_pip()
-        else "extra tqdm"
-    )
+    listed = ran(sys.executable, "-I", "-m", "pip", "--python", tmp_path / "geo" / "bin" / "python", "list")
     assert "extra" in listed
     assert "tqdm" in listed
 
 
-def _has_pip() -> bool:
-    done = subprocess.run(
-        ["python3", "-m", "pip", "--version"], env={"PATH": "/usr/bin:/bin"}, capture_output=True
-    )
-    return done.returncode == 0
+_CONDA_LIST = """\
+import sys
+from conda_lock._vendor.conda.cli import main_list
+sys.exit(main_list.print_packages(sys.argv[1], format="human"))
+"""
+
+
+def test_conda_lists_what_is_installed(journey: Journey, tmp_path: Path) -> None:
+    """The ``conda list`` of conda's own code (the copy in conda-lock) names packages, channels and the wheel."""
+    journey.inside("install", "geo", "--to", tmp_path / "geo")
+    # No report of an error goes anywhere.
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "CONDA_REPORT_ERRORS": "false",
+        "CONDA_NO_PLUGINS": "true",
+    }
+    words: list[str | Path] = [sys.executable, "-I", "-W", "ignore", "-c", _CONDA_LIST, tmp_path / "geo"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    rows = {
+        line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line[:1] not in {"#", ""}
+    }
+    assert rows["where"] == ["1.0", "h1_0", journey.url], done.stderr
+    assert rows["extra"] == ["1.0", "pypi_0", "pypi"]
+    assert len(rows) == 12
 
 
 def test_replacing_and_sharing(journey: Journey, tmp_path: Path) -> None:

@@ -137,7 +137,8 @@ class DiskStore:
         """See the protocol."""
         with self._lock:
             staged = self._staged.get(digest)
-            place = staged[0] if staged else self._place(digest)
+        # It settles at its place before it is no longer counted as staged.
+        place = staged[0] if staged and staged[0].is_file() else self._place(digest)
         # A link under a blob's name would lead out of the store.
         if place.is_symlink() or not place.is_file():
             raise NotFoundError(f"the store does not hold {digest}", where=str(self.root))

@@ -6,10 +6,10 @@ import json
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from haversack.errors import FetchError, HaversackError, LockError, NotFoundError, SpaceError
 from haversack.formats.canonical import canonical
@@ -22,6 +22,8 @@ from haversack.verbs.lock import own_wheel
 
 _AT_ONCE = 8
 _FACTS = "facts.json"
+_Read: TypeAlias = tuple[Mapping[str, Any], list[Finding]]
+"""The facts of an artifact, and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def collect(
     partial = out.cache / "partial"
     partial.mkdir(parents=True, exist_ok=True)
     findings: list[Finding] = []
+    reading: dict[str, Future[_Read]] = {}
     stopped = threading.Event()
 
     def count(size: int) -> None:
@@ -109,21 +112,27 @@ def collect(
                     problem.remedy or "lock again, or ask who changed the file",
                 )
             )
+        else:
+            # While others are still on their way: the network and the cores are two things.
+            reading[_key(artifact)] = readers.submit(_look, artifact, out)
 
-    with out.progress("collecting", planned.bytes) as advance, ThreadPoolExecutor(_AT_ONCE) as pool:
-        try:
-            # The largest first: the last to arrive should be small.
-            list(pool.map(one, sorted(planned.fetch, key=lambda a: -(a.size or 0))))
-        except BaseException:
-            stopped.set()
-            raise
-    _keep(planned.fetch, partial, out)
-    raise_blocking(
-        findings,
-        f"{len(findings)} of {len(planned.fetch)} files could not be collected; the others are kept",
-        remedy="mend what the findings name and run the same command again",
-    )
-    facts, wrong = inspect(lock.artifacts, out)
+    # Inflating is work for the cores: more threads than those only wait for each other.
+    with ThreadPoolExecutor(os.cpu_count()) as readers:
+        with out.progress("collecting", planned.bytes) as advance, ThreadPoolExecutor(_AT_ONCE) as pool:
+            try:
+                # The largest first: the last to arrive should be small.
+                list(pool.map(one, sorted(planned.fetch, key=lambda a: -(a.size or 0))))
+            except BaseException:
+                stopped.set()
+                readers.shutdown(cancel_futures=True)
+                raise
+        _keep(planned.fetch, partial, out)
+        raise_blocking(
+            findings,
+            f"{len(findings)} of {len(planned.fetch)} files could not be collected; the others are kept",
+            remedy="mend what the findings name and run the same command again",
+        )
+        facts, wrong = _inspect(lock.artifacts, reading, readers, out)
     raise_blocking(wrong, "some files must not travel")
     return facts
 
@@ -174,38 +183,50 @@ def _read(path: Path, advance: Callable[[int], None]) -> Iterable[bytes]:
             yield chunk
 
 
-def inspect(
-    artifacts: Iterable[Artifact], out: Outside
+def _inspect(
+    artifacts: Iterable[Artifact],
+    reading: Mapping[str, Future[_Read]],
+    readers: ThreadPoolExecutor,
+    out: Outside,
 ) -> tuple[dict[Digest, tuple[int, Mapping[str, Any]]], list[Finding]]:
-    """Sizes and facts of artifacts in the store, read from their bytes once and remembered."""
+    """Sizes and facts of artifacts in the store, read from their bytes once and remembered.
+
+    ``reading`` are those that are being read already, by their keys.
+    """
     held = out.store.read_state(_FACTS)
     known: dict[str, Mapping[str, Any]] = json.loads(held) if held else {}
     wanted = {artifact.digest: artifact for artifact in artifacts}
     fresh = [artifact for artifact in wanted.values() if _key(artifact) not in known]
-
-    def one(artifact: Artifact) -> tuple[Artifact, Mapping[str, Any], list[Finding]]:
-        kind = inspector(artifact.kind)
-        facts: Mapping[str, Any] = {}
-        wrong: list[Finding] = []
-        if kind is not None:
-            with out.store.path(artifact.digest).open("rb") as file:
-                facts, wrong = kind.inspect(artifact, file)
-        advance(_held(artifact.digest, out))
-        return artifact, facts, wrong
-
     findings: list[Finding] = []
-    with (
-        out.progress("reading", sum(_held(a.digest, out) for a in fresh)) as advance,
-        # Inflating is work for the cores: more threads than those only wait for each other.
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        for artifact, facts, wrong in pool.map(one, fresh):
+    with out.progress("reading", sum(_held(a.digest, out) for a in fresh)) as advance:
+        pending = {
+            key: (artifact, reading.get(key) or readers.submit(_look, artifact, out))
+            for artifact in fresh
+            for key in [_key(artifact)]
+        }
+        for key, (artifact, future) in pending.items():
+            facts, wrong = future.result()
+            advance(_held(artifact.digest, out))
             findings += wrong
             if not any(finding.blocking for finding in wrong):
-                known[_key(artifact)] = facts
+                known[key] = facts
     if fresh:
         out.store.write_state(_FACTS, canonical(known))
     return {d: (_held(d, out), known.get(_key(a), {})) for d, a in wanted.items()}, findings
+
+
+def _look(artifact: Artifact, out: Outside) -> _Read:
+    """What the bytes of an artifact in the store say."""
+    kind = inspector(artifact.kind)
+    if kind is None:
+        return {}, []
+    try:
+        file = out.store.path(artifact.digest).open("rb")
+    except FileNotFoundError:
+        # Others are being added: it went to its place for good between the two steps.
+        file = out.store.path(artifact.digest).open("rb")
+    with file:
+        return kind.inspect(artifact, file)
 
 
 def _key(artifact: Artifact) -> str:

@@ -151,7 +151,7 @@ def _bring(
         return
     if scheme in {"built", "prefix", "archive"}:
         raise LockError(
-            "was made when it was locked, and is not in this store",
+            "was built when it was locked, and is not in this store",
             where=artifact.filename,
             remedy="run: haversack lock",
         )

@@ -377,6 +377,16 @@ def test_the_files_of_a_project_come_out_as_they_were(tmp_path: Path, inside: In
     assert done.left == ("tool-1.0-h0_0.conda",)
 
 
+def test_programs_of_a_project_stay_programs(tmp_path: Path, inside: Inside) -> None:
+    """A file that could be run in the project can be run where it is exported to, and no other can."""
+    artifact, data = file("run.sh", b"#!/bin/sh\n")
+    program = replace(artifact, facts={**artifact.facts, "executable": True})
+    hold(inside, (program, data), file("notes.txt", b"x"), kind="pixi")
+    done = export("geo", "project", tmp_path / "project", inside)
+    assert (done.dest / "run.sh").stat().st_mode & 0o111
+    assert not (done.dest / "notes.txt").stat().st_mode & 0o111
+
+
 @pytest.mark.parametrize("path", ["../x", "/x", "a/../b", "a//b", ""])
 def test_a_project_file_that_leaves_its_project_is_refused(tmp_path: Path, inside: Inside, path: str) -> None:
     """Nothing is written outside the folder, nor anything inside it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
 import gzip
 import hashlib
 import importlib
@@ -294,6 +295,21 @@ def test_importing_changes_nothing_that_is_declared(tmp_path: Path) -> None:
     assert (tmp_path / "haversack.toml").read_bytes().decode() == written
 
 
+def test_a_declaration_behind_a_link_stays_there(tmp_path: Path) -> None:
+    """The file that a link leads to gets the table, keeps its mode, and the link stays a link."""
+    real = tmp_path / "elsewhere" / "site.toml"
+    real.parent.mkdir()
+    real.write_text('[site]\nname = "lab"\n')
+    real.chmod(0o640)
+    (tmp_path / "haversack.toml").symlink_to(real)
+    archive = tmp_path / "environment.tar"
+    archive.write_bytes(tarred(pixi_pack(tmp_path / "made")))
+    adopt(archive, tmp_path, name="geo", kinds=KINDS)
+    assert (tmp_path / "haversack.toml").is_symlink()
+    assert "[env.geo]" in real.read_text()
+    assert real.stat().st_mode & 0o777 == 0o640
+
+
 def conda_pack() -> Files:
     """The files of an archive as conda-pack writes them: packages first, records among them."""
     told = {"name": "python", "version": "3.10.2", "subdir": "linux-aarch64", "depends": ["__glibc >=2.17"]}
@@ -361,6 +377,7 @@ def test_an_archive_that_does_not_say_for_what_it_is_asks(tmp_path: Path) -> Non
         (b"#!/usr/bin/env bash\n", FormatError, "unpacks itself"),
         (b"x" * 600, IntegrityError, "not a whole tar"),
         (gzip.compress(tarred(conda_pack()))[:-20], IntegrityError, "not a whole tar"),
+        (bz2.compress(tarred(conda_pack()))[:40] + b"x" * 40, IntegrityError, "not a whole tar"),
     ],
 )
 def test_what_is_no_archive_leaves_no_trace(

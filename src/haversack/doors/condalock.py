@@ -34,8 +34,9 @@ class CondaLockFile:
             return wrong
         packages = of_kind(environment, "conda")
         for artifact in packages:
-            if not record_of(artifact).get("md5"):
-                return f"nobody names the md5 of {artifact.filename}, which it needs; use pixi-pack"
+            for key in ("md5", "build"):
+                if not isinstance(record_of(artifact).get(key), str):
+                    return f"nobody names the {key} of {artifact.filename}, which it needs; use pixi-pack"
         return nowhere([*packages, *of_kind(environment, "wheel")], "pixi-pack")
 
     def write(self, environments: Sequence[SnapshotEnvironment], store: Store, dest: Path) -> list[str]:

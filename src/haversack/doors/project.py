@@ -31,6 +31,8 @@ class Project:
         places = {_path(artifact): artifact for artifact in of_kind(environment, "file")}
         for path, artifact in places.items():
             copy(store, artifact, dest / path)
+            if artifact.facts.get("executable") is True:
+                (dest / path).chmod(0o755)
         return sorted(places)
 
 

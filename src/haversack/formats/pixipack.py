@@ -173,8 +173,9 @@ class _Contents:
                 packages += self._packages(path, platform)
         wheels = [file for path, file in sorted(self._files.items()) if path.startswith(f"{PYPI}/")]
         known = {METADATA, ENVIRONMENT, *self._texts, *(file.path for file in [*packages, *wheels])}
+        blamed = {finding.subject.removeprefix(f"{self._where}: ") for finding in self._findings}
         for path in sorted(self._files.keys() - known):
-            if path not in {finding.subject.removeprefix(f"{self._where}: ") for finding in self._findings}:
+            if path not in blamed:
                 self._found("file-extra", path, "is in no list of the archive")
         if ENVIRONMENT not in self._texts:
             raise self._foreign(f"has no {ENVIRONMENT}")

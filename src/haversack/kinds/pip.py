@@ -68,7 +68,7 @@ class Pip:
         roots = _roots(site.root, settings)
         locked = LockedEnvironment(environment.name, target.name, self.name, roots, environment.check)
         if "lock" in settings:
-            picks, findings = _take_over(site.root / settings["lock"], settings, target, ref, site.root, out)
+            picks, findings = _take_over(site.root / settings["lock"], settings, target, ref, out)
         else:
             picks, findings = resolve.resolve(_question(site, environment, target, held, ref), out)
         newer = settings.get("exclude_newer", site.exclude_newer)
@@ -188,7 +188,7 @@ def _question(
 
 
 def _take_over(
-    path: Path, settings: Any, target: Target, ref: str, root: Path, out: Outside
+    path: Path, settings: Any, target: Target, ref: str, out: Outside
 ) -> tuple[list[Pick], list[Finding]]:
     """What a lock that people already have gives the target; no version is resolved anew."""
     extras: Sequence[str] = settings.get("extras", ())

@@ -173,7 +173,10 @@ def _opened(file: Path, where: str) -> Iterator[BinaryIO]:
             raise FormatError("is a program that unpacks itself", where=where, remedy=remedy)
         try:
             yield _decompressed(raw, start)
-        except (tar.BrokenTarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as problem:
+        except (tar.BrokenTarError, EOFError, OSError, zlib.error, lzma.LZMAError) as problem:
+            # What bz2 cannot read is an OSError without a number; the disk's own errors have one.
+            if isinstance(problem, OSError) and problem.errno is not None:
+                raise
             raise IntegrityError(
                 f"is not a whole tar: {problem}", where=where, remedy="get it once more"
             ) from problem
@@ -191,7 +194,7 @@ def _decompressed(raw: BinaryIO, start: bytes) -> BinaryIO:
 def _record(data: bytes) -> dict[str, Any]:
     try:
         found = json.load(io.BytesIO(data))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -237,7 +240,10 @@ def _declare(path: Path, before: bytes, table: str, kinds: Mapping[str, KindKeys
             file.flush()
             os.fsync(file.fileno())
         declaration.parse(trial, kinds)
-        trial.replace(path)
+        if path.exists():
+            shutil.copymode(path, trial)
+        # Where a link stands, the file that it leads to is the declaration.
+        trial.replace(path.resolve())
     except DeclarationError as problem:
         where = problem.where.replace(trial.name, path.name)
         raise DeclarationError(problem.message, where=where, remedy=problem.remedy) from problem

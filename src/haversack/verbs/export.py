@@ -68,6 +68,8 @@ def export(
     aside = beside(dest)
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
+        # Its name is that of this process: what is there, one of the same number left behind when it was killed.
+        _remove(aside)
         files = way.write(environments, inside.store, aside)
         size = sum((aside / file).stat().st_size if way.folder else aside.stat().st_size for file in files)
         details = {"refs": list(refs), "door": door, "dest": str(dest), "snapshot": content.id}

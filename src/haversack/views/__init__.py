@@ -97,7 +97,11 @@ def place_of(url: str) -> tuple[str, ...]:
     A part that is no file name everywhere is replaced by one made of its digest: it cannot lead out of the
     view, and is the same on every machine.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # An address that is none (a bracket without its other half) comes from a record, and has a place all the same.
+        return (safe(url),)
     named = [parts.netloc.rpartition("@")[2].lower().replace(":", "_")]
     named += [unquote(part) for part in parts.path.strip("/").split("/")] if parts.path.strip("/") else []
     return tuple(map(safe, named))

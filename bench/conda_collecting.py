@@ -68,7 +68,10 @@ def conda_collect(lab: Lab) -> Iterator[Row]:
                 '[site]\nname = "bench"\n[target.here]\nplatform = "linux-x86_64"\nglibc = "2.28"\npython = "3.11"\n'
                 '[env.lab]\nkind = "conda"\nfile = "spec.txt"\ntargets = ["here"]\n'
             )
-            lab.haversack("lock", store=lab.work / f"conda-collect-lock-{len(words)}", cwd=site)
+            # Without the tool's own environment, which would come from PyPI.
+            with lab.fresh("conda-collect-lock") as store:
+                lab.python("-m", "bench.conda_locking", "ours", site, store)
+                (site / "haversack.lock").write_bytes((store / "haversack.lock").read_bytes())
 
             def ours(site: Path = site) -> float:
                 with lab.fresh("conda-collect-store") as store:

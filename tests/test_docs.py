@@ -26,6 +26,7 @@ from haversack.model.finding import CODES
 from haversack.model.ledger import check_chain
 from haversack.model.snapshot import Snapshot
 from haversack.ports.disk import DiskStore
+from haversack.relocation import manifest
 from haversack.verbs import holdings
 from haversack.verbs.install import read_marker
 
@@ -90,6 +91,12 @@ def test_blocks_of_the_specification_are_the_examples(page: Path) -> None:
         data = (page.parent / name).read_text(encoding="utf-8")
         if text.rstrip("\n") != data.rstrip("\n"):
             assert json.loads(text) == json.loads(data), name
+
+
+def test_the_manifest_of_a_packed_folder_survives_reading_and_writing() -> None:
+    """The example is read by the real reader and written again byte for byte."""
+    data = example("haversack-prefix.json")
+    assert manifest.write(manifest.read(data)) == data
 
 
 def test_the_canonical_example_is_canonical() -> None:

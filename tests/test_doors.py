@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -496,3 +497,17 @@ def test_the_environment_is_chosen_for_any_machine(tmp_path: Path, inside: Insid
     with pytest.raises(NotFoundError, match="fits this machine") as caught:
         export("geo", "explicit", tmp_path / "x", foreign)
     assert "--target" in caught.value.remedy
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path, inside: Inside) -> None:
+    """A file or folder beside, named like that of a process that is no more, goes; that of another one stays."""
+    hold(inside, conda(tool(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    host = platform.node()
+    (tmp_path / f".geo.tar.haversack-{host}-{done.stdout.strip()}").write_bytes(b"half")
+    (tmp_path / f".geo.tar.haversack-{host}-{os.getppid()}").write_bytes(b"another's")
+    export("geo", "pixi-pack", tmp_path / "geo.tar", inside)
+    left = [path.name for path in tmp_path.glob(".geo.tar.*")]
+    assert left == [f".geo.tar.haversack-{host}-{os.getppid()}"]

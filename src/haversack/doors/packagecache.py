@@ -35,7 +35,7 @@ class PackageCache:
 
         (environment,) = environments
         dest.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=dest.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=dest) as scratch:
             files = []
             for artifact in of_kind(environment, "conda"):
                 record = record_of(artifact)

@@ -107,7 +107,7 @@ def _from_environment(index: Index | Channel, environ: Mapping[str, str]) -> Cre
         raise FetchError(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set",
             where=_where(index),
-            remedy="set the variables, or change `auth` of the index in haversack.toml",
+            remedy=f"set the variables, or change `auth` of the {index.family} in haversack.toml",
         )
     return Credentials(environ[username], environ[password])
 
@@ -146,7 +146,7 @@ def _from_keyring(index: Index | Channel, environ: Mapping[str, str]) -> Credent
         raise FetchError(
             "there is no keyring program",
             where=_where(index),
-            remedy="install `keyring` beside haversack or on the PATH, or change `auth` of the index",
+            remedy=f"install `keyring` beside haversack or on the PATH, or change `auth` of the {index.family}",
         )
     # With a name every keyring tells the password; without one it takes a newer one that tells both.
     if username is None:

@@ -29,10 +29,10 @@ def clear_leftovers(folder: Path, is_ours: Callable[[Path], bool]) -> None:
         pid = leftover.name.removeprefix(start)
         if not (leftover.name.startswith(start) and pid.isascii() and pid.isdigit()):
             continue
-        if leftover.is_symlink() or not leftover.is_dir() or not is_ours(leftover):
+        if leftover.is_symlink() or not is_ours(leftover):
             continue
         if int(pid) == os.getpid() or not _is_alive(int(pid)):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def _is_alive(pid: int) -> bool:

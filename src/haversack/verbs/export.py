@@ -13,7 +13,7 @@ from haversack.errors import NotFoundError, PrefixError, SpaceError, UsageError
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
 from haversack.ports import Inside
 from haversack.verbs import holdings
-from haversack.verbs.aside import beside
+from haversack.verbs.aside import beside, clear_leftovers
 from haversack.verbs.install import choose
 
 
@@ -68,8 +68,8 @@ def export(
     aside = beside(dest)
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        # Its name is that of this process: what is there, one of the same number left behind when it was killed.
-        _remove(aside)
+        # Nothing in another tool's format can say that it is ours; the name does, with machine and process.
+        clear_leftovers(dest, lambda _: True)
         files = way.write(environments, inside.store, aside)
         size = sum((aside / file).stat().st_size if way.folder else aside.stat().st_size for file in files)
         details = {"refs": list(refs), "door": door, "dest": str(dest), "snapshot": content.id}

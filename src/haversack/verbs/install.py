@@ -237,4 +237,6 @@ def _check_prefix(prefix: Path) -> bool:
 
 def _is_ours(leftover: Path) -> bool:
     """Whether a folder is an environment, finished or not, or empty."""
+    if not leftover.is_dir():
+        return False
     return any((leftover / name).exists() for name in _OURS) or not any(leftover.iterdir())

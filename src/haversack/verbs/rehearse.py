@@ -107,4 +107,9 @@ def _skipped(environment: SnapshotEnvironment, reason: str) -> Finding:
 
 
 def _failed(environment: SnapshotEnvironment, problem: HaversackError) -> Finding:
-    return Finding("rehearsal-failed", environment.ref, str(problem), problem.remedy or "see what uv says")
+    return Finding(
+        "rehearsal-failed",
+        environment.ref,
+        str(problem),
+        problem.remedy or "see what it says, and mend the environment",
+    )

@@ -36,7 +36,8 @@ def find(minor: str, inside: Inside) -> Path | None:
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         # A version manager's shim answers first and may refuse; the real one can stand further on.
         candidate = Path(folder) / f"python{minor}"
-        if folder and candidate.is_file() and str(candidate) not in map(str, places):
+        # Whether we may run it: a link into a folder of somebody else's is none for us.
+        if folder and os.access(candidate, os.X_OK) and str(candidate) not in map(str, places):
             places.append(candidate)
     for place in places:
         told = ask(place, inside) if place else None

@@ -10,8 +10,10 @@ import stat
 import subprocess
 import sys
 import tarfile
+import time
+import tracemalloc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import conda_pack  # type: ignore[import-untyped]
@@ -157,6 +159,40 @@ def test_pieces_may_be_cut_anywhere() -> None:
         for mode in ("text", "binary"):
             whole = moved(data, b"/new", mode)
             assert all(moved(data, b"/new", mode, step=step) == whole for step in (1, 3, 11))
+
+
+@pytest.mark.parametrize(("mode", "filling"), [("text", b"x"), ("binary", b"x"), ("binary", b"\0")])
+def test_a_large_file_without_lines_is_not_held_in_memory(mode: Mode, filling: bytes) -> None:
+    """Of 256 MiB in one line, or of NULs, a few mebibytes are in memory at once, and every path is found."""
+
+    def chunks() -> Iterator[bytes]:
+        yield b"\0 /opt/env/a\0 /opt"
+        yield b"/env/b" + filling
+        for _ in range(256):
+            yield filling * (1 << 20)
+        yield b" /opt/en"
+        yield b"v\0"
+
+    tracemalloc.start()
+    occurrence = Occurrence("file", mode, 8 if mode == "binary" else None)
+    found = [part for part in rewritten(chunks(), occurrence, Move(OLD, b"/opt/new")) if b"/opt/new" in part]
+    reading = measure(chunks(), OLD, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 << 20
+    # A string of 256 MiB is none; what stands in it is told, and stays.
+    kept = mode == "binary" and filling == b"x"
+    assert b"".join(found).count(b"/opt/new") == (1 if kept else 3)
+    assert reading.room == 8
+    assert reading.odd == (filling == b"x")
+
+
+def test_many_strings_are_read_in_time_for_their_number() -> None:
+    """A file that is nothing but paths takes no longer for each, however many there are."""
+    data = b"/opt/env\0" * 60_000
+    started = time.process_time()
+    assert moved(data, b"/o", "binary") == b"/o\0\0\0\0\0\0\0" * 60_000
+    assert time.process_time() - started < 10
 
 
 # The archive

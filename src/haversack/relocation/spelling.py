@@ -9,6 +9,7 @@ was made otherwise holds a real path, such as ``/opt/env``, and that may be part
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,13 @@ kept; ``shebang``: in the first line only, of a binary file (a zip archive with 
 
 # Linux before 5.1 reads 127 bytes of a first line; distlib and conda keep to that too.
 _SHEBANG = 127
+# What goes on for longer than this is no first line.
+_FIRST = 4096
+# So many bytes before a path tell whether it is the end of a longer one.
+_BEHIND = 256
+# A string of a binary file may go on for so many bytes behind a path, and as many NULs may be its own: what is
+# longer is data, and would have to be in memory.
+_LONGEST = 4 << 20
 _NAME = rb"A-Za-z0-9_+~\-"
 _BEYOND = rb"\x80-\xff"
 _RUN = re.compile(rb"[" + _NAME + _BEYOND + rb".}]*\Z")
@@ -29,7 +37,7 @@ _OPTION = re.compile(rb"[-+]|-[A-Za-z][A-Za-z-]*")
 _AFTER = rb"(?![" + _NAME + rb"]|\.[A-Za-z0-9_])"
 _AFTER_TEXT = rb"(?![" + _NAME + _BEYOND + rb"]|\.[A-Za-z0-9_])"
 _CLEAN = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*")
-_NULS = re.compile(rb"\0+")
+_NULS = re.compile(rb"\0{1,%d}" % _LONGEST)
 _FIRST_LINE = re.compile(rb"#![ ]*(?P<program>[^\r\n]*)")
 
 
@@ -56,13 +64,17 @@ class Move:
 
 
 class _String(NamedTuple):
-    """A NUL-terminated string that holds the path: from the first occurrence to its end, and that of its NULs."""
+    """A string of a binary file from its first path on, where the paths are in it, and the number of its NULs.
 
-    start: int
-    end: int
-    stop: int
-    spans: list[tuple[int, int]]
-    clean: bool
+    One without places names the path in a way that nobody can replace.
+    """
+
+    text: bytes
+    places: list[tuple[int, int]]
+    nuls: int
+
+
+_ODD = _String(b"", [], 0)
 
 
 @functools.lru_cache(maxsize=16)
@@ -73,17 +85,26 @@ def _pattern(old: tuple[bytes, ...], after: bytes) -> re.Pattern[bytes]:
 
 def spans(data: bytes, old: tuple[bytes, ...], everywhere: bool = False) -> list[tuple[int, int]]:
     """Where the path stands in a text: begin and end of each occurrence."""
-    return _spans(data, old, b"" if everywhere else _AFTER_TEXT)
+    return _spans(data, old, b"" if everywhere else _AFTER_TEXT, 0, len(data))[0]
 
 
-def _spans(data: bytes, old: tuple[bytes, ...], after: bytes) -> list[tuple[int, int]]:
-    found = _pattern(old, after).finditer(data)
-    return [match.span() for match in found if not after or _begins(data, match.start())]
+def _spans(
+    data: bytes, old: tuple[bytes, ...], after: bytes, start: int, end: int
+) -> tuple[list[tuple[int, int]], int]:
+    """The paths that begin from ``start`` to before ``end``, and up to where the bytes were looked at."""
+    found = []
+    for match in _pattern(old, after).finditer(data, start):
+        if match.start() >= end:
+            break
+        start = match.end()
+        if not after or _begins(data, match.start()):
+            found.append(match.span())
+    return found, max(start, end)
 
 
 def _begins(data: bytes, start: int) -> bool:
     """Whether a path begins here, and is not the end of a longer one."""
-    before = data[max(0, start - 256) : start]
+    before = data[max(0, start - _BEHIND) : start]
     match = _RUN.search(before)
     assert match is not None
     run = match[0]
@@ -101,26 +122,80 @@ def _spliced(data: bytes, places: Iterable[tuple[int, int]], new: bytes, start: 
     return b"".join([*parts, data[start:end]])
 
 
-def _strings(piece: bytes, old: tuple[bytes, ...], everywhere: bool) -> Iterator[_String]:
-    """Every string of ``piece`` that holds the path; one without a NUL after it is not clean."""
-    rest = _spans(piece, old, b"" if everywhere else _AFTER)
-    while rest:
-        start = rest[0][0]
-        end = piece.find(b"\0", rest[0][1])
-        if end < 0:
-            yield _String(start, len(piece), len(piece), rest, False)
-            return
-        nuls = _NULS.match(piece, end)
-        assert nuls is not None
-        mine = [span for span in rest if span[0] < end]
-        rest = rest[len(mine) :]
-        clean = everywhere
-        if not everywhere and _is_text(piece[start:end]):
-            # In a text a letter beyond ASCII belongs to a longer name.
-            mine = [span for span in mine if piece[span[1]] < 0x80]
-            clean = True
-        if mine:
-            yield _String(mine[0][0], end, nuls.end(), mine, clean)
+def _rounds(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Every chunk, and one without bytes that is the last."""
+    for chunk in chunks:
+        yield chunk, False
+    yield b"", True
+
+
+def _sure(data: bytes, old: tuple[bytes, ...], last: bool) -> int:
+    """Up to where it can be told that a path begins: behind that, what follows it is in the next chunk."""
+    return len(data) if last else max(0, len(data) - max(map(len, old)) - 2)
+
+
+def _strings(
+    chunks: Iterable[bytes], old: tuple[bytes, ...], everywhere: bool
+) -> Iterator[list[bytes | _String]]:
+    """A binary file: the strings that hold the path, and the bytes between them, some at a time.
+
+    They are the same however the file is cut into chunks.  Memory is that of a chunk and of a string.
+    """
+    pattern = _pattern(old, b"" if everywhere else _AFTER)
+    # Told is what comes before ``at``, searched what comes before ``seek``; a lost string has its NUL too far away.
+    data, at, seek, lost = b"", 0, 0, False
+    for chunk, last in _rounds(chunks):
+        data += chunk
+        sure = _sure(data, old, last)
+        parts: list[bytes | _String] = []
+        while seek < sure:
+            if lost:
+                nul = data.find(b"\0", seek)
+                lost, seek = nul < 0, nul + 1 or len(data)
+                continue
+            match = pattern.search(data, seek)
+            if match is None or match.start() >= sure:
+                seek = sure
+                break
+            start = match.start()
+            if not everywhere and not _begins(data, start):
+                seek = match.end()
+                continue
+            end = data.find(b"\0", match.end(), start + _LONGEST)
+            if end < 0 and (last or len(data) >= start + _LONGEST):
+                parts.append(_ODD)
+                lost, seek = True, match.end()
+                continue
+            nuls = _NULS.match(data, end) if end >= 0 else None
+            if nuls is None or (nuls.end() == len(data) < end + _LONGEST and not last):
+                # Its end is in a chunk to come.
+                seek = start
+                break
+            string = _string(data, start, end, nuls.end(), old, everywhere)
+            seek = nuls.end()
+            if string.places:
+                parts += [data[at : end - len(string.text)], string]
+                at = seek
+            elif string is _ODD:
+                parts.append(string)
+        yield [*parts, data[at:seek]]
+        at = min(seek, _BEHIND)
+        data = data[seek - at :]
+        seek = at
+
+
+def _string(
+    data: bytes, start: int, end: int, stop: int, old: tuple[bytes, ...], everywhere: bool
+) -> _String:
+    """The string from a path to its end, and to that of its NULs."""
+    places, _ = _spans(data, old, b"" if everywhere else _AFTER, start, end)
+    if not everywhere:
+        if not _is_text(data[start:end]):
+            return _ODD
+        # In a text a letter beyond ASCII belongs to a longer name.
+        places = [place for place in places if data[place[1]] < 0x80]
+    first = places[0][0] if places else end
+    return _String(data[first:end], [(a - first, b - first) for a, b in places], stop - end)
 
 
 def _is_text(string: bytes) -> bool:
@@ -129,23 +204,6 @@ def _is_text(string: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return _CLEAN.fullmatch(string) is not None
-
-
-def pieces(chunks: Iterable[bytes], mode: Mode) -> Iterator[bytes]:
-    """The same bytes, cut only where no path can stand: after a line, or after the NULs that end a string.
-
-    Memory is that of a chunk and of the longest line or string.
-    """
-    held = b""
-    for chunk in chunks:
-        held += chunk
-        # Behind the last run of NULs that has an end: one at the end of the buffer may go on.
-        cut = (held.rstrip(b"\0").rfind(b"\0") if mode == "binary" else held.rfind(b"\n")) + 1
-        if cut:
-            yield held[:cut]
-            held = held[cut:]
-    if held:
-        yield held
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,63 +223,69 @@ def measure(chunks: Iterable[bytes], old: tuple[bytes, ...], placeholder: int | 
     """
     room: int | None = None
     odd = False
-    for piece in pieces(chunks, "binary"):
-        for string in _strings(piece, old, placeholder is not None):
-            if not string.clean:
+    for parts in _strings(chunks, old, placeholder is not None):
+        for string in parts:
+            if isinstance(string, bytes):
+                continue
+            if not string.places:
                 odd = True
                 continue
-            size = sum(end - start for start, end in string.spans)
-            spare = string.stop - string.end - 1 if placeholder is not None else 0
-            longest = (size + spare) // len(string.spans)
-            longest = min(longest, max(placeholder or 0, size // len(string.spans)))
+            size = sum(end - start for start, end in string.places)
+            spare = string.nuls - 1 if placeholder is not None else 0
+            longest = (size + spare) // len(string.places)
+            longest = min(longest, max(placeholder or 0, size // len(string.places)))
             room = longest if room is None else min(room, longest)
     return Reading(room, odd)
 
 
 def rewritten(chunks: Iterable[bytes], occurrence: Occurrence, move: Move) -> Iterator[bytes]:
     """The bytes of a file after a move.  Raises ``ValueError`` where a path is too long for its place."""
-    first = True
-    for piece in pieces(chunks, occurrence.mode):
-        if occurrence.mode == "binary":
-            yield _in_strings(piece, occurrence, move)
-        elif first:
-            yield _from_first_line(piece, occurrence, move)
-        elif occurrence.mode == "text":
-            yield _in_text(piece, occurrence, move)
-        else:
-            yield piece
-        first = False
+    if occurrence.mode == "binary":
+        for parts in _strings(chunks, move.old, occurrence.everywhere):
+            yield b"".join(
+                part if isinstance(part, bytes) else _filled(part, occurrence, move) for part in parts
+            )
+        return
+    chunks = iter(chunks)
+    head = b""
+    while len(head) < _FIRST and b"\n" not in head and (chunk := next(chunks, None)) is not None:
+        head += chunk
+    match = _FIRST_LINE.match(head, 0, _FIRST)
+    if match is not None and match.end() < _FIRST:
+        yield _first_line(match[0], match["program"], occurrence, move)
+        head = head[match.end() :]
+    chunks = itertools.chain((head,), chunks)
+    yield from chunks if occurrence.mode == "shebang" else _in_text(chunks, occurrence, move)
 
 
-def _in_text(piece: bytes, occurrence: Occurrence, move: Move) -> bytes:
-    places = spans(piece, move.old, occurrence.everywhere)
-    return _spliced(piece, places, move.new, 0, len(piece)) if places else piece
+def _in_text(chunks: Iterable[bytes], occurrence: Occurrence, move: Move) -> Iterator[bytes]:
+    """A text, line or no line: of what was read there stays in memory what tells of a path across two chunks."""
+    after = b"" if occurrence.everywhere else _AFTER_TEXT
+    data, at = b"", 0
+    for chunk, last in _rounds(chunks):
+        data += chunk
+        places, end = _spans(data, move.old, after, at, max(at, _sure(data, move.old, last)))
+        yield _spliced(data, places, move.new, at, end)
+        at = min(end, _BEHIND)
+        data = data[end - at :]
 
 
-def _in_strings(piece: bytes, occurrence: Occurrence, move: Move) -> bytes:
-    parts, done = [], 0
-    for string in _strings(piece, move.old, occurrence.everywhere):
-        if not string.clean:
-            continue
-        text = _spliced(piece, string.spans, move.new, string.start, string.end)
-        left = string.stop - string.start - len(text)
-        if left < 1:
-            raise ValueError(f"{occurrence.path} has no room for a path of {len(move.new)} bytes")
-        parts += [piece[done : string.start], text, b"\0" * left]
-        done = string.stop
-    return b"".join([*parts, piece[done:]]) if parts else piece
+def _filled(string: _String, occurrence: Occurrence, move: Move) -> bytes:
+    """A string after the move, and NULs up to where it ended."""
+    if not string.places:
+        return b""
+    text = _spliced(string.text, string.places, move.new, 0, len(string.text))
+    left = len(string.text) + string.nuls - len(text)
+    if left < 1:
+        raise ValueError(f"{occurrence.path} has no room for a path of {len(move.new)} bytes")
+    return text + b"\0" * left
 
 
-def _from_first_line(piece: bytes, occurrence: Occurrence, move: Move) -> bytes:
-    """A piece from the beginning of a file, whose first line may name the program that runs it."""
-    match = _FIRST_LINE.match(piece)
-    if match is None:
-        return _in_text(piece, occurrence, move) if occurrence.mode == "text" else piece
-    rest = piece[match.end() :]
-    line = _in_text(match[0], occurrence, move)
-    if line != match[0]:
-        line = _runnable(line, match["program"], occurrence, move)
-    return line + (_in_text(rest, occurrence, move) if occurrence.mode == "text" else rest)
+def _first_line(line: bytes, program: bytes, occurrence: Occurrence, move: Move) -> bytes:
+    """The first line of a file, which names the program that runs it."""
+    places = spans(line, move.old, occurrence.everywhere)
+    moved = _spliced(line, places, move.new, 0, len(line))
+    return moved if moved == line else _runnable(moved, program, occurrence, move)
 
 
 def _runnable(line: bytes, program: bytes, occurrence: Occurrence, move: Move) -> bytes:

@@ -356,3 +356,20 @@ def test_locking_twice_gives_the_same(lab: CondaLab) -> None:
         return artifact.filename
 
     assert sorted(only(lab).artifacts, key=key) == sorted(only(lab).artifacts, key=key)
+
+
+@pytest.mark.parametrize("end", ["", "/", "/main"])
+def test_no_token_is_taken_from_anywhere(lab: CondaLab, end: str) -> None:
+    """A token in a channel of the file, of the declaration, or of a specification is refused unrepeated."""
+    url = f"{lab.server.url}t/hunter2{end}"
+    lab.write_env(f"channels: ['{url}']\ndependencies: [numpy]\n")
+    lab.site_of('file = "environment.yml"')
+    problems = [refused(DeclarationError, lab.lock_kind)]
+    lab.write_env(f"dependencies: ['{url}::numpy']\n")
+    problems.append(refused(DeclarationError, lab.lock_kind))
+    lab.write_env("dependencies: [numpy]\n")
+    lab.site_of(f'file = "environment.yml"\nchannels = ["{url}"]')
+    problems.append(refused(DeclarationError, lab.lock_kind))
+    for problem in problems:
+        assert "a token" in problem.message
+        assert "hunter2" not in f"{problem} {problem.remedy}"

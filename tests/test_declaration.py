@@ -480,3 +480,11 @@ def test_the_lock_in_the_examples_is_one() -> None:
     """The pylock file that an example takes over is valid."""
     lock = Pylock.from_dict(tomllib.loads((EXAMPLES / "hospital" / "pylock.toml").read_text()))
     assert [package.name for package in lock.packages] == ["colorama", "tqdm"]
+
+
+@pytest.mark.parametrize("path", ["/t/hunter2/main", "/t/hunter2", "/t/hunter2/"])
+def test_a_token_in_the_address_of_a_channel_is_refused(declare: Declare, path: str) -> None:
+    """It would be dropped or written down; the error names the key and does not repeat it."""
+    problem = refused(declare(f'{GOOD}[channel.c]\nurl = "https://conda.example.org{path}"\n'))
+    assert problem.where == "haversack.toml: channel.c.url"
+    assert "hunter2" not in f"{problem} {problem.remedy}"

@@ -281,3 +281,20 @@ def test_a_stored_frame_is_hardly_larger() -> None:
     """Three bytes a block and fourteen for the frame; what is all one byte takes four bytes a block."""
     assert len(repodata.zstd_stored(random.Random(1).randbytes(1 << 20))) == (1 << 20) + 14 + 8 * 3
     assert len(repodata.zstd_stored(bytes(1 << 20))) == 14 + 8 * 4
+
+
+@pytest.mark.parametrize("end", ["", "/", "?a=b", "#c", "/main", "/main/linux-64/x-1-0.conda"])
+def test_a_token_goes_wherever_the_url_ends(end: str) -> None:
+    """A token at the end of a channel's address is one as much as a token within it."""
+    url = f"https://conda.example.org/t/hunter2{end}"
+    assert "hunter2" not in repodata.plain_url(url)
+    assert not repodata.is_plain(url)
+    assert repodata.is_plain(repodata.plain_url(url) + "/")
+
+
+def test_no_token_of_a_channel_without_a_name_reaches_an_artifact() -> None:
+    """A channel that is all of a host may be told with a token too; nothing keeps it."""
+    base = "https://conda.example.org/t/hunter2"
+    made = artifact(url=f"{base}/linux-64/{FULL['fn']}", channel=base)
+    assert "hunter2" not in repr(made)
+    assert made.facts["channel"] == "https://conda.example.org"

@@ -14,6 +14,7 @@ from typing import Any
 
 from haversack.errors import DeclarationError
 from haversack.formats.canonical import canonical
+from haversack.formats.repodata import is_plain
 from haversack.formats.schema import (
     CHANNEL,
     INDEX,
@@ -74,9 +75,7 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
     for second in [index for index in indexes if index.default][1:]:
         place = top.at("index").at(second.name).at("default")
         raise place.error("another index is the default one already", "leave default = true to one index")
-    channels = [
-        Channel(name, **table_of(table, CHANNEL, at)) for name, table, at in _named(raw, "channel", top)
-    ]
+    channels = [_channel(name, table, at) for name, table, at in _named(raw, "channel", top)]
     _distinct(channels, top.at("channel"), env_name)
     targets: dict[str, Target] = {}
     interpreters: dict[str, Interpreter] = {}
@@ -105,6 +104,18 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
         exclude_newer=site.get("exclude_newer"),
         channels=tuple(channels),
     )
+
+
+def _channel(name: str, raw: Any, place: Place) -> Channel:
+    """A declared channel; a token in the path of its URL is a secret as much as a password is."""
+    values = table_of(raw, CHANNEL, place)
+    if not is_plain(values["url"]):
+        raise place.at("url").error(
+            "the URL holds a token (/t/…), or what no URL holds",
+            "remove /t/ and the token, change it where it was in use, and let haversack find a login elsewhere: "
+            'auth = "env", "netrc" or "keyring"',
+        )
+    return Channel(name, **values)
 
 
 def _target(name: str, values: Mapping[str, Any], place: Place) -> Target:

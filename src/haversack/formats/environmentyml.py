@@ -9,7 +9,7 @@ from typing import Any
 
 from haversack.errors import DeclarationError, HaversackError
 from haversack.formats import yaml
-from haversack.formats.repodata import plain_url
+from haversack.formats.repodata import is_plain
 from haversack.formats.strict import near
 
 KEYS = ("name", "channels", "dependencies", "variables", "prefix")
@@ -94,8 +94,4 @@ def read(data: bytes, where: str, error: type[HaversackError] = DeclarationError
 
 def _is_plain(url: str) -> bool:
     """Whether a URL holds neither user nor token; ``git+https://git@…`` names a user too."""
-    try:
-        plain = plain_url(url.partition("#")[0].partition("?")[0])
-    except ValueError:
-        return False
-    return plain.casefold() == url.partition("#")[0].partition("?")[0].rstrip("/").casefold()
+    return is_plain(url.partition("#")[0].partition("?")[0])

@@ -23,7 +23,7 @@ _OUTSIDE = frozenset({"name", "version", "subdir", "sha256", "size", "fn", "url"
 _BESIDE = frozenset({"fn", "url", "channel"})
 """Keys of a full record that no ``repodata.json`` repeats."""
 _SUBDIR = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
-_TOKEN = re.compile(r"/t/[^/]+(?=/)")
+_TOKEN = re.compile(r"/t/[^/]+(?=/|$)")
 _NOT_IN_URL = re.compile(r"[\s\\\x00-\x1f\x7f]")
 
 
@@ -45,6 +45,15 @@ def plain_url(url: str) -> str:
         # Where conda looks for a token too: anywhere in the path, once.
         path = _TOKEN.sub("", path, count=1)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2].lower(), path.rstrip("/"), "", ""))
+
+
+def is_plain(url: str) -> bool:
+    """Whether a URL is one that :func:`plain_url` takes nothing from but a slash at its end."""
+    try:
+        # A host is the same in any case.
+        return plain_url(url).casefold() == url.rstrip("/").casefold()
+    except ValueError:
+        return False
 
 
 def facts_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -160,3 +160,63 @@ def test_a_wheel_beside_the_lock(lab: CondaLab) -> None:
     locked = only(lab)
     assert versions(locked)["extra"] == "1.0"
     assert next(a for a in locked.artifacts if a.name == "extra").origin == f"path:dist/{path.name}"
+
+
+HIDDEN = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://me:{HIDDEN}@conda.example.org/main",
+        f"https://conda.example.org/t/{HIDDEN}/main",
+        f"https://conda.example.org/t/{HIDDEN}",
+        f"https://{HIDDEN}@conda.example.org/main",
+        f"git+https://me:{HIDDEN}@git.example.org/x.git",
+        f"git+ssh://git:{HIDDEN}@git.example.org/x.git",
+    ],
+)
+@pytest.mark.parametrize("file", ["pixi.lock", "pixi.toml", "pyproject.toml", "src/pixi.toml"])
+def test_a_login_in_a_file_of_the_project_is_refused(lab: CondaLab, file: str, url: str) -> None:
+    """The files cross as they are: the error names file and line, repeats nothing, and says where it belongs."""
+    project(lab)
+    lab.write("src/x.py", "")
+    lab.site_of('file = "pixi.lock"\nsources = ["src"]', kind="pixi")
+    path = lab.root / file
+    before = path.read_text() if path.exists() else ""
+    lab.write(file, f'{before.rstrip()}\n\n# "{url}"\n')
+    problem = refused(DeclarationError, lab.lock_kind)
+    assert problem.where == f"{file}: line {len(path.read_text().splitlines())}"
+    assert HIDDEN not in f"{problem} {problem.remedy}"
+    assert "pixi auth login" in (problem.remedy or "")
+
+
+@pytest.mark.parametrize("place", ["conda", "channels", "indexes"])
+def test_a_login_anywhere_in_the_lock_is_refused(lab: CondaLab, place: str) -> None:
+    """Of a package, a channel or an index alike."""
+    path = project(lab)
+    told = json.loads(path.read_text())
+    login = f"http://me:{HIDDEN}@conda.example.org/"
+    default = told["environments"]["default"]
+    if place == "conda":
+        told["packages"][0]["conda"] = default["packages"]["linux-64"][0]["conda"] = (
+            f"{login}linux-64/x-1-0.conda"
+        )
+    else:
+        default[place] = [{"url": login}] if place == "channels" else [login]
+    path.write_text(json.dumps(told))
+    problem = refused(DeclarationError, lab.lock_kind)
+    assert problem.where == "pixi.lock: line 1"
+    assert HIDDEN not in str(problem)
+
+
+def test_what_only_looks_like_a_login_may_cross(lab: CondaLab) -> None:
+    """A user of ssh, an address of mail, and a thread of a forum let nobody in."""
+    project(lab)
+    lines = [
+        "git+ssh://git@git.example.org/x.git", "ssh://ada@git.example.org/x.git", "https://git@git.example.org/x",
+        "https://www.example.org/ ada@example.org", "https://forum.example.org/t/how-to-lock/123", "(https://forum.example.org/t/12/3).",
+        "https://conda.example.org/t", "https://www.example.org/@ada",
+    ]  # fmt: skip
+    lab.write("pixi.toml", "".join(f"# {line}\n" for line in lines))
+    assert "words" in versions(only(lab))

@@ -17,6 +17,10 @@ from haversack.formats.pylock import Pick
 from haversack.model.artifact import is_digest
 
 _NEWER = re.compile(r"newer lockfile format version (\d+)")
+_LOGIN = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]{0,20})://(?P<user>[^/?#\s\"'<>]*)@")
+_TOKEN = re.compile(r"https?://[^\s\"'<>]*?/t/[^/\s\"'<>]+[^\s\"'<>]*")
+# A thread of a forum, as comments name them: its number, after its words or alone.
+_THREAD = re.compile(r"/t/(?:[^/]+/)?[0-9]{1,9}(?:/[0-9]+)?[^A-Za-z0-9]*$")
 _SDIST = (".tar.gz", ".zip", ".tar.bz2", ".tar.xz")
 
 
@@ -59,6 +63,30 @@ class PixiLock:
             with engine.guarded("reading pixi.lock"):
                 return _sorted_out((found.packages(one) if found else None) or [])
         return None
+
+
+def refuse_secrets(data: bytes, where: str) -> None:
+    """Raise ``DeclarationError`` naming the line where a file of a pixi project holds somebody's login.
+
+    The files of a project cross byte for byte, comments too, so that nothing can be taken out of them.  A
+    login is a password in a URL, a user where that may be a token, or a ``/t/<token>``.
+    """
+    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
+        if any(map(_is_login, _LOGIN.finditer(line))) or any(
+            not _THREAD.search(found[0]) for found in _TOKEN.finditer(line)
+        ):
+            raise DeclarationError(
+                "a URL in it holds a password or a token, which would cross with the file",
+                where=f"{where}: line {number}",
+                remedy="change the login where it was in use, take it out of the address in the manifest, "
+                "give it to pixi's own store (pixi auth login), and run: pixi lock",
+            )
+
+
+def _is_login(found: re.Match[str]) -> bool:
+    """Whether what stands before an ``@`` lets anybody in; ``git`` and the users of ssh do not."""
+    user, _, password = found["user"].partition(":")
+    return bool(password) or (user not in {"", "git"} and "ssh" not in found["scheme"])
 
 
 def read(path: Path) -> PixiLock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -65,6 +65,10 @@ class Pixi(Linked):
         locked = LockedEnvironment(
             environment.name, target.name, self.name, (), environment.check, locking.kept(settings, {})
         )
+        names = _names(site.root, settings)
+        for name in names:
+            if PurePosixPath(name).name in {path.name, *_MANIFESTS}:
+                pixilock.refuse_secrets((site.root / name).read_bytes(), name)
         lock = pixilock.read(path)
         wanted = settings.get("environment", "default")
         if wanted not in lock.environments:
@@ -85,7 +89,7 @@ class Pixi(Linked):
         picks = [resolve.absolute(pick, path.parent) for pick in packages.picks]
         wheels, more = answer.wheels(picks, who, out)
         findings += [*more, *_left(packages, settings, ref)]
-        files, more = _project(site.root, settings, ref)
+        files, more = _project(site.root, names, settings, ref)
         return Locked(locked, (*artifacts, *wheels, *files), (*findings, *more))
 
 
@@ -112,17 +116,24 @@ def _left(packages: Any, settings: Mapping[str, Any], ref: str) -> Iterator[Find
             yield Finding("source-unsupported", f"{name} in {ref}", message, remedy)
 
 
-def _project(root: Path, settings: Mapping[str, Any], ref: str) -> tuple[list[Artifact], list[Finding]]:
-    """The project's own files: lock, manifest and source folders, by their path within the project."""
+def _names(root: Path, settings: Mapping[str, Any]) -> list[str]:
+    """The paths of the project's own files, relative to the declaration: lock, manifest, source folders."""
     lock = PurePosixPath(settings["file"])
     names = [settings["file"]]
     names += [name for m in _MANIFESTS if (root / (name := (lock.parent / m).as_posix())).is_file()]
-    place = Place(root, "haversack.toml")
     for folder in settings.get("sources", ()):
-        names += files_below(root, folder, place)
+        names += files_below(root, folder, Place(root, "haversack.toml"))
+    return list(dict.fromkeys(names))
+
+
+def _project(
+    root: Path, names: Iterable[str], settings: Mapping[str, Any], ref: str
+) -> tuple[list[Artifact], list[Finding]]:
+    """The project's own files, by their path within the project."""
+    lock = PurePosixPath(settings["file"])
     artifacts: list[Artifact] = []
     findings: list[Finding] = []
-    for name in dict.fromkeys(names):
+    for name in names:
         path = PurePosixPath(name)
         inner = path.relative_to(lock.parent).as_posix() if path.is_relative_to(lock.parent) else None
         # Every path is one plain name, and no two paths the same one.

@@ -15,6 +15,7 @@ import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import conda_pack  # type: ignore[import-untyped]
 import pytest
@@ -30,6 +31,9 @@ from haversack.relocation.scan import MARKER, Scan, scan
 from haversack.relocation.spelling import Mode, Move, Occurrence, measure, rewritten
 from haversack.relocation.tape import Member
 from tests.support.legacy import make_conda_env, make_venv
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 OLD = (b"/opt/env",)
 
@@ -468,6 +472,55 @@ def test_a_folder_that_changes_while_it_is_packed_is_not_packed(odd: Path) -> No
         archive.write(told, io.BytesIO())
 
 
+class _Meddled(io.BytesIO):
+    """A file to pack into; whenever it is begun anew, a function has been called."""
+
+    def __init__(self, meddle: Callable[[], object]) -> None:
+        super().__init__()
+        self._meddle = meddle
+
+    def write(self, data: Buffer, /) -> int:
+        if not self.tell():
+            self._meddle()
+        return super().write(data)
+
+
+def _believed(root: Path, count: int) -> Iterator[None]:
+    """Make an environment of one package with so many files; alter the next of them at each step, unseen."""
+    rows = []
+    (root / "conda-meta").mkdir(parents=True)
+    for number in range(count):
+        (root / f"f{number}").write_bytes(b"good")
+        rows.append(
+            {"_path": f"f{number}", "sha256": hashlib.sha256(b"good").hexdigest(), "size_in_bytes": 4}
+        )
+    record = {"name": "a", "version": "1", "paths_data": {"paths": rows}}
+    (root / "conda-meta" / "a-1-0.json").write_text(json.dumps(record))
+    yield
+    for number in range(count):
+        status = (root / f"f{number}").stat()
+        (root / f"f{number}").write_bytes(b"evil")
+        os.utime(root / f"f{number}", ns=(status.st_mtime_ns, status.st_mtime_ns))
+        yield
+
+
+def test_every_file_that_was_found_to_differ_is_remembered(tmp_path: Path) -> None:
+    """Two files that change one after the other while they are packed are both read, and told, at the end."""
+    steps = _believed(tmp_path / "env", 2)
+    next(steps)
+    done = archive.write(scan(tmp_path / "env"), file := _Meddled(lambda: next(steps, None)))
+    assert [f.message for f in done.scan.findings] == ["2 files are altered: f0, f1"]
+    assert archive.inspect(io.BytesIO(file.getvalue()))[1] == []
+
+
+def test_a_folder_that_goes_on_changing_is_not_packed_for_ever(tmp_path: Path) -> None:
+    """Where each time another file differs, somebody writes there: that is an error and not a loop."""
+    steps = _believed(tmp_path / "env", 20)
+    next(steps)
+    with pytest.raises(PrefixError, match="changes while"):
+        archive.write(scan(tmp_path / "env"), _Meddled(lambda: next(steps, None)))
+
+
 # What cannot travel
 
 
@@ -556,6 +609,52 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "absent", Path("/")):
         with pytest.raises(PrefixError):
             scan(place)
+
+
+@pytest.mark.parametrize("name", ["o'brien", 'a"b', "a$b", "a\\b", "a`b"])
+def test_a_folder_whose_path_scripts_cannot_hold_is_refused(name: str, tmp_path: Path) -> None:
+    """Scripts spell such a path in other ways, so that nobody finds it; what was packed could not be read."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(PrefixError, match="cannot hold that path"):
+        scan(tmp_path / name)
+
+
+def test_what_is_gone_meanwhile_is_told() -> None:
+    """A name that is listed and names nothing any more is a finding, as the system makes them in its own folder."""
+    found = [f for f in scan(Path("/proc/self/fd")).findings if "cannot be read" in f.message]
+    assert [f.code for f in found] == ["prefix-unmovable"]
+    assert found[0].blocking
+
+
+def test_nothing_is_a_link_to_bytecode_that_stays_behind(tmp_path: Path) -> None:
+    """A hard link to bytecode that is left out travels as a file of its own."""
+    root = tmp_path / "env"
+    (root / "a" / "__pycache__").mkdir(parents=True)
+    (root / "a" / "x.py").touch()
+    (root / "a" / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"bytecode")
+    (root / "other").hardlink_to(root / "a" / "__pycache__" / "x.cpython-311.pyc")
+    (root / "y.pyc").hardlink_to(root / "other")
+    data, told = packed(root)
+    assert archive.inspect(io.BytesIO(data))[1] == []
+    assert {m.path for m in told.members if m.kind == "file"} == {"a/x.py", "other", "y.pyc"}
+    assert (put(data, tmp_path / "home") / "y.pyc").read_bytes() == b"bytecode"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "[" * 100_000,
+        '{"name": "a", "version": "1", "paths_data": {"paths": [{"_path": 5, "prefix_placeholder": "/a"}]}}',
+        '{"name": "a", "version": "1", "paths_data": {"paths": [{"_path": ["x"]}]}}',
+        '{"name": "a", "version": "1", "paths_data": {"paths": [{"_path": "x", "prefix_placeholder": 5}]}}',
+        '{"name": "a", "version": "1", "paths_data": {"paths": [5]}}',
+    ],
+)
+def test_a_record_that_is_none_is_told(record: str, tmp_path: Path) -> None:
+    """Whatever stands in conda-meta, it is named, and does not keep the folder from travelling."""
+    (tmp_path / "conda-meta").mkdir()
+    (tmp_path / "conda-meta" / "a-1-0.json").write_text(record)
+    assert _codes(tmp_path) == [("prefix-changed", "conda-meta/a-1-0.json", False)]
 
 
 def test_what_can_be_made_again_stays_behind(tmp_path: Path) -> None:
@@ -718,6 +817,29 @@ def test_drift_is_every_difference(venv: tuple[Path, bytes], tmp_path: Path) -> 
         ("env-extra", f"{site}/extra/"),
         ("env-missing", "bin/tool"),
     ]
+
+
+@pytest.mark.parametrize("code", ["env-changed", "env-missing"])
+def test_a_large_file_that_changed_accuses_no_record(code: str, tmp_path: Path) -> None:
+    """A record of conda names the digest of a file, and is as it was when that file is another one or gone."""
+    root = tmp_path / "env"
+    (root / "conda-meta").mkdir(parents=True)
+    large = f"{root}\n".encode() + b"line\n" * (1 << 20)
+    (root / "large").write_bytes(large)
+    row = {
+        "_path": "large",
+        "prefix_placeholder": str(root),
+        "sha256_in_prefix": hashlib.sha256(large).hexdigest(),
+    }
+    record = {"name": "a", "version": "1", "paths_data": {"paths": [row]}}
+    (root / "conda-meta" / "a-1-0.json").write_text(json.dumps(record))
+    data, _ = packed(root)
+    home = put(data, tmp_path / "elsewhere")
+    assert drift(home, io.BytesIO(data)) == []
+    (home / "large").unlink()
+    if code == "env-changed":
+        (home / "large").write_bytes(b"other")
+    assert [(f.code, f.subject) for f in drift(home, io.BytesIO(data))] == [(code, "large")]
 
 
 def test_a_lost_interpreter_is_drift(venv: tuple[Path, bytes], tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ from haversack.relocation.tape import CHUNK, END, Member
 INVALID = "prefix-invalid"
 """The code of a finding about an archive that is none, or contradicts itself."""
 _REMEDY = "lock and pack the environment again"
+_QUIET = "stop what writes there, and lock again"
+# The first round finds all that differs from its package, unless somebody writes there.
+_ROUNDS = 3
 # So many batches of up to a chunk are read ahead: some ten MiB.
 _AHEAD = 6
 _MOST = 256
@@ -38,7 +41,11 @@ class Written:
     size: int
 
 
-def write(scanned: Scan, file: BinaryIO, advance: Callable[[int], None] = lambda _: None) -> Written:
+def _silently(_: int) -> None:
+    """Say nothing of how far it is."""
+
+
+def write(scanned: Scan, file: BinaryIO, advance: Callable[[int], None] = _silently) -> Written:
     """Write a folder that was scanned into a new file; the same folder gives the same bytes.
 
     Files that the scan believed are compared with their digests here, where they are read anyway; if one is
@@ -46,18 +53,21 @@ def write(scanned: Scan, file: BinaryIO, advance: Callable[[int], None] = lambda
     folder changes meanwhile.
     """
     doubted: list[str] = []
-    state, size = hashlib.sha256(), 0
-    for chunk in _packed(scanned, doubted):
-        state.update(chunk)
-        file.write(chunk)
-        size += len(chunk)
-        advance(len(chunk))
-    if not doubted:
-        return Written(scanned, f"sha256:{state.hexdigest()}", size)
-    file.seek(0)
-    file.truncate()
-    again = scan(scanned.root, known_as=scanned.manifest.old, doubted=doubted)
-    return write(again, file)
+    for _ in range(_ROUNDS):
+        known = len(doubted)
+        state, size = hashlib.sha256(), 0
+        for chunk in _packed(scanned, doubted):
+            state.update(chunk)
+            file.write(chunk)
+            size += len(chunk)
+            advance(len(chunk))
+        if len(doubted) == known:
+            return Written(scanned, f"sha256:{state.hexdigest()}", size)
+        advance = _silently
+        file.seek(0)
+        file.truncate()
+        scanned = scan(scanned.root, known_as=scanned.manifest.old, doubted=frozenset(doubted))
+    raise PrefixError("changes while it is packed", where=str(scanned.root), remedy=_QUIET)
 
 
 def _packed(scanned: Scan, doubted: list[str]) -> Iterator[bytes | memoryview]:
@@ -173,7 +183,7 @@ def _settled(top: str, member: Member, descriptor: int, left: int) -> None:
         raise PrefixError(
             "changed while it was packed",
             where=f"{top}/{member.path}",
-            remedy="stop what writes there, and lock again",
+            remedy=_QUIET,
         )
 
 

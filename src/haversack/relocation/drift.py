@@ -44,6 +44,8 @@ def drift(prefix: Path, blob: BinaryIO) -> list[Finding]:
             if not isinstance(entry.chunks, tuple):
                 # These are read from the archive here and now.
                 findings += _compare_all(prefix, [entry])
+                # To the end, where the first difference is: records name the digest of the whole.
+                deque(entry.chunks, maxlen=0)
                 continue
             batch.append(entry)
             size += member.size

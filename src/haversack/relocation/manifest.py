@@ -25,8 +25,15 @@ Flavour: TypeAlias = Literal["conda", "venv", "folder"]
 
 VERSION = "1.0"
 _REMEDY = "lock and pack the environment again"
-# What scripts of any shell can hold between quotes, and in JSON and Python as it is.
 _HOME = re.compile(r"/[^\x00-\x1f\x7f\"'`$\\]+")
+
+
+def fits(path: str) -> bool:
+    """Whether a path is one that scripts of any shell can hold between quotes, and JSON and Python as it is.
+
+    Where it is not, they spell it in other ways, which nobody finds again.
+    """
+    return _HOME.fullmatch(path) is not None and "//" not in path and not path.endswith("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ class Manifest:
         Raises ``PrefixError``, with a finding ``prefix-long``, for a path that does not fit into the files, and
         for one that scripts cannot hold.
         """
-        if not _HOME.fullmatch(home) or "//" in home or home.endswith("/"):
+        if not fits(home):
             raise PrefixError(
                 "is not a path that scripts can hold",
                 where=home if home.isprintable() else ascii(home),
@@ -104,7 +111,7 @@ def read(data: bytes) -> Manifest:
     if flavour not in get_args(Flavour):
         raise fields.wrong(f"'flavour' is none of {', '.join(get_args(Flavour))}")
     old = fields.texts("prefixes")
-    if not old or not all(_HOME.fullmatch(path) for path in old):
+    if not old or not all(map(fits, old)):
         raise fields.wrong("'prefixes' are not absolute paths")
     python = fields.text_or_none("python")
     if (python is None) == (flavour == "venv") or (python and not re.fullmatch(r"3\.\d+", python)):

@@ -44,12 +44,18 @@ def owners(root: Path) -> tuple[dict[str, Owned], list[Finding]]:
             record = json.loads(place.read_bytes())
             package = f"{record['name']} {record['version']}"
             for row in (record.get("paths_data") or {}).get("paths") or ():
-                found[row["_path"]] = _owned(package, row)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
+                found[_text(row["_path"])] = _owned(package, row)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
             message = f"is not the record of a package: {problem}"
             remedy = "repair the environment with conda, or go on without"
             findings.append(Finding("prefix-changed", f"{META}/{place.name}", message, remedy, False))
     return found, findings
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a path of it is not text")
+    return value
 
 
 def _owned(package: str, row: Mapping[str, Any]) -> Owned:
@@ -145,5 +151,5 @@ def _editable(place: Path) -> list[str]:
         if (told.get("dir_info") or {}).get("editable") is not True:
             return []
         return [os.fspath(unquote(urlsplit(told["url"]).path))]
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
         return []

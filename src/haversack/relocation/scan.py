@@ -26,7 +26,7 @@ from typing import NamedTuple
 from haversack.errors import PrefixError
 from haversack.model.finding import Finding
 from haversack.relocation import records
-from haversack.relocation.manifest import Flavour, Manifest
+from haversack.relocation.manifest import Flavour, Manifest, fits
 from haversack.relocation.spelling import Occurrence, measure, spans
 from haversack.relocation.tape import CHUNK, Member, stays
 
@@ -77,16 +77,20 @@ def scan(
 ) -> Scan:
     """Look at a folder; ``known_as`` are paths that its files call it by, where they differ from its own.
 
-    ``doubted`` are files not to be believed.  Files are read on all cores and ``advance`` is called with the bytes.  Raises ``PrefixError`` if there is no
-    folder, or it cannot be an environment.
+    ``doubted`` are files not to be believed.  Files are read on all cores and ``advance`` is called with the
+    bytes.  Raises ``PrefixError`` if there is no folder, or it cannot be an environment.
     """
     old = known_as or tuple(dict.fromkeys((os.path.normpath(root.absolute()), os.path.realpath(root))))
     if not root.is_dir():
         raise PrefixError(
             "is not a folder", where=str(root), remedy="name the folder of an environment on this machine"
         )
-    if "/" in old or not all(path.isprintable() for path in old):
-        raise PrefixError("cannot be the folder of an environment", where=ascii(str(root)))
+    if not all(path.isprintable() and fits(path) for path in old):
+        raise PrefixError(
+            "cannot be the folder of an environment: its scripts cannot hold that path as it is",
+            where=ascii(str(root)),
+            remedy="make it again at a path without quotes, backslashes, $ and control characters",
+        )
     flavour = _flavour(root)
     members, findings = _walk(root, flavour, old)
     owned, more = records.owners(root) if flavour == "conda" else ({}, [])
@@ -152,15 +156,19 @@ def _walk(root: Path, flavour: Flavour, old: tuple[str, ...]) -> tuple[dict[str,
                 continue
             if flavour == "venv" and _INTERPRETER.fullmatch(path):
                 continue
-            status = entry.stat(follow_symlinks=False)
-            member = _member(root, path, status, old)
+            try:
+                status = entry.stat(follow_symlinks=False)
+                member = _member(root, path, status, old)
+            except OSError as problem:
+                member = _unmovable(path, f"cannot be read: {problem.strerror}", "stop what removes it")
             if isinstance(member, Finding):
                 findings.append(member)
                 continue
             members[path] = member
             if member.kind == "folder":
                 todo.append(path)
-            elif member.kind == "file" and status.st_nlink > 1:
+            elif member.kind == "file" and status.st_nlink > 1 and not path.endswith(".pyc"):
+                # Bytecode may stay behind: nothing is to be a link to it.
                 linked.setdefault((status.st_dev, status.st_ino), []).append(path)
     for paths in linked.values():
         first, *others = sorted(paths)

@@ -373,3 +373,16 @@ def test_no_token_is_taken_from_anywhere(lab: CondaLab, end: str) -> None:
     for problem in problems:
         assert "a token" in problem.message
         assert "hunter2" not in f"{problem} {problem.remedy}"
+
+
+def test_pack_asks_for_a_new_lock_when_a_file_of_the_pip_section_changed(lab: CondaLab) -> None:
+    """What ``-r`` takes in counts like the file itself, or pack would ship what nobody asks for any more."""
+    make_wheel(lab.wheels, "small", "0.1")
+    lab.write("more.txt", "small==0.1\n")
+    lab.write_env("dependencies:\n- python\n- pip:\n  - -r more.txt\n")
+    lab.lock()
+    lab.write("more.txt", "small==0.2\n")
+    done = lab("pack", "-o", "bundle")
+    assert done.returncode != 0
+    assert "changed since it was locked" in done.stderr
+    assert "haversack lock" in done.stderr

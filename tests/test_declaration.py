@@ -488,3 +488,42 @@ def test_a_token_in_the_address_of_a_channel_is_refused(declare: Declare, path: 
     problem = refused(declare(f'{GOOD}[channel.c]\nurl = "https://conda.example.org{path}"\n'))
     assert problem.where == "haversack.toml: channel.c.url"
     assert "hunter2" not in f"{problem} {problem.remedy}"
+
+
+CONDA = '[site]\nname = "lab"\n[env.c]\nkind = "conda"\nfile = "e/environment.yml"\ntargets = ["linux-x86_64-glibc2.28-py311"]\n'
+
+
+@pytest.mark.parametrize(
+    "line", ["-r a.txt", "-ra.txt", "-c a.txt", "'-r a.txt'", "--requirement=a.txt", "--constraint a.txt"]
+)
+def test_digest_covers_what_a_pip_section_takes_in(declare: Declare, line: str) -> None:
+    """A requirements file that an environment.yml names counts, and so do those that it names itself."""
+    files = {
+        "e/environment.yml": f"dependencies:\n- python\n- pip:\n  - six\n  - {line}\n",
+        "e/a.txt": "-r deep/b.txt\n",
+        "e/deep/b.txt": "-c c.txt\n",
+        "e/deep/c.txt": "six==1\n",
+    }
+    seen = {parse(declare(CONDA, **files), KINDS).digest}
+    for name in files:
+        seen.add(parse(declare(CONDA, **{**files, name: files[name] + "# more\n"}), KINDS).digest)
+    assert len(seen) == len(files) + 1
+    (declare(CONDA, **files).parent / "e/deep/c.txt").unlink()
+    assert refused(declare(CONDA)).where == "e/deep/b.txt: line 1"
+    (declare(CONDA).parent / "e/a.txt").unlink()
+    assert refused(declare(CONDA)).where == "e/environment.yml: dependencies[1].pip[1]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@EXPLICIT\n# -r x.txt\n",
+        "- -r x.txt\n",
+        "dependencies: -r x.txt\n",
+        "pip: [-r x.txt]\n",
+        "a: [-r x\n",
+    ],
+)
+def test_what_has_no_pip_section_takes_in_nothing(declare: Declare, text: str) -> None:
+    """Other files that an environment may be made of, and wrong ones, are left to whoever locks them."""
+    assert parse(declare(CONDA, **{"e/environment.yml": text}), KINDS).digest

@@ -10,12 +10,13 @@ from typing import Any
 from haversack.errors import DeclarationError, HaversackError
 from haversack.formats import yaml
 from haversack.formats.repodata import is_plain
-from haversack.formats.strict import near
+from haversack.formats.strict import includes, near
 
 KEYS = ("name", "channels", "dependencies", "variables", "prefix")
 """The keys that conda knows."""
 _CONDA_LOCK = ("platforms", "category", "pip-repositories")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_INCLUDING = re.compile(rb"(?:^|[\s,\[\"'])(?:-[rc]|--requirement|--constraint)", re.MULTILINE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s;,'\"]+")
 
 
@@ -90,6 +91,33 @@ def read(data: bytes, where: str, error: type[HaversackError] = DeclarationError
         if not _VARIABLE.fullmatch(key) or not isinstance(value, str):
             raise wrong(f"variables.{key}", "is not a text under a plain name", "write the value in quotes")
     return EnvironmentFile(name, tuple(channels), tuple(specs), tuple(pip), variables)
+
+
+def included(data: bytes, where: str) -> list[tuple[str, str]]:
+    """Every requirements file that the pip section takes in with ``-r`` or ``-c``, after its place.
+
+    Paths are as written, relative to the file.  What is no ``environment.yml`` takes in none, and whoever
+    locks it tells why.  Raises ``DeclarationError`` for a line with quotation marks left open.
+    """
+    # A declaration is read for every command, and YAML slowly; most files need not be.
+    if not _INCLUDING.search(data):
+        return []
+    try:
+        raw = yaml.load(data, where)
+    except DeclarationError:
+        return []
+    found: list[tuple[str, str]] = []
+    for number, item in enumerate(_list(raw, "dependencies")):
+        for line, text in enumerate(_list(item, "pip")):
+            at = f"dependencies[{number}].pip[{line}]"
+            found += [(at, path) for _, path in includes(str(text).encode(), f"{where}: {at}")]
+    return found
+
+
+def _list(table: Any, key: str) -> list[Any]:
+    """The list under a key, empty where there is none."""
+    found = table.get(key) if isinstance(table, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _is_plain(url: str) -> bool:

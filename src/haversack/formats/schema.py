@@ -8,7 +8,7 @@ of environment brings its own :class:`KindKeys`; neither the parser nor this mod
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -45,9 +45,11 @@ class Key:
     ``pattern`` must match a text (or every item) whole, and ``expects`` says in words what it matches;
     ``choices`` are all texts allowed.  ``default`` is the value of a key that is not written.
     ``only_with`` names keys of which one must be written for this one to make sense, ``needs`` keys that
-    must be written as well.  ``made_by`` is the command that writes the file.  ``includes`` says that a file is a pip requirements file, whose ``-r`` and
-    ``-c`` lines name more files; ``holds`` names files that a folder must contain, and ``beside`` the file
-    that must lie beside one of a certain name.  All of them count when the declaration is digested.
+    must be written as well.  ``made_by`` is the command that writes the file.
+    ``includes`` says that a file is a pip requirements file, whose ``-r`` and ``-c`` lines name more files, or
+    finds the requirements files that another one names: of its bytes and its name, each with the place.
+    ``holds`` names files that a folder must contain, and ``beside`` the file that must lie beside one of a
+    certain name.  All of them count when the declaration is digested.
     """
 
     type: KeyType | KindKeys
@@ -59,7 +61,7 @@ class Key:
     expects: str = ""
     only_with: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    includes: bool = False
+    includes: bool | Callable[[bytes, str], Sequence[tuple[str, str]]] = False
     holds: tuple[str, ...] = ()
     beside: Mapping[str, str] = field(default_factory=dict)
     made_by: str = ""

@@ -11,7 +11,7 @@ import posixpath
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from pathlib import Path, PurePosixPath
@@ -224,14 +224,22 @@ def _take(text: str, place: Place, key: Key | None = None) -> None:
         return
     if beside := key.beside.get(PurePosixPath(name).name):
         _take(str(PurePosixPath(name).with_name(beside)), place)
-    for number, path in includes(data, text) if key.includes else ():
-        line = replace(place, file=text, keys=f"line {number}")
+    for keys, path in _included(data, text, key):
+        line = replace(place, file=text, keys=keys)
         if not re.fullmatch(PATH, path) or ":" in path:
             # Not repeated: a URL may hold a password.
             raise line.error(
                 f"does not name {PATH_SAYS}", "copy what it names beside this file and name the copy"
             )
-        _take(str(PurePosixPath(name).parent / path), line, key)
+        # Whatever names a requirements file, that one names others as all of them do.
+        _take(str(PurePosixPath(name).parent / path), line, replace(key, includes=True))
+
+
+def _included(data: bytes, name: str, key: Key) -> Sequence[tuple[str, str]]:
+    """Every file that a file under this key takes in, after its place."""
+    if callable(key.includes):
+        return key.includes(data, name)
+    return [(f"line {number}", path) for number, path in includes(data, name)] if key.includes else ()
 
 
 def load(text: str, place: Place) -> bytes:

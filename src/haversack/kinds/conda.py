@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from haversack.conda.linked import Linked
 from haversack.formats.schema import Key, KindKeys
 from haversack.kinds import Locked
@@ -9,6 +11,14 @@ from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.site import Environment, Site
 from haversack.model.target import Target
 from haversack.ports import Outside
+
+
+def _included(data: bytes, name: str) -> Sequence[tuple[str, str]]:
+    """The requirements files that the pip section of an ``environment.yml`` takes in."""
+    # The reader of YAML is slow to load, and most declarations need none.
+    from haversack.formats import environmentyml
+
+    return environmentyml.included(data, name)
 
 
 class Conda(Linked):
@@ -22,6 +32,7 @@ class Conda(Linked):
             "file": Key(
                 "file",
                 "An environment.yml, an @EXPLICIT specification file, or a conda-lock.yml (version 1).",
+                includes=_included,
             ),
             "prefix": Key(
                 "place", "A conda environment on this machine, whose very packages are wanted elsewhere."

@@ -435,14 +435,16 @@ def test_a_file_below_a_link(filename: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subdir", "noticed"), [("linux-64", 0), ("osx-arm64", 1), ("win-64", 1), ("noarch", 1)]
+    ("subdir", "noticed"),
+    [("linux-64", []), ("osx-arm64", [True]), ("win-64", [True]), ("noarch", [False])],
 )
-def test_names_that_differ_in_case(subdir: str, noticed: int) -> None:
-    """They are told where a file system may ignore case, and block nobody."""
+def test_names_that_differ_in_case(subdir: str, noticed: list[bool]) -> None:
+    """They are told where a file system may ignore case, and block a package of a system that does."""
     index = {**INDEX, "subdir": subdir}
-    data = pack_conda(NAME, *conda_parts(index, {"share/A": b"1", "share/a": b"2"}))
-    _, findings = look(data, facts={"subdir": subdir, "record": {"build": "0"}})
-    assert [(f.code, f.blocking) for f in findings] == [("name-clash", False)] * noticed
+    for other, blocks in {b"2": noticed, b"1": [False for _ in noticed]}.items():
+        data = pack_conda(NAME, *conda_parts(index, {"share/A": b"1", "share/a": other}))
+        _, findings = look(data, facts={"subdir": subdir, "record": {"build": "0"}})
+        assert [(f.code, f.blocking) for f in findings] == [("name-clash", each) for each in blocks]
 
 
 def test_names_that_windows_cannot_hold() -> None:
@@ -967,3 +969,53 @@ def test_a_channel_server_behaves_and_misbehaves(tmp_path: Path) -> None:
         server.heal()
         assert ask().status == 200
         assert len(server.asked("noarch/file")) > 5
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("demo-2.0 = demo.cli:main", ""),
+        ("demo=demo:App.run", ""),
+        ("../../../../evil = a:main", "path-unsafe"),
+        ("/etc/evil = a:main", "path-unsafe"),
+        ("a\\b = a:main", "path-unsafe"),
+        (".. = a:main", "path-unsafe"),
+        (" = a:main", "path-unsafe"),
+        ("a\nb = a:main", "path-unsafe"),
+        ("demo = a", "conda-invalid"),
+        ("demo", "conda-invalid"),
+        (7, "conda-invalid"),
+    ],
+)
+def test_a_program_has_the_name_of_one(line: Any, code: str, filename: str) -> None:
+    """An installation makes a file of each entry point, so that a name that leaves its folder is refused."""
+    link = {"noarch": {"type": "python", "entry_points": [line]}, "package_metadata_version": 1}
+    found = told(packed(filename, info={"info/link.json": json.dumps(link).encode()}), filename)
+    assert [text.split(" ")[:2] for text in found] == ([[code, "info/link.json"]] if code else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (b"{}", 0),
+        (b'{"noarch": null}', 0),
+        (b'{"noarch": "python"}', 0),
+        (b'{"noarch": {"type": "python", "entry_points": null}}', 0),
+        (b'{"noarch": {"type": "python", "entry_points": "x"}}', 1),
+        (b"[]", 1),
+        (b"{", 1),
+    ],
+)
+def test_entry_points_that_are_none(text: bytes, wrong: int) -> None:
+    """Only a list of them can be read; without any there is nothing to say."""
+    found = told(packed(info={"info/link.json": text}))
+    assert [line.split(" ")[0] for line in found] == ["conda-invalid"] * wrong
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["conda-meta/x-1.0-0.json", "Conda-Meta/history"])
+def test_what_only_conda_writes_is_in_no_package(name: str, filename: str) -> None:
+    """A package that writes into conda-meta would say what is installed."""
+    found = told(pack_conda(filename, *parts(files={name: b"{}"}, links={}, prefixed={})), filename)
+    assert found == [f"path-unsafe {name} it lies where conda keeps what it knows of the environment"]

@@ -78,6 +78,8 @@ def inspect(file: BinaryIO, artifact: Artifact) -> tuple[dict[str, Any], list[Fi
     texts = {entry.name: entry.text for entry in entries if entry.text is not None and entry.part != "pkg"}
     if whole or "info/index.json" in texts:
         _check_index(texts.get("info/index.json"), artifact, report)
+    if any(entry.name == "info/link.json" for entry in entries):
+        _check_programs(texts.get("info/link.json"), report)
     rows: dict[str, _Row] | None = None
     if whole or "info/paths.json" in texts:
         rows = _listed(texts, report)
@@ -128,12 +130,14 @@ def _check_names(payload: Sequence[Entry], artifact: Artifact, report: _Report) 
     subdir = str(artifact.facts.get("subdir", ""))
     links = {entry.name: entry.target for entry in payload if entry.kind == "link"}
     files: set[str] = set()
-    folded: dict[str, str] = {}
+    folded: dict[str, Entry] = {}
     for entry in payload:
         name = entry.name
         if reason := _unsafe(name):
             report.add("path-unsafe", reason, name)
             continue
+        if entry.kind != "folder" and name.split("/")[0].casefold() == "conda-meta":
+            report.add("path-unsafe", "it lies where conda keeps what it knows of the environment", name)
         if subdir.startswith("win-") and not all(map(is_safe_filename, name.split("/"))):
             report.add("path-unsafe", "Windows cannot hold a file of this name", name)
         if link := next((above for above in _above(name) if above in links), ""):
@@ -148,12 +152,18 @@ def _check_names(payload: Sequence[Entry], artifact: Artifact, report: _Report) 
             report.add("path-unsafe", "it is a device or a pipe", name)
         if entry.kind in {"file", "hardlink"}:
             files.add(name)
-        # Packages for Linux alone hold such names (terminfo does), and may.
+        # Packages for Linux alone hold such names (terminfo does), and may; what else is lost where case is
+        # ignored is told, and blocks where that is usual and the bytes differ.
         if entry.kind != "folder" and not subdir.startswith("linux-"):
             same = unicodedata.normalize("NFC", name.casefold())
-            if (other := folded.setdefault(same, name)) != name:
+            other = folded.setdefault(same, entry)
+            if other.name != name:
+                differs = (entry.kind, entry.sha256, entry.target) != (other.kind, other.sha256, other.target)
                 report.add(
-                    "name-clash", f"it and {other!r} are one file where case is ignored", name, blocking=False
+                    "name-clash",
+                    f"it and {other.name!r} are one file where case is ignored",
+                    name,
+                    blocking=differs and subdir.startswith(("win-", "osx-")),
                 )
 
 
@@ -251,6 +261,28 @@ def _check_index(data: bytes | None, artifact: Artifact, report: _Report) -> Non
             report.add(
                 "conda-invalid", f"its {key} is {said!r}, its record says {value!r}", "info/index.json"
             )
+
+
+def _check_programs(data: bytes | None, report: _Report) -> None:
+    """Whether the programs that an installation makes for a Python package have names of programs.
+
+    A line is ``name = module:function``, as rattler reads it.
+    """
+    where = "info/link.json"
+    if data is None:
+        report.add("conda-invalid", "it is too large", where)
+        return
+    noarch = (_loaded(data, where, report) or {}).get("noarch")
+    lines = noarch.get("entry_points") if isinstance(noarch, dict) else None
+    if lines is not None and not isinstance(lines, list):
+        report.add("conda-invalid", "its entry points are no list", where)
+        return
+    for line in lines or ():
+        name, _, function = str(line).partition("=")
+        if ":" not in function:
+            report.add("conda-invalid", f"an entry point is of no known form: {line!r:.80}", where)
+        elif not is_safe_filename(name := name.strip()):
+            report.add("path-unsafe", f"a program cannot be called {name!r:.80}", where)
 
 
 def _listed(texts: Mapping[str, bytes], report: _Report) -> dict[str, _Row] | None:

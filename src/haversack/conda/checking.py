@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packaging.utils import canonicalize_name
 
@@ -69,18 +69,43 @@ def _unmet(done: Completed, wheels: Sequence[Artifact], subject: str) -> Iterato
 
 
 def clobbered(metas: Iterable[Meta]) -> Iterator[Finding]:
-    """A finding for each path that two packages bring with other bytes; rattler keeps what lost aside."""
+    """A finding for each path that two packages bring with other bytes; rattler keeps what lost aside.
+
+    So it does where one brings a file and the other a folder of that name, and the file may then be missing.
+    """
     held = {placed.path: (meta, placed) for meta in metas for placed in meta.paths}
     losers = [(meta, placed) for meta, placed in held.values() if placed.wanted != placed.path]
+    if not losers:
+        return
+    folders = {above: meta for path, (meta, _) in held.items() for above in _above(path)}
     for meta, placed in sorted(losers, key=lambda pair: pair[1].path):
-        if placed.wanted not in held:
-            continue
-        winner, won = held[placed.wanted]
-        if placed.sha256 != won.sha256:
-            yield Finding(
-                "conda-clobber",
+        mine = _of(meta)
+        file = next((above for above in _above(placed.wanted) if above in held), None)
+        if placed.wanted in held:
+            winner, won = held[placed.wanted]
+            if placed.sha256 != won.sha256:
+                yield _fought(placed.wanted, f"is that of {_of(winner)}; {mine} brings another one")
+        elif file is not None:
+            yield _fought(
                 placed.wanted,
-                f"is that of {winner.name} {winner.version}; {meta.name} {meta.version} brings another one",
-                "ask the channels to mend one of the packages, if the environment does not work as it is",
-                blocking=False,
+                f"is brought by {mine}, and {_of(held[file][0])} brings a file {file}; either may be missing",
             )
+        elif placed.wanted in folders:
+            yield _fought(
+                placed.wanted,
+                f"is a folder of {_of(folders[placed.wanted])}; {mine} brings a file of that name",
+            )
+
+
+def _fought(path: str, message: str) -> Finding:
+    remedy = "ask the channels to mend one of the packages, if the environment does not work as it is"
+    return Finding("conda-clobber", path, message, remedy, blocking=False)
+
+
+def _of(meta: Meta) -> str:
+    return f"{meta.name} {meta.version}"
+
+
+def _above(path: str) -> list[str]:
+    """The folders that a path is in."""
+    return [parent.as_posix() for parent in PurePosixPath(path).parents][:-1]

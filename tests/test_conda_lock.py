@@ -386,3 +386,13 @@ def test_pack_asks_for_a_new_lock_when_a_file_of_the_pip_section_changed(lab: Co
     assert done.returncode != 0
     assert "changed since it was locked" in done.stderr
     assert "haversack lock" in done.stderr
+
+
+def test_a_conda_lock_is_known_by_its_keys(lab: CondaLab) -> None:
+    """JSON on one line is YAML too; an environment.yml that only speaks of those keys is none."""
+    conda_lock(lab, *(entry(lab, p) for p in packages(lab.channel) if p.record["name"] == "words"))
+    parts = [line.partition(": ") for line in (lab.root / "conda-lock.yml").read_text().splitlines()]
+    lab.write("conda-lock.yml", json.dumps({key: json.loads(value) for key, _, value in parts}))
+    assert versions(only(lab)) == {"words": "2.0"}
+    lab.write_env("# package: metadata\ndependencies:\n- words\n")
+    assert "words" in versions(only(lab))

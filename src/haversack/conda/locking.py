@@ -13,7 +13,7 @@ from packaging.utils import parse_wheel_filename
 
 from haversack.conda import asking, pypi, taking
 from haversack.errors import DeclarationError
-from haversack.formats import condalock, environmentyml, explicit, pixipack
+from haversack.formats import condalock, environmentyml, explicit, pixipack, yaml
 from haversack.formats.pylock import Pick
 from haversack.model.artifact import Artifact, hex_of
 from haversack.model.finding import Finding
@@ -76,10 +76,21 @@ def from_file(name: str, order: Order, out: Outside) -> Found:
     data = (order.site.root / name).read_bytes()
     if re.search(rb"^@EXPLICIT\s*$", data, re.MULTILINE):
         return _from_explicit(data, name, order, out)
-    # Both are YAML; only the lock has these, at the margin.
-    if all(re.search(rb"^%b:" % key, data, re.MULTILINE) for key in (b"metadata", b"package")):
+    if _is_conda_lock(data, name):
         return _from_conda_lock(data, name, order, out)
     return _from_environment(data, name, order, out)
+
+
+def _is_conda_lock(data: bytes, name: str) -> bool:
+    """Whether YAML is a ``conda-lock.yml`` rather than an ``environment.yml``, by its keys."""
+    keys = ("metadata", "package")
+    # A lock is long, and YAML read slowly: mostly its keys stand at the margin.
+    if all(re.search(rb"^%b:" % key.encode(), data, re.MULTILINE) for key in keys):
+        return True
+    if not all(key.encode() in data for key in keys):
+        return False
+    raw = yaml.load(data, name)
+    return isinstance(raw, dict) and all(key in raw for key in keys)
 
 
 def _from_environment(data: bytes, name: str, order: Order, out: Outside) -> Found:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import gzip
 import io
+import json
+import resource
 import shutil
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +16,14 @@ from pathlib import Path
 import conda_pack  # type: ignore[import-untyped]
 import pytest
 
-from haversack.errors import DeclarationError, FormatError, IntegrityError, PrefixError
+from haversack.errors import (
+    DeclarationError,
+    FormatError,
+    HaversackError,
+    IntegrityError,
+    PrefixError,
+    SpaceError,
+)
 from haversack.kinds import Locked
 from haversack.kinds.prefix import KIND
 from haversack.model.artifact import digest_of
@@ -131,6 +142,23 @@ def test_locking_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
     assert [path.name for path in out.cache.iterdir()] == []
     assert artifact.size == out.store.size(artifact.digest)
     assert out.store.path(artifact.digest).stat().st_mode & 0o777 == 0o444
+
+
+@pytest.mark.parametrize("key", ["path", "archive"])
+def test_a_full_disk_is_told_as_such(key: str, tmp_path: Path) -> None:
+    """Where there is no room for what is packed or opened, nothing is wrong with it, and nothing is left."""
+    (tmp_path / "legacy").mkdir()
+    (tmp_path / "legacy" / "large").write_bytes(bytes(300_000))
+    if key == "archive":
+        _archive(tmp_path / "legacy.tar.gz", [], (_member("large", size=300_000), bytes(300_000)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(SpaceError, match="no room"):
+            locked(tmp_path / ("legacy" if key == "path" else "legacy.tar.gz"), tmp_path, key=key)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tiny.outside(tmp_path / "outside").cache.iterdir()) == []
 
 
 def test_a_place_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
@@ -288,3 +316,160 @@ def test_an_archive_that_leads_elsewhere_is_refused(members: list[tarfile.TarInf
     shutil.rmtree(tmp_path / "folder")
     assert sorted(tmp_path.iterdir()) == before
     assert not Path("/tmp/evil").exists()
+
+
+def _archive(
+    place: Path,
+    rows: list[tuple[str, str, str]],
+    *members: tuple[tarfile.TarInfo, bytes],
+    records: object = None,
+) -> Path:
+    """An archive with members, the table of conda-unpack, and a record of conda."""
+    table = "".join(f"{row!a},\n" for row in rows)
+    told = [(_member("bin", tarfile.DIRTYPE), b""), (_member("bin/conda-unpack"), _SCRIPT % table.encode())]
+    if records is not None:
+        told += [(_member("conda-meta", tarfile.DIRTYPE), b"")]
+        told += [(_member("conda-meta/a-1-0.json"), json.dumps(records).encode())]
+    kinds = {info.name for info, _ in members}
+    with tarfile.open(place, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for info, data in [*(one for one in told if one[0].name not in kinds), *members]:
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return place
+
+
+_SCRIPT = b"#!/usr/bin/env python\n_prefix_records = [\n%b]\n"
+
+
+def _record(**row: object) -> dict[str, object]:
+    """A record of conda of a package with one file."""
+    return {"name": "a", "version": "1", "build": "0", "paths_data": {"paths": [row]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "row"),
+    [
+        ("lib", [("lib/bashrc", "/etc/profile", "text"), ("x", "/evil", "text"), ("y", "/evil", "text")], {}),
+        ("lib", [("x", "/evil", "text")],
+         {"_path": "lib/bashrc", "prefix_placeholder": "/etc/profile", "file_mode": "text"}),
+        ("lib", [("../victim/bashrc", "/etc/profile", "text"), ("x", "/evil", "text"), ("y", "/evil", "text")], {}),
+        ("bin", [], {}),
+        ("conda-meta", [], {}),
+        ("deep/lib", [("deep/lib/bashrc", "/etc/profile", "text"), ("x", "/evil", "text"), ("y", "/evil", "text")], {}),
+    ],
+)  # fmt: skip
+def test_no_link_of_an_archive_leads_to_a_file_outside(
+    name: str, rows: list[tuple[str, str, str]], row: dict[str, object], tmp_path: Path
+) -> None:
+    """Whatever an archive links to, and whatever its table names, nothing outside is altered or removed."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "bashrc").write_text("source /etc/profile\n")
+    (victim / "conda-unpack").write_bytes(_SCRIPT % b"")
+    (victim / "conda_unpack_progress.py").touch()
+    (victim / "a-1-0.json").write_text(json.dumps(_record(_path="bin/tool")))
+    before = {path.name: path.read_bytes() for path in victim.iterdir()}
+    place = _archive(
+        tmp_path / "evil.tar.gz",
+        rows,
+        (_member("bin/tool"), b"#!/usr/bin/env python\n"),
+        *([(_member("deep", tarfile.DIRTYPE), b"")] if "/" in name else []),
+        (_member(name, tarfile.SYMTYPE, str(victim)), b""),
+        records=_record(**row) if row else None,
+    )
+    if name == "bin":
+        with tarfile.open(place, "w:gz") as tar:
+            tar.addfile(_member("bin", tarfile.SYMTYPE, str(victim)))
+        with pytest.raises(FormatError, match="conda-unpack"):
+            open_packed(place, tmp_path / "folder")
+    else:
+        open_packed(place, tmp_path / "folder")
+    assert {path.name: path.read_bytes() for path in victim.iterdir()} == before
+
+
+def _dated(date: str) -> tuple[tarfile.TarInfo, bytes]:
+    info = _member("file")
+    info.pax_headers = {"mtime": date}
+    return info, b""
+
+
+@pytest.mark.parametrize(
+    ("rows", "members"),
+    [
+        ([("file", "/a\ud800", "text")], [(_member("file"), b"/a")]),
+        ([("file", "", "binary")], [(_member("file"), b"\0\0")]),
+        ([("file", "a", "text")], [(_member("file"), b"aaa")]),
+        ([("file", "/a", "binary"), ("x", "/longer", "text"), ("y", "/longer", "text")], [(_member("file"), b"\0/a\0x")]),
+        ([], [_dated("1e30")]),
+        ([], [_dated("nan")]),
+    ],
+)  # fmt: skip
+def test_an_archive_that_contradicts_itself_is_refused(
+    rows: list[tuple[str, str, str]], members: list[tuple[tarfile.TarInfo, bytes]], tmp_path: Path
+) -> None:
+    """Placeholders that are no path or too short, and dates that are none, are errors that name the archive."""
+    place = _archive(tmp_path / "odd.tar.gz", rows, *members)
+    with pytest.raises((FormatError, IntegrityError)) as caught:
+        open_packed(place, tmp_path / "folder")
+    assert caught.value.where == str(place)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"[" * 100_000,
+        json.dumps(_record(_path="file", prefix_placeholder="", file_mode="binary")).encode(),
+        json.dumps(_record(_path="file", prefix_placeholder="x", file_mode="text")).encode(),
+        json.dumps(_record(_path="fi\0le", prefix_placeholder="/x")).encode(),
+        json.dumps(_record(_path="fi\ud800le", prefix_placeholder="/x\ud800")).encode(),
+    ],
+)
+def test_a_record_that_is_none_is_left_to_the_scan(record: bytes, tmp_path: Path) -> None:
+    """What a record says beside all reason puts nothing back."""
+    data = b"\0\0x\0"
+    meta = (_member("conda-meta", tarfile.DIRTYPE), b"")
+    place = _archive(
+        tmp_path / "odd.tar.gz", [], meta, (_member("conda-meta/a.json"), record), (_member("file"), data)
+    )
+    open_packed(place, tmp_path / "folder")
+    assert (tmp_path / "folder" / "file").read_bytes() == data
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [0, 1 << 28])
+def test_headers_that_would_fill_the_memory_are_refused(kind: bytes, size: int, tmp_path: Path) -> None:
+    """A name of 256 MiB, or thousands of headers for one file, do not get as far as that."""
+    header = _member("x", kind, size=size).tobuf(tarfile.GNU_FORMAT)
+    with gzip.open(tmp_path / "odd.tar.gz", "wb", 1) as file:
+        file.write(header * (1 if size else 3000))
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+        file.write(_member("y").tobuf() + bytes(10240))
+    tracemalloc.start()
+    with pytest.raises(HaversackError):
+        open_packed(tmp_path / "odd.tar.gz", tmp_path / "folder")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 << 20
+
+
+def test_a_large_file_is_put_back_without_holding_it(tmp_path: Path) -> None:
+    """A program of 48 MiB gets its path a few mebibytes at a time, under both of its names."""
+    data = b"\0/placeholder\0" + b"\1" * (48 << 20) + b"/placeholder/lib\0"
+    rows = [("file", "/placeholder", "binary"), ("x", "/old", "text"), ("y", "/old", "text")]
+    place = _archive(
+        tmp_path / "large.tar.gz",
+        rows,
+        (_member("file"), data),
+        (_member("twin", tarfile.LNKTYPE, "file"), b""),
+    )
+    tracemalloc.start()
+    assert open_packed(place, tmp_path / "folder") == ("/old",)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 << 20
+    want = data.replace(b"/placeholder\0", b"/old" + bytes(9)).replace(
+        b"/placeholder/lib", b"/old/lib" + bytes(8)
+    )
+    assert (tmp_path / "folder" / "file").read_bytes() == want
+    assert (tmp_path / "folder" / "twin").samefile(tmp_path / "folder" / "file")

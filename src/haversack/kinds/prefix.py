@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from haversack.errors import DeclarationError, HaversackError, NotFoundError
+from haversack.errors import DeclarationError, HaversackError, NotFoundError, PrefixError, SpaceError
 from haversack.formats.schema import PATH, PATH_SAYS, Key, KindKeys
 from haversack.kinds import Locked
 from haversack.model.artifact import Artifact, Facts, hex_of
@@ -51,12 +53,11 @@ class Prefix:
         ref = f"{environment.name}/{target.name}"
         locked = LockedEnvironment(environment.name, target.name, self.name, (), environment.check)
         settings = environment.settings
-        out.cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="prefix-", dir=out.cache) as work:
+        with _aside(out.cache) as work:
             root = site.root / settings.get("path", "")
             known_as: tuple[str, ...] = ()
             if "archive" in settings:
-                root = Path(work) / "opened"
+                root = work / "opened"
                 known_as = _opened(site.root / settings["archive"], root)
             with out.progress(f"reading {environment.name}", 0) as advance:
                 scanned = scan.scan(root, advance, known_as=known_as)
@@ -64,7 +65,7 @@ class Prefix:
             if any(finding.blocking for finding in (*scanned.findings, *foreign)):
                 return Locked(locked, (), (*scanned.findings, *foreign))
             with out.progress(f"packing {environment.name}", scanned.size) as advance:
-                place = Path(work) / "packed.tar"
+                place = work / "packed.tar"
                 with place.open("xb", buffering=0) as file:
                     written = archive.write(scanned, file, advance)
                 # The store shares the file itself where it can; it is for everybody to read then.
@@ -184,6 +185,26 @@ def _foreign(ref: str, target: Target, out: Outside) -> list[Finding]:
         return []
     message = f"stands on {out.machine.platform}, and the target is {target.platform}"
     return [Finding("prefix-unmovable", ref, message, "lock it on a machine like the target")]
+
+
+@contextmanager
+def _aside(cache: Path) -> Iterator[Path]:
+    """A folder for what is packed; raises ``SpaceError`` where that has no room, ``PrefixError`` for other faults."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="prefix-", dir=cache) as work:
+            yield Path(work)
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        full = problem.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        raise (SpaceError if full else PrefixError)(
+            "no room left while it was packed"
+            if full
+            else f"cannot be packed: {problem.strerror or problem}",
+            where=str(cache) if full else str(problem.filename or cache),
+            remedy="free some space and run the same command again" if full else "",
+        ) from problem
 
 
 def _opened(packed: Path, folder: Path) -> tuple[str, ...]:

@@ -58,7 +58,10 @@ def write(scanned: Scan, file: BinaryIO, advance: Callable[[int], None] = _silen
         state, size = hashlib.sha256(), 0
         for chunk in _packed(scanned, doubted):
             state.update(chunk)
-            file.write(chunk)
+            # A file without a buffer takes what there is room for.
+            done = file.write(chunk)
+            while done < len(chunk):
+                done += file.write(chunk[done:])
             size += len(chunk)
             advance(len(chunk))
         if len(doubted) == known:

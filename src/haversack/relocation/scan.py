@@ -85,10 +85,11 @@ def scan(
         raise PrefixError(
             "is not a folder", where=str(root), remedy="name the folder of an environment on this machine"
         )
-    if not all(path.isprintable() and fits(path) for path in old):
+    odd = [path for path in old if not (path.isprintable() and fits(path))]
+    if odd:
         raise PrefixError(
             "cannot be the folder of an environment: its scripts cannot hold that path as it is",
-            where=ascii(str(root)),
+            where=odd[0] if odd[0].isprintable() else ascii(odd[0]),
             remedy="make it again at a path without quotes, backslashes, $ and control characters",
         )
     flavour = _flavour(root)
@@ -262,9 +263,7 @@ def _look(top: str, member: Member, told: records.Owned | None, words: tuple[byt
     """What one file says of the folder; ``None`` for nothing."""
     place = f"{top}/{member.path}"
     try:
-        found, digest = _search(
-            place, member.size, words, hashed=told is not None and told.digest is not None
-        )
+        found, digest = search(place, member.size, words, hashed=told is not None and told.digest is not None)
         altered = told is not None and told.digest != digest
         if not found:
             return _Seen(member.path, altered=True) if altered else None
@@ -281,7 +280,7 @@ def _look(top: str, member: Member, told: records.Owned | None, words: tuple[byt
     return _Seen(member.path, occurrence, altered, finding)
 
 
-def _search(place: str, size: int, words: tuple[bytes, ...], *, hashed: bool) -> tuple[bool, str | None]:
+def search(place: str, size: int, words: tuple[bytes, ...], *, hashed: bool) -> tuple[bool, str | None]:
     """Whether a file holds one of some words, and its SHA-256 (hex) if that is wanted."""
     state = hashlib.sha256() if hashed else None
     found, tail, overlap = False, b"", max(map(len, words)) - 1

@@ -40,7 +40,18 @@ Record = Mapping[str, Any]
 
 def run(work: Coroutine[Any, Any, _Result]) -> _Result:
     """Run rattler's asynchronous work to its end, in this thread."""
-    return asyncio.run(work)
+    return asyncio.run(_finished(work))
+
+
+async def _finished(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Wait, where ``work`` fails, for what it still has under way: rattler prints a traceback of its own when
+    it comes back with an answer and the loop is closed."""
+    try:
+        return await work
+    except Exception:
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        raise
 
 
 @contextmanager
@@ -135,14 +146,15 @@ def virtual(packages: Sequence[VirtualPackage]) -> list[GenericVirtualPackage]:
 
 
 def match(spec: str) -> MatchSpec:
-    """A match specification.  Raises ``ValueError`` with rattler's reason."""
+    """A match specification.  Raises ``ResolutionError`` naming it, with rattler's reason."""
     from rattler.exceptions import InvalidMatchSpecError
 
     try:
         with guarded(f"reading {spec!r}"):
             return MatchSpec(spec)
     except InvalidMatchSpecError as problem:
-        raise ValueError(str(problem)) from problem
+        reason = str(problem).partition("\n")[0]
+        raise ResolutionError(f"{spec!r} is no match specification: {reason}") from problem
 
 
 def _repodata(subdir: str, records: Iterable[Record]) -> bytes:

@@ -155,3 +155,26 @@ def test_the_powershell_script_has_the_folders_of_windows(tmp_path: Path) -> Non
     assert "_HaversackSet A 'x''y'" in text
     assert "no-name" not in text
     assert text.count("{") == text.count("}")
+
+
+def test_powershell_takes_no_typographic_quote_for_the_end(tmp_path: Path) -> None:
+    """PowerShell ends a string at any of them (its specification, *verbatim string literals*), and doubled it is itself."""
+    layout = Layout(windows=True, site=None)
+    value = "it\u2018s; a\u2019; b\u201a; c\u201b; d'"
+    home = tmp_path / "x\u2019; calc; \u2019"
+    (data,) = activation.files(tmp_path, layout, home, {"A": value}, []).values()
+    text = data.decode()
+    doubled = "it\u2018\u2018s; a\u2019\u2019; b\u201a\u201a; c\u201b\u201b; d''"
+    assert f"_HaversackSet A '{doubled}'\n" in text
+    assert f"'{tmp_path}/x\u2019\u2019; calc; \u2019\u2019'" in text
+
+
+def test_a_variable_of_a_package_that_is_no_text_is_left_out(tmp_path: Path) -> None:
+    """Half a character, which JSON can say and a file cannot hold, fails nothing."""
+    place = tmp_path / "etc" / "conda" / "env_vars.d" / "odd.json"
+    place.parent.mkdir(parents=True)
+    place.write_text('{"HALF": "\\ud800", "WHOLE": "\\ud83d\\ude00"}')
+    layout = Layout(windows=False, site=None)
+    text = activation.files(tmp_path, layout, tmp_path, {}, [])["bin/activate"].decode()
+    assert "HALF" not in text
+    assert "_haversack_set WHOLE '\U0001f600'" in text

@@ -76,8 +76,19 @@ def _of_packages(prefix: Path) -> dict[str, str]:
         except (OSError, ValueError, RecursionError):
             continue  # conda warns of it and goes on
         if isinstance(told, dict):
-            found |= {name: value for name, value in told.items() if isinstance(value, str)}
+            found |= {
+                name: value for name, value in told.items() if isinstance(value, str) and _is_text(value)
+            }
     return found
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string of JSON is one of whole characters, as a file can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _filled(
@@ -122,4 +133,5 @@ def _csh(text: str) -> str:
 
 
 def _powershell(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    """To PowerShell typographic quotes (U+2018 to U+201B) are quotes: any of them ends a string, doubled it does not."""
+    return "'" + re.sub("(['\u2018-\u201b])", r"\1\1", text) + "'"

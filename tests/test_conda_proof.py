@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,32 @@ def test_names_on_pypi_are_those_that_records_tell(tmp_path: Path, inside: Insid
     ]
     lab = environment(inside, members)
     assert provided(lab.artifacts) == {"torch": "2.1.0", "my-tool": "1.0", "other": "1.0"}
+
+
+def test_a_purl_may_say_where_it_was_found(channel: Path, tmp_path: Path, inside: Inside) -> None:
+    """What follows ``?`` and ``#`` in one (purl specification) is neither name nor version; pixi writes a ``source``."""
+    members = [
+        tool(tmp_path, "pytorch", "python", purls=["pkg:pypi/torch@2.1.0?source=hash-mapping"]),
+        tool(tmp_path, "numpy", "python", purls=["pkg:pypi/numpy?source=hash-mapping#numpy"]),
+    ]
+    wheel = make_wheel(tmp_path, "alpha", "1.0", requires=["numpy==1.0", "torch>2"])
+    lab = environment(inside, [*packages(channel, "python"), *members], wheels=[wheel])
+    found = provided(lab.artifacts)
+    assert (found["torch"], found["numpy"]) == ("2.1.0", "1.0")
+    assert prove(lab) == []
+
+
+def test_what_many_packages_lack_is_asked_once(tmp_path: Path, inside: Inside) -> None:
+    """Each package is told, and a thousand of them within a second: nothing is solved for each anew."""
+    (first,) = environment(inside, [tool(tmp_path, "p0", "__cuda >=12", "__glibc >=2.17")]).artifacts
+    lab = environment(inside, [])
+    members = [
+        replace(first, name=f"p{n}", filename=f"p{n}-1.0-0.conda", origin=first.origin.replace("p0", f"p{n}"))
+        for n in range(1000)
+    ]
+    start = time.monotonic()
+    assert len(prove(replace(lab, artifacts=tuple(members)))) == 1000
+    assert time.monotonic() - start < 1
 
 
 def test_a_permission_for_nothing_is_told(tmp_path: Path, inside: Inside) -> None:

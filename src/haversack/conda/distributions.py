@@ -13,7 +13,7 @@ from haversack.conda.layout import name_of, record
 from haversack.model.artifact import Artifact
 from haversack.model.target import Target
 
-_PURL = re.compile(r"pkg:pypi/(?P<name>[^@?#]+)(?:@(?P<version>[^?#]+))?")
+_PURL = re.compile(r"pkg:pypi/(?P<name>[^@?#]+)(?:@(?P<version>[^?#]+))?(?:[?#].*)?")
 _SHORT = re.compile(r"3\.\d+(?:\.\d+)?")
 
 

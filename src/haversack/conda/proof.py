@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from packaging.utils import canonicalize_name
 
@@ -82,21 +83,26 @@ def _solved(packages: Sequence[Artifact], environment: SnapshotEnvironment) -> l
             return missing
         told = f"the packages alone cannot be solved: {problem.message}"
         return [Finding("closure-missing", environment.ref, told, closure.REMEDY)]
-    except ValueError as problem:
-        told = f"a record of it cannot be asked for: {problem}"
-        return [Finding("closure-missing", environment.ref, told, closure.REMEDY)]
     return []
 
 
 def _virtual(packages: Sequence[Artifact], environment: SnapshotEnvironment) -> Iterator[Finding]:
     """Which package wants of the target what it does not say of itself, each asked on its own."""
     virtual = environment.target.virtual_packages()
+
+    @cache
+    def told_by_target(spec: str) -> bool:
+        # Hundreds of packages want the same of their machine, and each solve reads files of its own.
+        try:
+            engine.solve([spec], [], virtual)
+        except ResolutionError:
+            return False
+        return True
+
     for package in packages:
         wanted = [spec for spec in record(package).get("depends") or () if name_of(spec).startswith("__")]
         for spec in wanted:
-            try:
-                engine.solve([spec], [], virtual)
-            except (ResolutionError, ValueError):
+            if not told_by_target(spec):
                 name = name_of(spec)
                 means, key = _VIRTUAL.get(name, ("what conda calls " + name, name.strip("_")))
                 has = next((f"{v.version} {v.build}" for v in virtual if v.name == name), None)

@@ -436,6 +436,7 @@ def test_a_package_that_the_store_lost_is_named(channel: Path, inside: Inside, t
         (b"#!/bin/sh\n'''exec' /old/bin/python \"$0\" \"$@\"\n' '''\nx\n", b"#!/new/bin/python\nx\n"),
         (b"#!/bin/sh\n'''exec' '/old' it\nx\n", None),
         (b"#!/bin/sh\n'''exec' \"unfinished\nx\n", None),
+        (b"#!/bin/sh\n'''exec' \n' '''\nx\n", None),
         (b"#!/older/bin/python\n", None),
         (b"#!/bin/sh\necho /old/bin\n", None),
         (b"\x7fELF /old/bin", None),

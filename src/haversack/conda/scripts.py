@@ -63,7 +63,7 @@ def with_home(script: bytes, old: bytes, new: bytes) -> bytes | None:
             words = shlex.split(os.fsdecode(line.removeprefix(b"'''exec' ")))
         except ValueError:
             return None
-        interpreter, rest = os.fsencode(words[0]), rest.partition(b"\n")[2]
+        interpreter, rest = os.fsencode(words[0] if words else ""), rest.partition(b"\n")[2]
     else:
         interpreter = first.removeprefix(b"#!")
     if not interpreter.startswith(old + b"/"):

@@ -9,8 +9,6 @@ from haversack.formats import wheel
 from haversack.model.artifact import Artifact, Facts, digest_of
 from haversack.model.finding import Finding
 
-ARTIFACTS = ("conda", "wheel")
-
 
 def inspect(artifact: Artifact, file: BinaryIO) -> tuple[Facts, list[Finding]]:
     """Facts and findings of a conda package, a wheel, or a plain file, by the kind of artifact."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rattler import Subdir
+from rattler import Client, Subdir
 from rattler.exceptions import InstallerError
 from rattler.install import install
 
@@ -31,6 +31,8 @@ def fill(files: Sequence[tuple[Record, Path]], cache: Path, scratch: Path, subdi
                     platform=Subdir(subdir),
                     execute_link_scripts=False,
                     show_progress=False,
+                    # It knows no login of the machine's; every address is a file's.
+                    client=Client(),
                 )
             )
     except InstallerError as problem:

@@ -120,7 +120,7 @@ def _peer(url: str, cache: Path, specs: list[str]) -> None:
         platforms=["linux-64", "noarch"],
         virtual_packages=[glibc],
     )
-    assert asyncio.run(work)  # type: ignore[arg-type]
+    assert asyncio.run(work)
 
 
 if __name__ == "__main__":

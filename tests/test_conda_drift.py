@@ -145,6 +145,56 @@ def test_a_line_in_conda_meta_excuses_nothing(
         shutil.copytree(tmp_path / "kept", home, symlinks=True)
 
 
+def marked(lab: SnapshotEnvironment, prefix: Path, **told: str) -> None:
+    """A marker as ``haversack install`` leaves it, with ``home`` if that is told."""
+    fields = {
+        "haversack-environment": "1.0",
+        "ref": "lab/here",
+        "manifest": lab.manifest,
+        "snapshot": lab.manifest,
+    }
+    (prefix / "haversack-environment.json").write_text(json.dumps({**fields, **told}))
+
+
+def test_an_environment_is_the_same_by_whatever_name_it_is_called(
+    channel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path and a link lead to where it was installed; a marker from before ``home`` was in it is read."""
+    inside = tiny.inside(tmp_path / "store")
+    lab = environment(inside, packages(channel, "where", "built"), settings={"variables": {"A": "1"}})
+    home = put(lab, tmp_path / "homes" / "lab", inside)
+    (tmp_path / "link").symlink_to("homes")
+    monkeypatch.chdir(tmp_path)
+    relative = Path("homes/lab")
+    assert drift(lab, relative, inside.store) == []
+    marked(lab, home)
+    assert drift(lab, relative, inside.store) == []
+    marked(lab, home, home=str(home))
+    for place in (home, relative, Path("link/lab"), tmp_path / "link" / "lab", home / ".." / "lab"):
+        assert drift(lab, place, inside.store) == []
+    monkeypatch.chdir(home)
+    assert drift(lab, Path(), inside.store) == []
+
+
+def test_an_environment_that_was_moved_is_told_once(channel: Path, tmp_path: Path) -> None:
+    """One finding says where it was installed, whether anything stands there now or not; and nothing else is wrong."""
+    inside = tiny.inside(tmp_path / "store")
+    wheel = make_wheel(tmp_path, "alpha", "1.0", entry_points={"alpha": "alpha:main"})
+    members = packages(channel, "python", "where", "tqdm")
+    lab = environment(inside, members, wheels=[wheel], settings={"variables": {"A": "1"}})
+    home = put(lab, tmp_path / "home", inside)
+    marked(lab, home, home=str(home))
+    for left in (True, False):
+        place = tmp_path / f"moved-{left}"
+        shutil.copytree(home, place, symlinks=True)
+        if not left:
+            shutil.rmtree(home)
+        (finding,) = drift(lab, place, inside.store)
+        assert (finding.code, finding.subject, finding.blocking) == ("env-changed", str(place), True)
+        assert f"was installed at {home}" in finding.message
+        assert "install the environment again" in finding.remedy
+
+
 def test_packages_that_are_not_those_of_the_environment_are_named(channel: Path, tmp_path: Path) -> None:
     """One more, one less and one of another build, each by its name alone."""
     inside = tiny.inside(tmp_path / "store")

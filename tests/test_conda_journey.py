@@ -241,6 +241,27 @@ def test_an_environment_outlives_its_snapshot(journey: Journey, tmp_path: Path) 
     assert "not compared" in journey.inside("doctor", "--env", home)
 
 
+def test_doctor_knows_an_environment_by_any_name_and_one_that_was_moved(
+    journey: Journey, tmp_path: Path
+) -> None:
+    """The marker says where it was installed: links and relative paths lead there, and a move is one finding."""
+    home = tmp_path / "homes" / "geo"
+    env = {"HAVERSACK_STORE": str(journey.inner)}
+    (tmp_path / "homes").mkdir()
+    (tmp_path / "link").symlink_to("homes")
+    assert journey("install", "geo", "--to", "homes/geo", env=env, cwd=tmp_path).returncode == 0
+    assert json.loads((home / "haversack-environment.json").read_text())["home"] == str(home)
+    for name in ("homes/geo", "link/geo", str(tmp_path / "link" / "geo")):
+        done = journey("doctor", "--env", name, env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    home.rename(tmp_path / "moved")
+    done = journey("doctor", "--env", "moved", "--json", env=env, cwd=tmp_path)
+    assert done.returncode == 19
+    (finding,) = [f for f in json.loads(done.stdout)["findings"] if f["blocking"]]
+    assert finding["subject"] == str(tmp_path / "moved")
+    assert f"was installed at {home}" in finding["message"]
+
+
 def test_a_tampered_package_in_a_folder_channel_is_refused(journey: Journey, tmp_path: Path) -> None:
     """Rattler takes a file:// package unseen; we do not: pack fails, names it, and writes nothing."""
     root, channel = tmp_path / "site", tmp_path / "channel"

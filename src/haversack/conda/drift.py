@@ -16,8 +16,10 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from haversack.conda import activation, engine, settling
-from haversack.conda.layout import META, Layout, Meta, Placed, layout_of, read_metas, record, state_of
-from haversack.errors import NotFoundError
+from haversack.conda.layout import Layout, Meta, Placed, layout_of, read_metas, record, state_of
+from haversack.errors import NotFoundError, PrefixError
+from haversack.formats import prefixes
+from haversack.formats.prefixes import MARKER, META
 from haversack.model.artifact import Artifact
 from haversack.model.finding import Finding
 from haversack.model.snapshot import SnapshotEnvironment
@@ -26,7 +28,7 @@ from haversack.wheels import drift as wheels_drift
 
 _REMEDY = "install the environment again: haversack install NAME --to PREFIX"
 # What stands in a prefix beside its packages: haversack's marker, what rattler and conda write for themselves.
-_BESIDE = ("haversack-environment.json", "CACHEDIR.TAG", f"{META}/history")
+_BESIDE = (MARKER, "CACHEDIR.TAG", f"{META}/history")
 _ASIDE = "__clobbers__/"  # where rattler keeps files that lost their place
 _BATCH, _SMALL = 100, 1 << 16  # files that one thread takes at once; bytes
 # Where a file does something by being there: it is found as a program, a library, a module or a hook.
@@ -60,10 +62,11 @@ def drift(environment: SnapshotEnvironment, prefix: Path, store: Store) -> list[
     Each file is hashed against ``info/paths.json`` in the package that brought it, where ``store`` still
     holds that; one into which the prefix was written, and an entry point, against ``conda-meta/`` in the
     environment, as is everything of a package that the store lost.  A link must lead to a file that its
-    package knows.  Activation scripts are derived again, wheels are compared as :mod:`haversack.wheels.drift`
-    does.  A file that nobody brought blocks only where it does something by being there, and not where link
-    scripts were allowed: nobody knows what they make.  Not seen are permissions, bytecode in
-    ``__pycache__``, and a file with a prefix in it that was altered together with its line in ``conda-meta/``.
+    package knows.  Activation scripts are derived again for the home that the marker names; an environment
+    that stands elsewhere now is one finding.  Wheels are compared as :mod:`haversack.wheels.drift` does.  A
+    file that nobody brought blocks only where it does something by being there, and not where link scripts
+    were allowed: nobody knows what they make.  Not seen are permissions, bytecode in ``__pycache__``, and a
+    file with a prefix in it that was altered together with its line in ``conda-meta/``.
     """
     packages = {a.name: a for a in environment.artifacts if a.kind == "conda"}
     wheels = [artifact for artifact in environment.artifacts if artifact.kind == "wheel"]
@@ -84,7 +87,11 @@ def drift(environment: SnapshotEnvironment, prefix: Path, store: Store) -> list[
     # A wheel that brings a file of a conda package too was there last.
     findings += _compared(prefix, {path: want for path, want in wanted.items() if path not in beside})
     variables = environment.locked.settings.get("variables", {})
-    ours = activation.files(prefix, layout, prefix, variables, wanted.keys() | beside)
+    home = _home(prefix)
+    if not _same(home, prefix):
+        moved = f"was installed at {_shown(str(home))}, and works only there"
+        findings.append(Finding("env-changed", _shown(str(prefix.absolute())), moved, _REMEDY))
+    ours = activation.files(prefix, layout, home, variables, wanted.keys() | beside)
     if variables:
         ours[f"{META}/state"] = state_of(variables)
     findings += _derived(prefix, ours)
@@ -97,6 +104,23 @@ def drift(environment: SnapshotEnvironment, prefix: Path, store: Store) -> list[
         theirs = {path.removeprefix(site) for path in owned - beside if path.startswith(site)}
         findings += wheels_drift.drift(prefix, wheels, store, site=prefix / layout.site, theirs=theirs)
     return findings
+
+
+def _home(prefix: Path) -> Path:
+    """Where the environment was installed: what its marker says, or where it is, by the name it is called here."""
+    try:
+        marker = prefixes.read((prefix / MARKER).read_bytes(), MARKER)
+    except (OSError, PrefixError):
+        return prefix.absolute()
+    return Path(marker.home) if marker.home else prefix.absolute()
+
+
+def _same(home: Path, prefix: Path) -> bool:
+    """Whether two paths are one folder, through whatever links."""
+    try:
+        return home.samefile(prefix)
+    except (OSError, ValueError):
+        return False
 
 
 def _members(packages: Mapping[str, Artifact], metas: Sequence[Meta]) -> tuple[list[Meta], list[Finding]]:

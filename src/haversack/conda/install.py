@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from haversack.conda import activation, checking, engine, scripts, settling
-from haversack.conda.layout import META, layout_of, record, state_of
+from haversack.conda.layout import layout_of, record, state_of
 from haversack.errors import PrefixError, ToolError
 from haversack.formats import uv
+from haversack.formats.prefixes import META
 from haversack.formats.repodata import record_of
 from haversack.model.artifact import Artifact, hex_of
 from haversack.model.finding import Finding

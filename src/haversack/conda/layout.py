@@ -15,11 +15,9 @@ from typing import Any
 
 from haversack.errors import PrefixError
 from haversack.formats.canonical import canonical
+from haversack.formats.prefixes import META
 from haversack.model.artifact import Artifact
 from haversack.model.target import Target
-
-META = "conda-meta"
-"""The folder that makes a prefix one of conda's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +118,27 @@ class Meta:
     paths: tuple[Placed, ...]
 
 
-def read_meta(path: Path) -> Meta:
-    """Read a file of ``conda-meta/``.  Raises ``PrefixError``."""
+def load_meta(path: Path) -> dict[str, Any]:
+    """What a file of ``conda-meta/`` says, whatever that is.  Raises ``PrefixError``."""
     try:
         # Not the strict reader of what crosses: this is only compared, and large environments have much of it.
         told = json.loads(path.read_bytes())
-        name, version, build = _texts(told["name"], told["version"], told["build"])
-        rows = tuple(_placed(row) for row in told["paths_data"]["paths"])
     except OSError as problem:
         raise PrefixError(f"cannot be read: {problem.strerror}", where=str(path)) from problem
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:
+        raise PrefixError(f"is no record of conda's: {problem}", where=str(path)) from problem
+    if not isinstance(told, dict):
+        raise PrefixError("is no record of conda's: it is not an object", where=str(path))
+    return told
+
+
+def read_meta(path: Path) -> Meta:
+    """Read a file of ``conda-meta/``.  Raises ``PrefixError``."""
+    told = load_meta(path)
+    try:
+        name, version, build = _texts(told["name"], told["version"], told["build"])
+        rows = tuple(_placed(row) for row in told["paths_data"]["paths"])
+    except (LookupError, TypeError, AttributeError) as problem:
         raise PrefixError(f"is no record of conda's: {problem}", where=str(path)) from problem
     return Meta(path.name, name, version, build, rows)
 

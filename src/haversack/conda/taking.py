@@ -6,7 +6,7 @@ asked for its record, so that hotfixes come along; what it does not list any mor
 
 from __future__ import annotations
 
-import json
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from haversack.conda import engine
-from haversack.errors import DeclarationError, FetchError
+from haversack.conda.layout import load_meta
+from haversack.errors import DeclarationError, FetchError, PrefixError
 from haversack.formats import repodata
+from haversack.formats.prefixes import META
 from haversack.model.artifact import Artifact, Digest, hex_of
 from haversack.model.finding import Finding
 from haversack.model.target import Target
 from haversack.ports import Outside
 from haversack.wheels import drift
 
+# What stands in the name of a package (CEP 26).
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 # What a record of conda-meta has of the channel's; the rest is about the installation.
 _OF_CHANNEL = frozenset(
     [
@@ -69,14 +73,20 @@ class Chosen:
         channel, _, subdir = folder.rpartition("/")
         return channel, subdir, filename
 
+    @property
+    def name(self) -> str:
+        """The name of the package, as its file has it."""
+        return self.place[2].rsplit("-", 2)[0].lower()
+
 
 def by_address(
     chosen: Sequence[Chosen], target: Target, ref: str, out: Outside
 ) -> tuple[list[Artifact], list[Finding]]:
     """The packages at some addresses as artifacts of an environment.
 
-    Findings: ``lock-platform`` for one of another platform, ``hash-refused`` where the channel's digests are
-    others, ``conda-unhashed`` where nobody names a sha256, ``fetch-failed`` where the channel does not answer.
+    Findings: ``conda-invalid`` for one whose name none can have, ``lock-platform`` for one of another
+    platform, ``hash-refused`` where the channel's digests are others, ``conda-unhashed`` where nobody names a
+    sha256, ``fetch-failed`` where the channel does not answer.
     """
     artifacts: list[Artifact] = []
     findings: list[Finding] = []
@@ -97,9 +107,9 @@ def _listed(chosen: Iterable[Chosen], target: Target, out: Outside) -> dict[str,
     """What the channels say of these packages, by URL."""
     names: dict[str, set[str]] = {}
     for one in chosen:
-        channel, subdir, filename = one.place
-        if subdir in {target.subdir, "noarch"}:
-            names.setdefault(channel, set()).add(filename.rsplit("-", 2)[0].lower())
+        channel, subdir, _ = one.place
+        if subdir in {target.subdir, "noarch"} and _NAME.fullmatch(one.name):
+            names.setdefault(channel, set()).add(one.name)
     return {
         repodata.plain_url(record["url"]): record
         for channel, wanted in sorted(names.items())
@@ -112,6 +122,9 @@ def _one(
 ) -> Artifact | Finding:
     _, subdir, filename = one.place
     subject = f"{filename} in {ref}"
+    if not _NAME.fullmatch(one.name):
+        message = f"no conda package is called {one.name!r}"
+        return Finding("conda-invalid", subject, message, "correct the address, or leave the package out")
     if subdir not in {target.subdir, "noarch"}:
         message = f"is for {subdir}, and the target {target.name} is {target.subdir}"
         return Finding("lock-platform", subject, message, f"name packages for {target.subdir} too")
@@ -171,13 +184,20 @@ def installed(prefix: Path, target: Target, ref: str, out: Outside) -> tuple[lis
             made = repodata.artifact_of(kept, ref)
             (artifacts if isinstance(made, Artifact) else findings).append(made)  # type: ignore[arg-type]
         else:
-            unhashed.append(Chosen(repodata.plain_url(kept["url"]), kept.get("md5"), None))
+            try:
+                url = repodata.plain_url(str(kept["url"]))
+            except ValueError as problem:
+                subject = f"{kept.get('name')} in {ref}"
+                remedy = "make the environment anew, or write an environment.yml"
+                findings.append(Finding("conda-invalid", subject, f"its address {problem}", remedy))
+            else:
+                unhashed.append(Chosen(url, kept.get("md5"), None))
     more, wrong = by_address(unhashed, target, ref, out)
     return [*artifacts, *more], [*findings, *wrong]
 
 
 def _conda_meta(prefix: Path) -> list[dict[str, Any]]:
-    files = sorted((prefix / "conda-meta").glob("*.json"))
+    files = sorted((prefix / META).glob("*.json"))
     if not files:
         raise DeclarationError(
             "is no conda environment: it has no conda-meta/*.json",
@@ -187,13 +207,11 @@ def _conda_meta(prefix: Path) -> list[dict[str, Any]]:
     found = []
     for file in files:
         try:
-            record = json.loads(file.read_bytes())
-        except (OSError, ValueError) as problem:
+            found.append(load_meta(file))
+        except PrefixError as problem:
             raise DeclarationError(
-                f"cannot be read: {problem}", where=str(file), remedy="mend the environment, or make it anew"
+                problem.message, where=str(file), remedy="mend the environment, or make it anew"
             ) from problem
-        if isinstance(record, dict):
-            found.append(record)
     return found
 
 

@@ -7,10 +7,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from haversack.errors import HaversackError, NotFoundError, PrefixError, ToolError, UsageError
-from haversack.formats.canonical import Fields, canonical, parse
+from haversack.errors import NotFoundError, PrefixError, ToolError, UsageError
+from haversack.formats import prefixes
+from haversack.formats.prefixes import META, Marker
 from haversack.kinds import kinds
-from haversack.model.artifact import Digest
 from haversack.model.finding import Finding, raise_blocking
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
 from haversack.model.target import Target
@@ -20,10 +20,10 @@ from haversack.verbs.aside import beside, clear_leftovers, swap, swap_back
 from haversack.verbs.share import share
 from haversack.wheels import interpreter
 
-MARKER = "haversack-environment.json"
+MARKER = prefixes.MARKER
 """The file that says a prefix is haversack's, and of what it was made."""
 # One of these is in an environment from its first moment on.
-_OURS = ("pyvenv.cfg", "conda-meta", MARKER)
+_OURS = ("pyvenv.cfg", META, MARKER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,6 @@ class Installed:
     replaced: bool
     shared: int = 0
     """Bytes that are one on disk with those of another environment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Marker:
-    """What a prefix says of itself."""
-
-    ref: str
-    manifest: Digest
-    snapshot: Digest
 
 
 def install(
@@ -83,12 +74,7 @@ def install(
         return done
     aside = beside(prefix)
     kind = kinds()[environment.locked.kind]
-    marker = {
-        "haversack-environment": "1.0",
-        "ref": environment.ref,
-        "manifest": environment.manifest,
-        "snapshot": content.id,
-    }
+    marker = Marker(environment.ref, environment.manifest, content.id, str(prefix))
     details = {"ref": environment.ref, "prefix": str(prefix), "snapshot": content.id}
 
     def prove(place: Path) -> None:
@@ -110,7 +96,7 @@ def install(
         kind.install(environment, aside, chosen, inside, home=prefix, compile_bytecode=compile_bytecode)
         if clone_of is not None:
             done = replace(done, shared=share(aside, clone_of.absolute()))
-        (aside / MARKER).write_bytes(canonical(marker) + b"\n")
+        (aside / MARKER).write_bytes(prefixes.write(marker))
         if kind.relocatable:
             prove(aside)
             swap(aside, prefix, replaced=replaced)
@@ -210,9 +196,8 @@ def read_marker(prefix: Path) -> Marker | None:
     except OSError:
         return None
     try:
-        fields = Fields(parse(data, str(prefix / MARKER), PrefixError), str(prefix / MARKER), PrefixError)
-        return Marker(fields.text("ref"), fields.digest("manifest"), fields.digest("snapshot"))
-    except HaversackError:
+        return prefixes.read(data, str(prefix / MARKER))
+    except PrefixError:
         return None
 
 

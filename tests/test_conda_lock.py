@@ -396,3 +396,83 @@ def test_a_conda_lock_is_known_by_its_keys(lab: CondaLab) -> None:
     assert versions(only(lab)) == {"words": "2.0"}
     lab.write_env("# package: metadata\ndependencies:\n- words\n")
     assert "words" in versions(only(lab))
+
+
+@pytest.mark.parametrize("spec", ["numpy >>> 3", "numpy=[[", "*", "numpy[foo=bar]"])
+def test_what_is_no_specification_is_a_finding(lab: CondaLab, spec: str) -> None:
+    """It is named, with the reason, beside what is wrong with other environments."""
+    lab.write_env(json.dumps({"dependencies": [spec]}))
+    (finding,) = only(lab).findings
+    assert finding.code == "no-solution"
+    assert repr(spec) in finding.message
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["https://conda.example.org/main/noarch/a-1-0.conda", "numpy[url=https://conda.example.org/a-1-0.conda]"],
+)
+def test_a_dependency_by_its_address_is_refused(lab: CondaLab, spec: str) -> None:
+    """Rattler would fetch it at once, past the channels and past their hashes; an explicit file is for that."""
+    lab.write_env(json.dumps({"dependencies": [spec]}))
+    problem = refused(DeclarationError, lab.lock_kind)
+    assert problem.where == "environment.yml"
+    assert "@EXPLICIT" in problem.remedy
+
+
+@pytest.mark.parametrize("name", ["a b[c", "[x]", "git@x:y"])
+def test_what_is_no_channel_is_refused(lab: CondaLab, name: str) -> None:
+    """In the list and before ``::``; what stands before an ``@`` may be a password and is not repeated."""
+    lab.write("environment.yml", json.dumps({"channels": [name], "dependencies": ["words"]}))
+    lab.site_of('file = "environment.yml"')
+    problem = refused(DeclarationError, lab.lock_kind)
+    assert problem.where == "environment.yml"
+    assert ("@" in name) != (repr(name) in problem.message)
+    lab.write_env(json.dumps({"dependencies": [f"{name}::words"]}))
+    assert "channel" in refused(DeclarationError, lab.lock_kind).message
+
+
+def test_a_channel_at_no_port_is_a_finding(lab: CondaLab) -> None:
+    """An address that only looks like one is told as a channel that does not answer."""
+    lab.write(
+        "environment.yml", "channels: ['https://conda.example.org:99999/main']\ndependencies: [words]\n"
+    )
+    lab.site_of('file = "environment.yml"')
+    (finding,) = only(lab).findings
+    assert (finding.code, finding.blocking) == ("fetch-failed", True)
+    assert "99999" in finding.message
+
+
+def test_a_package_that_none_can_be_called_is_told(lab: CondaLab) -> None:
+    """By its file, and the channel is asked for the others all the same."""
+    explicit(
+        lab,
+        f"{lab.url}/linux-64/foo[-1.0-0.conda#{'0' * 32}",
+        f"{lab.url}/noarch/words-2.0-0.conda#{'0' * 32}",
+    )
+    found = {f.code: f.subject for f in only(lab).findings}
+    assert found.keys() == {"conda-invalid", "hash-refused"}
+    assert found["conda-invalid"] == "foo[-1.0-0.conda in lab/gpu"
+
+
+def test_an_environment_of_this_machine_that_says_nonsense(lab: CondaLab, tmp_path: Path) -> None:
+    """An address that is none is a finding; JSON that is no record, or too deep to read, names its file."""
+    meta = tmp_path / "prefix" / "conda-meta" / "a-1-0.json"
+    meta.parent.mkdir(parents=True)
+    lab.site_of(f'prefix = "{tmp_path / "prefix"}"')
+    record = {
+        "name": "a",
+        "version": "1",
+        "build": "0",
+        "build_number": 0,
+        "subdir": "noarch",
+        "md5": "0" * 32,
+    }
+    for url in ("nonsense", 7, "https://[x/noarch/a-1-0.conda"):
+        meta.write_text(json.dumps({**record, "url": url}))
+        (finding,) = only(lab).findings
+        assert (finding.code, finding.subject) == ("conda-invalid", "a in lab/gpu")
+    for text in ("[" * 100_000, "[]", "{"):
+        meta.write_text(text)
+        problem = refused(DeclarationError, lab.lock_kind)
+        assert problem.where == str(meta)
+        assert "no record of conda's" in problem.message

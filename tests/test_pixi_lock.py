@@ -3,13 +3,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rattler import LockFile
 
+from haversack.conda.proof import prove
 from haversack.errors import DeclarationError
+from haversack.formats.wheel import inspect
+from haversack.model.artifact import digest_of
+from haversack.model.snapshot import SnapshotEnvironment
 from haversack.testing.contracts.refused import refused
 from tests.support.conda import Package
 from tests.support.wheels import make_wheel
@@ -149,6 +154,27 @@ def test_what_cannot_cross_is_told(lab: CondaLab) -> None:
         package.pop("sha256")
     path.write_text(json.dumps(told))
     assert {f.code for f in only(lab).findings} == {"conda-unhashed"}
+
+
+def test_a_purl_with_a_qualifier_names_its_distribution(lab: CondaLab) -> None:
+    """pixi writes where it found a name, ``?source=hash-mapping``: a wheel that needs the package is whole."""
+    make_wheel(lab.wheels, "extra", "1.0", requires=["words>=2"])
+    path = project(lab, wheel(lab))
+    told = json.loads(path.read_text())
+    for package in told["packages"]:
+        if "words" in package.get("conda", ""):
+            package["purls"] = ["pkg:pypi/words?source=hash-mapping"]
+    path.write_text(json.dumps(told))
+    locked = only(lab)
+    words = next(a for a in locked.artifacts if a.name == "words")
+    assert words.facts["record"]["purls"] == ["pkg:pypi/words?source=hash-mapping"]
+    artifacts = [a for a in locked.artifacts if a.kind != "file"]
+    with next(lab.wheels.glob("extra-1.0-*.whl")).open("rb") as file:
+        facts, _ = inspect(file, "extra-1.0-py3-none-any.whl")
+    artifacts = [replace(a, facts={**a.facts, **facts}) if a.kind == "wheel" else a for a in artifacts]
+    site = lab.site()
+    known = SnapshotEnvironment(locked.environment, site.targets[0], tuple(artifacts), digest_of(b""))
+    assert prove(known) == []
 
 
 def test_a_wheel_beside_the_lock(lab: CondaLab) -> None:

@@ -56,11 +56,21 @@ def channel_url(name: str, site: Site, where: str) -> str:
             )
         return plain
     from rattler import Channel
+    from rattler.exceptions import InvalidChannelError
 
     from haversack.conda import engine
 
-    with engine.guarded(f"the channel {name!r}"):
-        return repodata.plain_url(Channel(name).base_url)
+    try:
+        with engine.guarded("reading the name of a channel"):
+            return repodata.plain_url(Channel(name).base_url)
+    except (InvalidChannelError, ValueError):
+        # What stands before an @ may be a password.
+        called = "a channel" if "@" in name else f"{name!r}"
+        raise DeclarationError(
+            f"{called} is neither the name nor the address of a channel",
+            where=where,
+            remedy="write the name of a [channel] table, that of a public channel, or a URL",
+        ) from None
 
 
 def wish(

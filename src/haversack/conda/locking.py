@@ -124,8 +124,17 @@ def _roots(told: environmentyml.EnvironmentFile) -> tuple[str, ...]:
 
 
 def _spelled(spec: str, site: Site, where: str) -> str:
-    """A specification whose channel, if it names one, is an address."""
+    """A specification whose channel, if it names one, is an address.
+
+    Raises ``DeclarationError`` for one that is or holds an address, which may hold a secret: it is not repeated.
+    """
     channel, mark, rest = spec.rpartition("::")
+    if "://" in rest:
+        raise DeclarationError(
+            "a dependency names a package or a channel by its address",
+            where=where,
+            remedy="declare the channel and write NAME::package, or name packages by address in an @EXPLICIT file",
+        )
     return f"{asking.channel_url(channel, site, where)}::{rest}" if mark else spec
 
 

@@ -137,12 +137,13 @@ class DiskStore:
         """See the protocol."""
         with self._lock:
             staged = self._staged.get(digest)
-        # It settles at its place before it is no longer counted as staged.
-        place = staged[0] if staged and staged[0].is_file() else self._place(digest)
-        # A link under a blob's name would lead out of the store.
-        if place.is_symlink() or not place.is_file():
-            raise NotFoundError(f"the store does not hold {digest}", where=str(self.root))
-        return place
+        # It settles at its place before it is no longer counted as staged: where the first look misses it,
+        # the second does not.
+        for place in (*([staged[0]] if staged else []), self._place(digest)):
+            # A link under a blob's name would lead out of the store.
+            if place.is_file() and not place.is_symlink():
+                return place
+        raise NotFoundError(f"the store does not hold {digest}", where=str(self.root))
 
     def open(self, digest: Digest) -> BinaryIO:
         """See the protocol."""

@@ -996,3 +996,21 @@ def test_a_file_as_its_package_brought_it_is_not_touched(
     row["sha256"] = hashlib.sha256(text).hexdigest()
     record.write_text(json.dumps(told))
     assert not any(o.path == row["_path"] for o in scan(home).manifest.occurrences)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:hunter2@conda.example.org/main/noarch/a-1-0.conda",
+        "https://conda.example.org/t/hunter2/main",
+    ],
+)
+def test_a_login_in_a_record_does_not_travel(tmp_path: Path, url: str) -> None:
+    """A record of conda's that holds a password or a token blocks, and the finding does not repeat it."""
+    meta = tmp_path / "env" / "conda-meta"
+    meta.mkdir(parents=True)
+    (meta / "history").touch()
+    (meta / "a-1-0.json").write_text(json.dumps({"name": "a", "version": "1", "url": url}))
+    (finding,) = [f for f in scan(tmp_path / "env").findings if f.code == "secret-found"]
+    assert finding.blocking
+    assert "hunter2" not in str(finding)

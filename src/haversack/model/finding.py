@@ -52,6 +52,7 @@ CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
     "closure-python": (errors.ProofError, "a wheel refuses the target's Python"),
     "rehearsal-failed": (errors.ProofError, "the environment did not install or its check failed with no network"),
     "rehearsal-skipped": (errors.ProofError, "the environment was not rehearsed, and why"),
+    "secret-found": (errors.DeclarationError, "a file that would cross holds a login or a token"),
     "prefix-unmovable": (errors.ProofError, "something in an existing prefix cannot be moved to another place"),
     "prefix-changed": (errors.ProofError, "a file of an existing prefix is not what its package brought"),
     "prefix-long": (errors.PrefixError, "the prefix is longer than a package has room for in its binaries"),

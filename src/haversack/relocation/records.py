@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from haversack.formats import repodata
 from haversack.model.finding import Finding
 from haversack.relocation.spelling import Mode
 
@@ -43,6 +44,9 @@ def owners(root: Path) -> tuple[dict[str, Owned], list[Finding]]:
         try:
             record = json.loads(place.read_bytes())
             package = f"{record['name']} {record['version']}"
+            addresses = [record[key] for key in ("url", "channel") if isinstance(record.get(key), str)]
+            if not all("://" not in address or repodata.is_plain(address) for address in addresses):
+                findings.append(_login(place.name))
             for row in (record.get("paths_data") or {}).get("paths") or ():
                 found[_text(row["_path"])] = _owned(package, row)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
@@ -50,6 +54,12 @@ def owners(root: Path) -> tuple[dict[str, Owned], list[Finding]]:
             remedy = "repair the environment with conda, or go on without"
             findings.append(Finding("prefix-changed", f"{META}/{place.name}", message, remedy, False))
     return found, findings
+
+
+def _login(name: str) -> Finding:
+    message = "an address in it holds a user name, a password or a token, which would cross with the folder"
+    remedy = "change the login where it was in use, and take it out of the record (url, channel)"
+    return Finding("secret-found", f"{META}/{name}", message, remedy)
 
 
 def _text(value: object) -> str:

@@ -31,6 +31,7 @@ from haversack.model.lock import Lock
 from haversack.model.site import Environment, Site
 from haversack.model.snapshot import SnapshotEnvironment
 from haversack.ports.media import Folders, FolderWriter
+from haversack.relocation import condapack
 from haversack.relocation.condapack import open_packed
 from haversack.verbs import pack
 from haversack.verbs.holdings import current_snapshot
@@ -300,7 +301,6 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int 
         [_member("a", tarfile.SYMTYPE, "/etc/passwd"), _member("b", tarfile.LNKTYPE, "a")],
         [_member("a", tarfile.SYMTYPE, "/etc"), _member("b", tarfile.LNKTYPE, "a/passwd")],
         [_member("a", tarfile.CHRTYPE)],
-        [_member("a"), _member("a")],
         [_member("a", size=100 << 20)],
     ],
 )
@@ -473,3 +473,23 @@ def test_a_large_file_is_put_back_without_holding_it(tmp_path: Path) -> None:
     )
     assert (tmp_path / "folder" / "file").read_bytes() == want
     assert (tmp_path / "folder" / "twin").samefile(tmp_path / "folder" / "file")
+
+
+def test_of_a_file_that_stands_twice_the_last_one_counts(tmp_path: Path) -> None:
+    """conda-pack writes a file that two packages bring once for each; a link gives way as well, unfollowed."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"mine")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.addfile(_member("share/x", size=5), io.BytesIO(b"first"))
+        tar.addfile(_member("link", tarfile.SYMTYPE, str(outside)))
+        tar.addfile(_member("share/x", size=4), io.BytesIO(b"last"))
+        tar.addfile(_member("link", size=4), io.BytesIO(b"file"))
+    packed.seek(0)
+    folder = tmp_path / "opened"
+    folder.mkdir()
+    with tarfile.open(fileobj=packed) as tar:
+        condapack._unpack(tar, folder, 1 << 30)
+    assert (folder / "share" / "x").read_bytes() == b"last"
+    assert (folder / "link").read_bytes() == b"file"
+    assert outside.read_bytes() == b"mine"

@@ -149,9 +149,13 @@ def _unpack(tar: tarfile.TarFile, folder: Path, most: int) -> None:
                 inner.mkdir()
             if inner.is_symlink() or not inner.is_dir():
                 raise ValueError(f"{member.name!a} goes through what is no folder")
-        if member.isdir():
-            if place.is_symlink():
+        if place.is_symlink() or place.is_file():
+            if member.isdir():
                 raise ValueError(f"{member.name!a} stands twice")
+            # conda-pack writes a file that two packages bring, or that it brings itself, once more: as with
+            # any tar, the last one counts.
+            place.unlink()
+        if member.isdir():
             place.mkdir(exist_ok=True)
             modes.append((place, member.mode))
         elif member.issym():

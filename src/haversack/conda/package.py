@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from haversack.conda.archive import Entry, read
 from haversack.conda.halves import BrokenPackageError
-from haversack.model.artifact import Artifact, is_safe_filename
+from haversack.model.artifact import Artifact, is_safe_filename, unsafe_path
 from haversack.model.finding import Finding
 
 _OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"
@@ -133,7 +133,7 @@ def _check_names(payload: Sequence[Entry], artifact: Artifact, report: _Report) 
     folded: dict[str, Entry] = {}
     for entry in payload:
         name = entry.name
-        if reason := _unsafe(name):
+        if reason := unsafe_path(name):
             report.add("path-unsafe", reason, name)
             continue
         if entry.kind != "folder" and name.split("/")[0].casefold() == "conda-meta":
@@ -165,24 +165,6 @@ def _check_names(payload: Sequence[Entry], artifact: Artifact, report: _Report) 
                     name,
                     blocking=differs and subdir.startswith(("win-", "osx-")),
                 )
-
-
-def _unsafe(name: str) -> str:
-    """Why no file system may be given this name, or an empty string."""
-    parts = name.split("/")
-    if ".." in parts:
-        return "it leaves its folder"
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        return "it is absolute"
-    if "\\" in name:
-        return "it holds a backslash, which is a separator elsewhere"
-    if "" in parts or "." in parts:
-        return "it has an empty part"
-    if re.search(r"[\x00-\x1f\x7f]", name):
-        return "it holds control characters"
-    if any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts):
-        return "a part of it is longer than 255 bytes"
-    return ""
 
 
 def _above(name: str) -> list[str]:

@@ -28,7 +28,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from haversack.formats.zipped import BrokenZipError, content, directory
-from haversack.model.artifact import Facts, is_safe_filename
+from haversack.model.artifact import Facts, is_safe_filename, unsafe_path
 from haversack.model.finding import Finding
 
 TEXT_LIMIT = 32 * 1024 * 1024
@@ -239,7 +239,7 @@ def _check_names(names: list[str], platforms: Collection[str], report: _Report) 
             report.add("wheel-invalid", "the wheel holds it twice", name)
             continue
         seen.add(name)
-        if reason := _unsafe(name):
+        if reason := unsafe_path(name.removesuffix("/") or name):
             report.add("path-unsafe", reason, name)
         elif _FOUNDATION.fullmatch(name):
             report.add("path-unsafe", "it would replace what makes an environment one", name)
@@ -259,24 +259,6 @@ def _check_names(names: list[str], platforms: Collection[str], report: _Report) 
                 report.add("name-clash", f"it and {other!r} are one file", name, blocking=same or not linux)
     for folded in sorted(files.keys() & folders.keys()):
         report.add("name-clash", f"it is a file and, for {folders[folded]!r}, a folder", files[folded])
-
-
-def _unsafe(name: str) -> str:
-    """Why no file system may be given this name, or an empty string."""
-    parts = name.removesuffix("/").split("/")
-    if ".." in parts:
-        return "it leaves its folder"
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        return "it is absolute"
-    if "\\" in name:
-        return "it holds a backslash, which is a separator elsewhere"
-    if "" in parts or "." in parts:
-        return "it has an empty part"
-    if re.search(r"[\x00-\x1f\x7f]", name):
-        return "it holds control characters"
-    if any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts):
-        return "a part of it is longer than 255 bytes"
-    return ""
 
 
 def _check_modes(members: Iterable[zipfile.ZipInfo], report: _Report) -> None:

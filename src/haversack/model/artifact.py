@@ -46,6 +46,24 @@ def is_safe_filename(name: str) -> bool:
     )
 
 
+def unsafe_path(name: str) -> str:
+    """Why no file system may be given this path of an archive's member, or an empty string."""
+    parts = name.split("/")
+    if ".." in parts:
+        return "it leaves its folder"
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        return "it is absolute"
+    if "\\" in name:
+        return "it holds a backslash, which is a separator elsewhere"
+    if "" in parts or "." in parts:
+        return "it has an empty part"
+    if re.search(r"[\x00-\x1f\x7f]", name):
+        return "it holds control characters"
+    if any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts):
+        return "a part of it is longer than 255 bytes"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One file: what it is, how it is named, where it came from.

@@ -71,23 +71,14 @@ def to_rattler(records: Iterable[Record]) -> list[RepoDataRecord]:
     Rattler reads a record with all its fields only as part of a ``repodata.json``: one is written for each
     channel and subdir.  Raises ``ToolError`` for a record that it cannot read.
     """
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record["channel"], record["subdir"]), []).append(record)
     found: list[RepoDataRecord] = []
-    with tempfile.TemporaryDirectory(prefix="haversack-records-") as folder:
-        for (channel, subdir), members in groups.items():
-            path = Path(folder) / "repodata.json"
-            path.write_bytes(_repodata(subdir, members))
-            data = _open(channel, subdir, path)
-            try:
-                urls = {record["fn"]: record["url"] for record in members}
-                with guarded(f"reading records of {channel}"):
-                    for made in data.load_all_records(PackageFormatSelection.BOTH):
-                        made.url = urls[made.file_name]
-                        found.append(made)
-            finally:
-                data.close()
+    with _opened(records) as opened:
+        for data, members in opened:
+            urls = {record["fn"]: record["url"] for record in members}
+            with guarded(f"reading records of {members[0]['channel']}"):
+                for made in data.load_all_records(PackageFormatSelection.BOTH):
+                    made.url = urls[made.file_name]
+                    found.append(made)
     return found
 
 
@@ -110,31 +101,20 @@ def solve(
     Channels come in the order in which the records name them first; with ``strict`` the first that has a
     package hides the others.
     """
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record["channel"], record["subdir"]), []).append(record)
-    opened: list[SparseRepoData] = []
-    with tempfile.TemporaryDirectory(prefix="haversack-solve-") as folder:
+    with _opened(records) as opened:
+        work = solve_with_sparse_repodata(
+            [match(spec) for spec in specs],
+            [data for data, _ in opened],
+            locked_packages=to_rattler(held),
+            virtual_packages=virtual(virtual_packages),
+            channel_priority=ChannelPriority.Strict if strict else ChannelPriority.Disabled,
+            package_format_selection=PackageFormatSelection.BOTH,
+        )
         try:
-            for number, ((channel, subdir), members) in enumerate(groups.items()):
-                path = Path(folder) / f"{number}.json"
-                path.write_bytes(_repodata(subdir, members))
-                opened.append(_open(channel, subdir, path))
-            work = solve_with_sparse_repodata(
-                [match(spec) for spec in specs],
-                opened,
-                locked_packages=to_rattler(held),
-                virtual_packages=virtual(virtual_packages),
-                channel_priority=ChannelPriority.Strict if strict else ChannelPriority.Disabled,
-                package_format_selection=PackageFormatSelection.BOTH,
-            )
             with guarded("the solver"):
                 found = run(work)
         except SolverError as problem:
             raise ResolutionError(str(problem).strip()) from problem
-        finally:
-            for data in opened:
-                data.close()
     return tuple(sorted((from_rattler(record) for record in found), key=lambda r: (r["name"], r["fn"])))
 
 
@@ -155,6 +135,25 @@ def match(spec: str) -> MatchSpec:
     except InvalidMatchSpecError as problem:
         reason = str(problem).partition("\n")[0]
         raise ResolutionError(f"{spec!r} is no match specification: {reason}") from problem
+
+
+@contextmanager
+def _opened(records: Iterable[Record]) -> Iterator[list[tuple[SparseRepoData, list[Record]]]]:
+    """Records as repodata that rattler has open, one for each channel and subdir, in the order of the records."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record["channel"], record["subdir"]), []).append(record)
+    opened: list[tuple[SparseRepoData, list[Record]]] = []
+    with tempfile.TemporaryDirectory(prefix="haversack-records-") as folder:
+        try:
+            for number, ((channel, subdir), members) in enumerate(groups.items()):
+                path = Path(folder) / f"{number}.json"
+                path.write_bytes(_repodata(subdir, members))
+                opened.append((_open(channel, subdir, path), members))
+            yield opened
+        finally:
+            for data, _ in opened:
+                data.close()
 
 
 def _repodata(subdir: str, records: Iterable[Record]) -> bytes:

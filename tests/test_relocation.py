@@ -23,11 +23,12 @@ from rattler import PrefixRecord
 
 from haversack.errors import FormatError, IntegrityError, PrefixError
 from haversack.formats.canonical import canonical
+from haversack.formats.prefixes import MARKER
 from haversack.relocation import archive, manifest, tape
 from haversack.relocation.drift import drift
 from haversack.relocation.manifest import Manifest
 from haversack.relocation.restore import restore
-from haversack.relocation.scan import MARKER, Scan, scan
+from haversack.relocation.scan import Scan, scan
 from haversack.relocation.spelling import Mode, Move, Occurrence, measure, rewritten
 from haversack.relocation.tape import Member
 from tests.support.legacy import make_conda_env, make_venv

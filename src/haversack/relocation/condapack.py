@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from haversack.errors import FormatError, IntegrityError
-from haversack.relocation.records import META
+from haversack.formats.prefixes import META
 from haversack.relocation.scan import search
 from haversack.relocation.spelling import Mode, Move, Occurrence, rewritten
 from haversack.relocation.tape import CHUNK

@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
+from haversack.formats.prefixes import MARKER
 from haversack.model.finding import Finding
 from haversack.relocation.restore import placed
-from haversack.relocation.scan import MARKER
 from haversack.relocation.tape import CHUNK, Entry, Member
 
 _REMEDY = "install the environment again: haversack install NAME --to PREFIX"

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from haversack.formats import repodata
+from haversack.formats.prefixes import META
 from haversack.model.finding import Finding
 from haversack.relocation.spelling import Mode
-
-META = "conda-meta"
-"""Where a conda environment keeps a record of each of its packages."""
 
 
 class Owned(NamedTuple):

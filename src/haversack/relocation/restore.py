@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from haversack.errors import IntegrityError, ToolError
+from haversack.formats.prefixes import META
 from haversack.relocation import manifest as manifests
 from haversack.relocation import tape
 from haversack.relocation.manifest import Manifest
-from haversack.relocation.records import META
 from haversack.relocation.spelling import Move, Occurrence, rewritten
 from haversack.relocation.tape import CHUNK, Entry, Member
 

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from haversack.errors import PrefixError
+from haversack.formats.prefixes import MARKER, META
 from haversack.model.finding import Finding
 from haversack.relocation import records
 from haversack.relocation.manifest import Flavour, Manifest, fits
 from haversack.relocation.spelling import Occurrence, measure, spans
 from haversack.relocation.tape import CHUNK, Member, stays
 
-MARKER = "haversack-environment.json"
 _LEFT = {"conda": {"pkgs", "envs", "conda-bld", MARKER}, "venv": {MARKER}, "folder": {MARKER}}
 _INTERPRETER = re.compile(r"bin/python(3(\.\d+)?)?")
 _CACHED = re.compile(r"(?P<folder>(?:.*/)?)__pycache__/(?P<module>[^/]+?)\.[^./]+(?:\.opt-[^./]+)?\.pyc")
@@ -132,7 +132,7 @@ def _is_plain(told: records.Owned, member: Member | None) -> bool:
 
 
 def _flavour(root: Path) -> Flavour:
-    if (root / records.META).is_dir():
+    if (root / META).is_dir():
         return "conda"
     return "venv" if (root / "pyvenv.cfg").is_file() else "folder"
 

@@ -221,7 +221,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {
     "site name": ('[site]\nname = "a b"\n', "site.name", "Name"),
     "site name empty": ('[site]\nname = ""\n', "site.name", "remove"),
     "unknown table": (f"{GOOD}[evn.x]\n", "evn", "did you mean env?"),
-    "far table": (f"{GOOD}[zzzzz]\n", "zzzzz", "site, index, channel, target, env"),
+    "far table": (f"{GOOD}[zzzzz]\n", "zzzzz", "site, index, channel, registry, target, env"),
     "unknown site key": ('[site]\nname = "lab"\nexclude_newer = "2026-11-01"\n', "site.exclude_newer", "exclude-newer?"),
     "site date": ('[site]\nname = "lab"\nexclude-newer = "30 days"\n', "site.exclude-newer", "2026-11-01"),
     "site date is a number": ('[site]\nname = "lab"\nexclude-newer = 2026\n', "site.exclude-newer", "2026-11-01"),

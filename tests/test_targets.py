@@ -13,8 +13,9 @@ from packaging import tags
 from packaging.markers import Marker
 
 from haversack.formats.declaration import parse
+from haversack.formats.lockfile import target_from_json
 from haversack.kinds import keys
-from haversack.model.target import PLATFORMS, Target
+from haversack.model.target import ANY, PLATFORMS, Target
 from haversack.ports.machine import base_python, probe
 from tests.support.tiny import haversack
 
@@ -255,3 +256,12 @@ def test_markers_of_this_machine_are_the_interpreters_own() -> None:
     assert {k: v for k, v in mine.items() if k not in loose} == {
         k: v for k, v in real.items() if k not in loose
     }
+
+
+def test_any_is_for_every_machine() -> None:
+    """What is for no machine in particular runs on each, lies in `noarch`, and survives a lock's JSON."""
+    assert all(ANY.runs_on(Target(name, name, "3.11")) for name in PLATFORMS)
+    assert (ANY.subdir, ANY.oci_platform) == ("noarch", {})
+    assert target_from_json("any", ANY.to_json(), "lock") == ANY
+    with pytest.raises(ValueError, match="unknown platform"):
+        Target("gpu", "any", "any")

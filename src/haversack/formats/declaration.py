@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from haversack.errors import DeclarationError
 from haversack.formats.canonical import canonical
@@ -21,6 +22,7 @@ from haversack.formats.schema import (
     NAME,
     NAME_SAYS,
     PROFILE,
+    REGISTRY,
     SITE,
     TARGET,
     Key,
@@ -42,15 +44,17 @@ from haversack.formats.strict import (
 from haversack.formats.uv import env_name
 from haversack.model.artifact import digest_of, is_safe_filename
 from haversack.model.lock import TOOL
-from haversack.model.site import Channel, Environment, Index, Interpreter, Site
-from haversack.model.target import PLATFORMS, Target
+from haversack.model.site import Channel, Environment, Index, Interpreter, Registry, Site
+from haversack.model.target import ANY, PLATFORMS, Target
 
 __all__ = ["FILENAME", "Key", "KindKeys", "parse"]
 
 FILENAME = "haversack.toml"
 """The name of a declaration."""
 
-_TABLES = ("site", "index", "channel", "target", "env")
+_TABLES = ("site", "index", "channel", "registry", "target", "env")
+_RESERVED = (TOOL, "images", "files")
+"""Names of environments that come by themselves: the tool, and what is declared in lists."""
 _EXAMPLE_TARGET = "linux-x86_64-glibc2.28-py311"
 
 
@@ -66,7 +70,8 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
     top = Place(path.absolute().parent, path.name)
     data = load(path.name, top)
     raw = toml(data, top)
-    only_known(raw, _TABLES, top)
+    own = {kind: keys for kind, keys in kinds.items() if keys.stands != "env"}
+    only_known(raw, (*_TABLES, *own), top)
     if "site" not in raw:
         raise top.error("the table [site] is missing", 'add it, with name = "the-name-of-your-site"')
     site = table_of(raw["site"], SITE, top.at("site"))
@@ -77,14 +82,14 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
         raise place.error("another index is the default one already", "leave default = true to one index")
     channels = [_channel(name, table, at) for name, table, at in _named(raw, "channel", top)]
     _distinct(channels, top.at("channel"), env_name)
+    registries = [_registry(name, table, at) for name, table, at in _named(raw, "registry", top)]
+    _distinct(registries, top.at("registry"), env_name)
     targets: dict[str, Target] = {}
     interpreters: dict[str, Interpreter] = {}
     for name, table, at in _named(raw, "target", top):
         values = table_of(table, TARGET, at)
-        if name in PLATFORMS:
-            raise at.error(
-                "is the name of a platform, which haversack's own environment has", "choose another name"
-            )
+        if name in PLATFORMS or name == ANY.name:
+            raise at.error("is the name of a platform, which haversack keeps", "choose another name")
         targets[name] = _target(name, values, at)
         if interpreter := values.get("interpreter"):
             interpreters[name] = Interpreter(interpreter["url"], f"sha256:{interpreter['sha256']}")
@@ -92,6 +97,12 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
         _environment(name, table, kinds, targets, at) for name, table, at in _named(raw, "env", top)
     ]
     _distinct(environments, top.at("env"))
+    for kind, kind_keys in own.items():
+        environments += (
+            _listed(kind, kind_keys, raw, top)
+            if kind_keys.stands == "listed"
+            else _own(kind, kind_keys, raw, top)
+        )
     _distinct(targets.values(), top.at("target"))
     return Site(
         name=site["name"],
@@ -103,7 +114,45 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
         interpreters=interpreters,
         exclude_newer=site.get("exclude_newer"),
         channels=tuple(channels),
+        registries=tuple(registries),
     )
+
+
+def _registry(name: str, raw: Any, place: Place) -> Registry:
+    """A declared registry; its name in references is the host of its URL unless it says another."""
+    values = {"host": None, **table_of(raw, REGISTRY, place)}
+    if values["url"].startswith("file:"):
+        raise place.at("url").error(
+            "is a file URL", "name an image on disk as oci:FOLDER in [[image]] instead"
+        )
+    return Registry(name, **{**values, "host": values["host"] or urlsplit(values["url"]).netloc})
+
+
+def _own(kind: str, keys: KindKeys, raw: Mapping[str, Any], top: Place) -> list[Environment]:
+    """The environments of a kind that has tables of its own, ``[KIND.NAME]``."""
+    found = [
+        Environment(name, kind, (ANY.name,), None, table_of(table, keys, at))
+        for name, table, at in _named(raw, kind, top)
+        if _may_be_called(name, at)
+    ]
+    _distinct(found, top.at(kind))
+    return found
+
+
+def _listed(kind: str, keys: KindKeys, raw: Mapping[str, Any], top: Place) -> list[Environment]:
+    """The one environment of a kind that is a list of tables, ``[[KIND]]``."""
+    tables, place = raw.get(kind, []), top.at(kind)
+    if not isinstance(tables, list):
+        raise place.error("must be a list of tables", f"write it under a line [[{kind}]]")
+    items = tuple(table_of(table, keys, place.item(number)) for number, table in enumerate(tables))
+    return [Environment(f"{kind}s", kind, (ANY.name,), None, {"items": items})] if items else []
+
+
+def _may_be_called(name: str, place: Place) -> bool:
+    """True; raises ``DeclarationError`` for a name that haversack keeps for itself."""
+    if name.casefold() in _RESERVED:
+        raise place.error(f"{name} is a name that haversack keeps", "give yours another name")
+    return True
 
 
 def _channel(name: str, raw: Any, place: Place) -> Channel:
@@ -139,8 +188,7 @@ def _environment(
     name: str, raw: Any, kinds: Mapping[str, KindKeys], targets: dict[str, Target], place: Place
 ) -> Environment:
     """An environment; targets that only it names are added to ``targets``."""
-    if name.casefold() == TOOL:
-        raise place.error(f"{TOOL} is the environment of the tool itself", "give yours another name")
+    _may_be_called(name, place)
     common = environment_keys(kinds).keys
     raw = is_table(raw, place)
     if "kind" not in raw:
@@ -174,7 +222,7 @@ def _named(raw: Mapping[str, Any], family: str, top: Place) -> Iterator[tuple[st
 
 
 def _distinct(
-    nouns: Iterable[Index | Channel | Target | Environment],
+    nouns: Iterable[Index | Channel | Registry | Target | Environment],
     place: Place,
     fold: Callable[[str], str] = str.casefold,
 ) -> None:

@@ -120,7 +120,7 @@ def build(
                 manifest,
                 {REF_NAME: environment.ref},
                 artifactType=ENVIRONMENT,
-                platform=target.oci_platform,
+                **({"platform": target.oci_platform} if target.oci_platform else {}),
             )
         )
         blobs.update((a.digest, a.size or 0) for a in artifacts)

@@ -16,10 +16,10 @@ from haversack.model.lock import TOOL
 from haversack.model.target import PLATFORMS
 
 KeyType: TypeAlias = Literal[
-    "string", "strings", "boolean", "date", "url", "location", "file", "files", "folder", "folders", "place"
-]
+    "string", "strings", "boolean", "date", "url", "location", "source", "file", "files", "folder", "folders", "place"
+]  # fmt: skip
 """What a key holds: ``date`` is a day or an RFC 3339 timestamp with an offset, ``url`` an http(s) or file
-URL, ``location`` such a URL or a file; ``file``, ``files``, ``folder`` and ``folders`` are paths relative to
+URL, ``location`` such a URL or a file, ``source`` one of these or an object in S3 (``s3://bucket/key``); ``file``, ``files``, ``folder`` and ``folders`` are paths relative to
 the declaration that must exist, every file below ``folders`` counting; ``place`` is a folder anywhere on this
 machine.  Strings and arrays are never empty, and no item stands in an array twice."""
 
@@ -32,6 +32,7 @@ PATH_SAYS = "a path relative to the file that names it, with / between folders"
 _HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 # No user name, no password, no query: the URL is written to locks, manifests and messages.
 URL = rf"(?:https?://{_HOST}(?:/[^?#\s]*)?|file://(?:localhost)?/[^?#\s]*)"
+S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^?#\s]+"
 DATE = (
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
     r"(?:T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))?"
@@ -71,12 +72,15 @@ class Key:
 class KindKeys:
     """The keys of one kind of environment (or of any table), by the name they have in TOML.
 
-    ``one_of`` are keys of which exactly one must be written.
+    ``one_of`` are keys of which exactly one must be written.  ``stands`` says where a kind is declared:
+    ``env`` as ``[env.NAME]`` with its ``kind``, ``named`` as ``[KIND.NAME]``, ``listed`` as ``[[KIND]]``, all of
+    which make one environment called by the plural of the kind.
     """
 
     description: str
     keys: Mapping[str, Key]
     one_of: tuple[str, ...] = ()
+    stands: Literal["env", "named", "listed"] = "env"
 
 
 def _version(description: str, pattern: str, example: str) -> Key:
@@ -112,6 +116,28 @@ CHANNEL = KindKeys(
             "string",
             "Where user name and password come from: none, env (HAVERSACK_CHANNEL_<NAME>_USERNAME and _PASSWORD), netrc or keyring.",
             choices=("none", "env", "netrc", "keyring"),
+        ),
+    },
+)
+
+REGISTRY = KindKeys(
+    "A container registry.",
+    {
+        "url": Key(
+            "url",
+            "Address of the registry or of a mirror, without /v2/ and without user name or password.",
+            required=True,
+        ),
+        "host": Key(
+            "string",
+            "Its name in image references, where that is not the host of the URL.",
+            pattern=r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?",
+            expects="a host like docker.io",
+        ),
+        "auth": Key(
+            "string",
+            "Where user name and password come from: none, env (HAVERSACK_REGISTRY_<NAME>_USERNAME and _PASSWORD), netrc, keyring, or docker (what docker login and podman login wrote).",
+            choices=("none", "env", "netrc", "keyring", "docker"),
         ),
     },
 )
@@ -165,10 +191,17 @@ TARGET = KindKeys(
 )
 
 
+def environment_kinds(kinds: Mapping[str, KindKeys]) -> list[str]:
+    """The kinds that are declared as ``[env.NAME]``."""
+    return sorted(kind for kind, keys in kinds.items() if keys.stands == "env")
+
+
 def environment_keys(kinds: Mapping[str, KindKeys], kind: str | None = None) -> KindKeys:
     """The keys that every environment has, and those of its kind once that is known."""
     common = {
-        "kind": Key("string", "Kind of the environment.", required=True, choices=tuple(sorted(kinds))),
+        "kind": Key(
+            "string", "Kind of the environment.", required=True, choices=tuple(environment_kinds(kinds))
+        ),
         "targets": Key(
             "strings",
             "Targets to install on: names of [target] tables, or names like linux-x86_64-glibc2.28-py311.",
@@ -194,17 +227,25 @@ def schema(kinds: Mapping[str, KindKeys]) -> dict[str, Any]:
 
     It says what can be said without looking at other files; dates are texts, as TOML editors show them.
     """
+    in_environments = environment_kinds(kinds)
     environment = {
         "type": "object",
         "required": ["kind"],
-        "properties": {"kind": {"enum": sorted(kinds)}},
+        "properties": {"kind": {"enum": in_environments}},
         "allOf": [
             {
                 "if": {"required": ["kind"], "properties": {"kind": {"const": kind}}},
                 "then": {"$ref": f"#/$defs/env-{kind}"},
             }
-            for kind in sorted(kinds)
+            for kind in in_environments
         ],
+    }
+    own = {
+        kind: _named(f"{keys.description}", _object(keys), reserved=TOOL)
+        if keys.stands == "named"
+        else {"description": keys.description, "type": "array", "minItems": 1, "items": _object(keys)}
+        for kind, keys in sorted(kinds.items())
+        if keys.stands != "env"
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -218,10 +259,12 @@ def schema(kinds: Mapping[str, KindKeys]) -> dict[str, Any]:
             "site": _object(SITE),
             "index": _named("Package indexes, the first one asked first.", _object(INDEX)),
             "channel": _named("Conda channels, by the names that environments call them.", _object(CHANNEL)),
+            "registry": _named("Container registries.", _object(REGISTRY)),
             "target": _named("Kinds of machine inside.", _object(TARGET)),
             "env": _named("Environments to install on targets.", environment, reserved=TOOL),
+            **own,
         },
-        "$defs": {f"env-{kind}": _object(environment_keys(kinds, kind)) for kind in sorted(kinds)},
+        "$defs": {f"env-{kind}": _object(environment_keys(kinds, kind)) for kind in in_environments},
     }
 
 
@@ -280,6 +323,7 @@ def patterns_of(key: Key) -> tuple[str, ...]:
         "date": DATE,
         "url": URL,
         "location": f"(?:{URL}|(?!/)[^:\\x00-\\x1f\\\\]+)",
+        "source": f"(?:{URL}|{S3}|(?!/)[^:\\x00-\\x1f\\\\]+)",
         "file": PATH,
         "files": PATH,
         "folder": PATH,

@@ -137,7 +137,7 @@ def string_of(key: Key, raw: Any, place: Place) -> str:
     if key.choices and raw not in key.choices:
         known = f"write one of {', '.join(key.choices)}"
         raise place.error(f"{raw!r} is unknown", near(raw, key.choices) or known)
-    is_url = key.type == "url" or (key.type == "location" and ":" in raw)
+    is_url = key.type == "url" or (key.type in {"location", "source"} and ":" in raw)
     if not all(re.fullmatch(pattern, raw) for pattern in patterns_of(key)):
         if is_url:
             raise _bad_url(raw, place)
@@ -145,7 +145,7 @@ def string_of(key: Key, raw: Any, place: Place) -> str:
         raise place.error(f"{raw!r} is not {says}", f"write {says}: {key.description}")
     if is_url:
         return raw
-    if key.type == "location":
+    if key.type in {"location", "source"}:
         _present(raw, place)
         return f"path:{posixpath.normpath(raw)}"
     if key.type in {"file", "files"}:
@@ -206,7 +206,7 @@ def _bad_url(raw: str, place: Place) -> DeclarationError:
             '(for an index: auth = "env", "netrc" or "keyring")',
         )
     return place.error(
-        "is not a plain http, https or file URL",
+        "is not a plain URL of a known scheme (http, https, file)",
         "write it like https://host/path, with no query and no fragment",
     )
 

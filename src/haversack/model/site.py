@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from haversack.model.artifact import Digest
-from haversack.model.target import Target
+from haversack.model.target import ANY, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,21 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
+class Registry:
+    """A container registry: ``host`` as image references name it, ``url`` where it (or a mirror of it) is.
+
+    ``auth`` is as for an :class:`Index`, with ``HAVERSACK_REGISTRY_<NAME>_…``, or ``docker``: what
+    ``docker login`` and ``podman login`` wrote.
+    """
+
+    name: str
+    url: str
+    host: str
+    auth: str = "none"
+    family: ClassVar[str] = "registry"
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """A user name and a password; ``repr`` shows neither."""
 
@@ -56,7 +71,8 @@ class Interpreter:
 class Environment:
     """A named set to install on targets; ``settings`` are the keys that belong to its kind.
 
-    Without targets it is for the machine that it is locked on.
+    Without targets it is for the machine that it is locked on.  What is declared in a list (``[[image]]``)
+    is one environment, ``images``, whose setting ``items`` holds the keys of each.
     """
 
     name: str
@@ -83,10 +99,11 @@ class Site:
     interpreters: Mapping[str, Interpreter] = field(default_factory=dict, hash=False)
     exclude_newer: str | None = None
     channels: tuple[Channel, ...] = ()
+    registries: tuple[Registry, ...] = ()
 
     def target(self, name: str) -> Target:
         """The target of that name (:class:`KeyError` if there is none)."""
-        for target in self.targets:
+        for target in (*self.targets, ANY):
             if target.name == name:
                 return target
         raise KeyError(name)

@@ -34,6 +34,7 @@ _UV_PLATFORM = {
     "windows-amd64": "x86_64-pc-windows-msvc",
     "windows-arm64": "aarch64-pc-windows-msvc",
 }
+_ANY = "any"
 DEFAULT_GLIBC = "2.28"
 DEFAULT_MACOS = "14.0"
 # What pixi takes for a Linux that says nothing of its kernel (its default system requirements).
@@ -72,6 +73,7 @@ class Target:
     ``python`` is ``3.11`` or ``3.11.7``; without a patch number markers see ``3.11.0``, as ``uv`` does.
     ``kernel`` is the release of Linux, ``archspec`` the processor in conda's words (``x86_64_v3``).
     ``name`` is how the site calls it.  Raises :class:`ValueError` for a platform or version that is none.
+    What is for no machine in particular (images, files, projects) has the target :data:`ANY`.
     """
 
     name: str
@@ -84,6 +86,8 @@ class Target:
     archspec: str | None = None
 
     def __post_init__(self) -> None:
+        if self.platform == _ANY == self.python == self.name:
+            return
         if self.platform not in PLATFORMS:
             raise ValueError(f"unknown platform {self.platform!r}; known are {', '.join(PLATFORMS)}")
         if not _PYTHON.fullmatch(self.python):
@@ -139,8 +143,8 @@ class Target:
 
     @property
     def subdir(self) -> str:
-        """Where a conda channel keeps what is for this target: ``linux-64``."""
-        return _CONDA[self.platform][0]
+        """Where a conda channel keeps what is for this target: ``linux-64``, ``noarch`` for any."""
+        return "noarch" if self.platform == _ANY else _CONDA[self.platform][0]
 
     def virtual_packages(self) -> tuple[VirtualPackage, ...]:
         """The virtual packages of conda (CEP 30) that this target has."""
@@ -157,7 +161,9 @@ class Target:
 
     @property
     def oci_platform(self) -> dict[str, str]:
-        """``os`` and ``architecture`` as the OCI image index spells them."""
+        """``os`` and ``architecture`` as the OCI image index spells them; nothing for any."""
+        if self.platform == _ANY:
+            return {}
         *_, system, architecture = PLATFORMS[self.platform]
         return {"architecture": architecture, "os": system}
 
@@ -225,7 +231,7 @@ class Target:
         def release(text: str | None) -> tuple[int, ...]:
             return tuple(map(int, (text or "0.0").split(".")))
 
-        return (
+        return self.platform == _ANY or (
             self.platform == machine.platform
             and release(self.glibc) <= release(machine.glibc)
             and release(self.macos) <= release(machine.macos)
@@ -243,3 +249,7 @@ class Target:
             "archspec": self.archspec,
         }
         return {key: value for key, value in pairs.items() if value is not None}
+
+
+ANY = Target(_ANY, _ANY, _ANY)
+"""The target of what is for no machine in particular; it runs on each, and has neither markers nor tags."""

@@ -138,7 +138,11 @@ class Clock(Protocol):
 
 
 class Fetch(Protocol):
-    """Files from elsewhere: http(s) and file URLs.  Only the outside has it."""
+    """Files from elsewhere.  Only the outside has it.
+
+    URLs are http(s) and file URLs; ``s3://bucket/key``; and what an image is made of, as an artifact's origin
+    names it: ``docker://host/repository/manifests/<digest>`` and ``…/blobs/<digest>``.
+    """
 
     def size(self, url: str) -> int | None:
         """What the host says the file's size is, in bytes, or ``None`` if it does not say."""
@@ -187,6 +191,31 @@ class Channels(Protocol):
         self, channels: Sequence[str], subdirs: Sequence[str], names: Sequence[str]
     ) -> tuple[Mapping[str, Any], ...]:
         """Every record of packages of these names."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest or an index of an image, byte for byte, and its media type."""
+
+    media_type: str
+    data: bytes
+
+
+class Registries(Protocol):
+    """Container registries (OCI distribution specification 1.1) by the hosts that references name.
+
+    A ``repository`` is that host and the name there: ``docker.io/library/python``.  Every method raises
+    ``FetchError`` naming the repository when its registry does not answer or refuses; no text holds a
+    password or a token.
+    """
+
+    def manifest(self, repository: str, reference: str) -> Manifest:
+        """What a tag or a digest means.  Bytes of another digest raise ``IntegrityError``."""
+        ...
+
+    def referrers(self, repository: str, digest: Digest) -> tuple[Digest, ...]:
+        """Manifests that have this one as their subject (signatures, attestations), as far as the registry knows."""
         ...
 
 

@@ -19,7 +19,7 @@ from haversack.model.artifact import Artifact, digest_of, is_safe_filename
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.lock import TOOL, Lock, LockedEnvironment, merge_artifacts
 from haversack.model.site import Environment, Site
-from haversack.model.target import Target
+from haversack.model.target import ANY, Target
 from haversack.ports import Outside
 from haversack.wheels import resolve
 
@@ -48,7 +48,9 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
     kept = None if upgrade else held
     site = site.on(out.machine)
     jobs = [(environment, name) for environment in site.environments for name in environment.targets]
-    tools = _tool_targets([site.target(name) for _, name in jobs])
+    tools = _tool_targets(
+        [site.target(name) for _, name in jobs if name != ANY.name] or [*site.targets, out.machine]
+    )
     with (
         out.store.exclusive(),
         out.progress("locking", len(jobs) + len(tools), "") as advance,

@@ -186,7 +186,7 @@ def _sorted_out(view: View) -> tuple[dict[str, bytes], dict[Digest, list[str]], 
             pages[path] = page.data or b""
         else:
             blobs.setdefault(page.blob, []).append(path)
-            size += page.size
+            size += page.size or 0
     return pages, blobs, size
 
 

@@ -27,12 +27,18 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What lies at a path: ``data``, or the blob of that digest; ``size`` in bytes."""
+    """What lies at a path: ``data``, or the blob of that digest; ``size`` in bytes.
+
+    Of a blob it is what begins at the byte ``start``; with ``metadata`` it is the ``METADATA`` file within
+    the wheel that the blob is (PEP 658), whose size nobody has counted (``None``).
+    """
 
     media_type: str
-    size: int
+    size: int | None
     data: bytes | None = None
     blob: Digest | None = None
+    start: int = 0
+    metadata: bool = False
 
 
 class View(Protocol):

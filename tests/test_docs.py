@@ -309,7 +309,15 @@ def test_the_reference_has_every_key_of_the_declaration() -> None:
     tables["### `[target.NAME.interpreter]`"] = interpreter
     common = {"kind", "targets", "check"}
     assert set(rows(page, "## `[env.NAME]`")) - {"Key"} == {f"`{key}`" for key in common}
-    for kind in kind_keys():
+    for name in ("channel", "registry"):
+        tables[f"## `[{name}.NAME]`"] = published["properties"][name]["additionalProperties"]
+    for kind, keys in kind_keys().items():
+        if keys.stands == "named":
+            tables[f"## `[{kind}.NAME]`"] = published["properties"][kind]["additionalProperties"]
+            continue
+        if keys.stands == "listed":
+            tables[f"## `[[{kind}]]`"] = published["properties"][kind]["items"]
+            continue
         own = set(published["$defs"][f"env-{kind}"]["properties"]) - common
         assert set(rows(page, f'### `kind = "{kind}"`')) - {"Key"} == {f"`{key}`" for key in own}
     for heading, table in tables.items():

@@ -128,7 +128,7 @@ def test_every_view_keeps_to_the_protocol(tmp_path: Path, tool: Package, old: Pa
     made = make_wheel(tmp_path, "demo", "1.0")
     wheels = wheel(made, "https://files.example.org/packages/ab/demo-1.0-py3-none-any.whl")
     content, _ = snapshot({"geo": [conda(tool), conda(old), wheels]})
-    assert set(views()) == {"conda", "files"}
+    assert set(views()) == {"conda", "upstream"}
     for view in (*(make(content) for make in views().values()), view_of(content)):
         paths = list(view.paths())
         assert paths
@@ -519,7 +519,7 @@ def test_a_path_cannot_be_a_file_and_a_folder(tmp_path: Path) -> None:
     inside = stocked(tmp_path / "store", {"a": some}, path)
     with pytest.raises(IntegrityError) as caught:
         serve.export(tmp_path / "www", inside)
-    assert [f.subject for f in caught.value.findings] == ["files/h.example/a"]
+    assert [f.subject for f in caught.value.findings] == ["upstream/h.example/a"]
     assert not (tmp_path / "www").exists()
 
 
@@ -766,7 +766,7 @@ def test_a_uv_lock_works_with_the_host_replaced(tmp_path: Path) -> None:
         f'wheels = [{{ url = "{origin}", hash = "sha256:{hex_of(digest_of(path.read_bytes()))}" }}]\n'
     )
     with ChannelServer(tmp_path / "www") as server:
-        (project / "uv.lock").write_text(lock.replace("https://files", f"{server.url}files/files"))
+        (project / "uv.lock").write_text(lock.replace("https://files", f"{server.url}upstream/files"))
         done = subprocess.run(
             ["uv", "sync", "--frozen", "--no-config", "--python", sys.executable, "--cache-dir", tmp_path / "uv"],
             cwd=project,
@@ -775,5 +775,5 @@ def test_a_uv_lock_works_with_the_host_replaced(tmp_path: Path) -> None:
             text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert server.asked(f"files/files.example.org/packages/ab/cd/{path.name}")
+        assert server.asked(f"upstream/files.example.org/packages/ab/cd/{path.name}")
     assert list((project / ".venv").rglob("demo/__init__.py"))

@@ -13,7 +13,7 @@ from haversack.model.finding import Finding
 from haversack.model.snapshot import Snapshot
 from haversack.views import FILE, Page, place_of
 
-PREFIX = "files"
+PREFIX = "upstream"
 _MEDIA_TYPES = {"wheel": "application/zip"}
 
 

@@ -12,12 +12,13 @@ import functools
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from haversack.model.artifact import Digest, is_safe_filename
+from haversack.model.artifact import Artifact, Digest, is_safe_filename
 from haversack.model.finding import Finding
 from haversack.model.snapshot import Snapshot
 
@@ -30,7 +31,8 @@ class Page:
     """What lies at a path: ``data``, or the blob of that digest; ``size`` in bytes.
 
     Of a blob it is what begins at the byte ``start``; with ``metadata`` it is the ``METADATA`` file within
-    the wheel that the blob is (PEP 658), whose size nobody has counted (``None``).
+    the wheel that the blob is (PEP 658): of that digest, and of a size that nobody has counted (``None``).
+    ``haversack.verbs.pages.body`` gives the bytes of what is not simply a blob.
     """
 
     media_type: str
@@ -38,14 +40,15 @@ class Page:
     data: bytes | None = None
     blob: Digest | None = None
     start: int = 0
-    metadata: bool = False
+    metadata: Digest | None = None
 
 
 class View(Protocol):
     """Paths and pages.
 
     A path is relative and POSIX, as ``conda-forge/noarch/repodata.json``, and not percent-encoded; each of
-    its parts is a file name that every file system can hold.
+    its parts is a file name that every file system can hold.  Only digests (``sha256:…``) keep their colon:
+    OCI clients ask for nothing else, and FAT and NTFS hold no such name.
     """
 
     def paths(self) -> Iterator[str]:
@@ -95,6 +98,28 @@ def views() -> Mapping[str, Callable[[Snapshot], View]]:
 def view_of(snapshot: Snapshot) -> Union:
     """Every view of a snapshot."""
     return Union({prefix: make(snapshot) for prefix, make in views().items()})
+
+
+def listing(paths: Sequence[str], folder: str) -> list[str]:
+    """What lies directly below a folder (``""``, or a path that ends in ``/``); folders end in ``/``.
+
+    ``paths`` are sorted.  Looks at one path for each name found, not at all that lie below.
+    """
+    found: list[str] = []
+    at = bisect_left(paths, folder)
+    while at < len(paths) and paths[at].startswith(folder):
+        name, slash, _ = paths[at].removeprefix(folder).partition("/")
+        found.append(name + slash)
+        # Whatever lies below a folder stands before the folder's name and the character after the slash.
+        at = bisect_left(paths, f"{folder}{name}0", at) if slash else at + 1
+    return found
+
+
+def clash(path: str, artifacts: Sequence[Artifact], shown: str) -> Finding:
+    """The finding for several files that want to be at one path; ``shown`` says what is done about it."""
+    digests = " and ".join(sorted({artifact.digest for artifact in artifacts}))
+    told = f"is {digests} in different environments; {shown}"
+    return Finding("name-clash", path, told, "lock them again, so that they agree", blocking=False)
 
 
 def place_of(url: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from haversack.model.artifact import Artifact
 from haversack.model.finding import Finding
 from haversack.model.snapshot import Snapshot
-from haversack.views import FILE, Page, place_of
+from haversack.views import FILE, Page, clash, place_of
 
 PREFIX = "upstream"
 _MEDIA_TYPES = {"wheel": "application/zip"}
@@ -30,13 +30,10 @@ class Upstream:
                 path = "/".join(place_of(artifact.origin))
                 held = self._files.setdefault(path, artifact)
                 if held.digest != artifact.digest:
-                    self._files[path] = max(held, artifact, key=lambda a: a.digest)
-                    told = f"is {held.digest} in one environment and {artifact.digest} in another"
-                    told += f"; {self._files[path].digest} is shown"
-                    remedy = "lock both again, so that they agree"
-                    self._findings[path] = Finding(
-                        "name-clash", artifact.origin, told, remedy, blocking=False
-                    )
+                    kept = max(held, artifact, key=lambda a: a.digest)
+                    self._files[path] = kept
+                    shown = f"{kept.digest} is shown"
+                    self._findings[path] = clash(artifact.origin, (held, artifact), shown)
 
     def paths(self) -> Iterator[str]:
         """See the protocol."""

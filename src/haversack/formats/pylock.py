@@ -7,6 +7,7 @@ import posixpath
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -33,7 +34,7 @@ class Pick:
     """The file that a lock gives a target for one package.
 
     ``location`` is a URL, or a path relative to the lock file.  ``digest`` is the lock's; ``size`` in bytes
-    where the index told it.
+    and ``uploaded`` (RFC 3339, UTC) where the index told them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Pick:
     digest: str
     size: int | None
     wheel: bool
+    uploaded: str | None = None
 
 
 def read(data: bytes, where: str) -> Pylock:
@@ -99,8 +101,22 @@ def _pick(package: Package, source: PackageWheel | PackageSdist | PackageArchive
     version = str(package.version) if package.version else ""
     if filename.endswith(".whl") and not version:
         version = filename.split("-")[1]
+    moment = source.upload_time
     return Pick(
-        package.name, version, filename, location, f"sha256:{sha256}", source.size, filename.endswith(".whl")
+        name=package.name,
+        version=version,
+        filename=filename,
+        location=location,
+        digest=f"sha256:{sha256}",
+        size=source.size,
+        wheel=filename.endswith(".whl"),
+        # TOML may have it without a zone; PEP 751 means UTC.
+        uploaded=moment.replace(tzinfo=moment.tzinfo or UTC)
+        .astimezone(UTC)
+        .isoformat()
+        .replace("+00:00", "Z")
+        if moment
+        else None,
     )
 
 

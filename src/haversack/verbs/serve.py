@@ -32,6 +32,7 @@ from haversack.model.snapshot import Snapshot
 from haversack.ports import Inside, Store
 from haversack.verbs import holdings
 from haversack.verbs.aside import beside, clear_leftovers, swap
+from haversack.verbs.pages import body
 from haversack.views import View, view_of
 from haversack.views.channel import PREFIX, Channels
 
@@ -83,7 +84,7 @@ def export(
     folder = folder.absolute()
     replaced = _check_folder(folder, inside.store.path(content.id))
     view = view_of(content)
-    pages, blobs, size = _sorted_out(view)
+    pages, blobs, size = _sorted_out(view, inside.store)
     pages |= {f"clients/{name}": data for name, data in clients(content, base).items()}
     pages[MARKER] = canonical({"haversack-export": "1.0", "snapshot": content.id}) + b"\n"
     size += sum(map(len, pages.values()))
@@ -165,8 +166,8 @@ def _base(url: str | None) -> str:
     return plain
 
 
-def _sorted_out(view: View) -> tuple[dict[str, bytes], dict[Digest, list[str]], int]:
-    """The pages of a view that hold their bytes, the paths of each blob, and the bytes of the latter.
+def _sorted_out(view: View, store: Store) -> tuple[dict[str, bytes], dict[Digest, list[str]], int]:
+    """The pages of a view that are no whole blobs, the paths of each blob, and the bytes of the latter.
 
     Raises ``IntegrityError`` when a path is a file and a folder at once.
     """
@@ -182,8 +183,8 @@ def _sorted_out(view: View) -> tuple[dict[str, bytes], dict[Digest, list[str]], 
     for path in paths:
         page = view.get(path)
         assert page is not None
-        if page.blob is None:
-            pages[path] = page.data or b""
+        if page.blob is None or page.metadata or page.start:
+            pages[path] = body(page, store)
         else:
             blobs.setdefault(page.blob, []).append(path)
             size += page.size or 0

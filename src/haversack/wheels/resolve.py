@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -104,7 +104,7 @@ def absolute(pick: pylock.Pick, folder: Path) -> pylock.Pick:
     if "://" in pick.location:
         return pick
     place = str((folder / pick.location).resolve())
-    return pylock.Pick(pick.name, pick.version, pick.filename, place, pick.digest, pick.size, pick.wheel)
+    return replace(pick, location=place)
 
 
 def to_artifacts(picks: Iterable[pylock.Pick], ref: str, root: Path) -> tuple[list[Artifact], list[Finding]]:
@@ -124,8 +124,11 @@ def to_artifacts(picks: Iterable[pylock.Pick], ref: str, root: Path) -> tuple[li
             continue
         origin = origin_of(pick.location, root)
         name = str(canonicalize_name(pick.name))
+        facts = {"upload_time": pick.uploaded} if pick.uploaded else {}
         artifacts.append(
-            Artifact("wheel", name, pick.version, pick.filename, pick.digest, pick.size, origin, (ref,))
+            Artifact(
+                "wheel", name, pick.version, pick.filename, pick.digest, pick.size, origin, (ref,), facts
+            )
         )
     return artifacts, findings
 

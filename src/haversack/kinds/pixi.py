@@ -12,7 +12,7 @@ from haversack.errors import DeclarationError
 from haversack.formats.schema import Key, KindKeys
 from haversack.formats.strict import Place, files_below
 from haversack.kinds import Locked
-from haversack.model.artifact import Artifact, digest_of, is_safe_filename
+from haversack.model.artifact import Artifact, digest_of, flat_name, is_safe_filename
 from haversack.model.finding import Finding
 from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.site import Environment, Site
@@ -137,7 +137,7 @@ def _project(
         path = PurePosixPath(name)
         inner = path.relative_to(lock.parent).as_posix() if path.is_relative_to(lock.parent) else None
         # Every path is one plain name, and no two paths the same one.
-        filename = (inner or "").replace("%", "%25").replace("/", "%2F")
+        filename = flat_name(inner or "")
         if inner is None or not is_safe_filename(filename):
             message = (
                 "lies outside the project" if inner is None else "has a name that not every system takes"

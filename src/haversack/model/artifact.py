@@ -46,6 +46,11 @@ def is_safe_filename(name: str) -> bool:
     )
 
 
+def flat_name(path: str) -> str:
+    """A path within a project as one plain file name: no two paths are the same one."""
+    return path.replace("%", "%25").replace("/", "%2F")
+
+
 def unsafe_path(name: str) -> str:
     """Why no file system may be given this path of an archive's member, or an empty string."""
     parts = name.split("/")
@@ -82,3 +87,12 @@ class Artifact:
     origin: str
     members: tuple[str, ...] = ()
     facts: Facts = field(default_factory=dict, hash=False)
+
+
+def described(artifact: Artifact) -> tuple[str, str]:
+    """Name and version as people know them: those of the package in a file, where it is one."""
+    package = artifact.facts.get("package")
+    if not isinstance(package, Mapping) or not {"name", "version", "architecture"} <= package.keys():
+        return artifact.name, artifact.version
+    architecture = f":{package['architecture']}" if package["architecture"] else ""
+    return f"{package['name']}{architecture}", str(package["version"])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from haversack.model.artifact import Artifact, Digest
+from haversack.model.artifact import Artifact, Digest, described
 from haversack.model.lock import LockedEnvironment
 from haversack.model.target import Target
 
@@ -79,16 +79,16 @@ def diff(old: Snapshot | None, new: Snapshot) -> list[Change]:
             continue
         olds = {a.digest: a for a in left.artifacts} if left else {}
         news = {a.digest: a for a in right.artifacts} if right else {}
-        gone = {a.name: a for d, a in olds.items() if d not in news}
-        come = {a.name: a for d, a in news.items() if d not in olds}
+        gone = {described(a)[0]: a for d, a in olds.items() if d not in news}
+        come = {described(a)[0]: a for d, a in news.items() if d not in olds}
         for name in sorted(gone.keys() | come.keys()):
             was, now = gone.get(name), come.get(name)
             changes.append(
                 Change(
                     ref,
                     name,
-                    was.version if was else None,
-                    now.version if now else None,
+                    described(was)[1] if was else None,
+                    described(now)[1] if now else None,
                     (now.size or 0) if now else 0,
                 )
             )

@@ -73,10 +73,8 @@ def build(
 
     lock_bytes = keep(lockfile.write(lock))
     empty = keep(b"{}")
-    lock_manifest = keep(
-        _manifest(LOCK, descriptor(EMPTY, empty), [descriptor(LOCK, lock_bytes, {TITLE: lockfile.FILENAME})])
-    )
-    manifests = [descriptor(MANIFEST, lock_manifest, {REF_NAME: lockfile.FILENAME}, artifactType=LOCK)]
+    of_lock = keep(lock_manifest(digest_of(lock_bytes), len(lock_bytes)))
+    manifests = [descriptor(MANIFEST, of_lock, {REF_NAME: lockfile.FILENAME}, artifactType=LOCK)]
     members = lock.by_environment()
     environments = []
     blobs: dict[Digest, int] = {}
@@ -147,6 +145,17 @@ def _manifest(artifact_type: str, config: Mapping[str, Any], layers: Sequence[Ma
             "layers": [dict(layer) for layer in layers],
         }
     )
+
+
+def lock_manifest(digest: Digest, size: int) -> bytes:
+    """The manifest by which a snapshot names its lock: whoever knows the lock knows it."""
+    layer = {
+        "mediaType": LOCK,
+        "digest": digest,
+        "size": size,
+        "annotations": {TITLE: lockfile.FILENAME},
+    }
+    return _manifest(LOCK, descriptor(EMPTY, b"{}"), [layer])
 
 
 def manifests_of(snapshot: Digest, blob: Callable[[Digest], bytes]) -> set[Digest]:

@@ -37,7 +37,9 @@ from haversack.model.site import Site
 from haversack.ports import Inside, Outside
 from haversack.ports.credentials import IndexCredentials
 from haversack.ports.fetch import HttpFetch
+from haversack.ports.fetchers import ByScheme
 from haversack.ports.machine import probe
+from haversack.ports.registry import HttpRegistries
 from haversack.ports.run import Programs
 from haversack.verbs import lock as locking
 from tests.support import tiny
@@ -137,13 +139,24 @@ class Lab:
     def outside(self, site: Site, environ: Mapping[str, str] | None = None) -> Outside:
         """The real ports of the connected side, in an environment of the lab's own."""
         whole = {**self.environ, **(environ or {})}
-        credentials = IndexCredentials((*site.indexes, *site.channels), whole)
+        credentials = IndexCredentials((*site.indexes, *site.channels, *site.registries), whole)
         inside = tiny.inside(self.store)
         ports = {name: getattr(inside, name) for name in Inside.__slots__}
         ports["run"] = Programs(whole)
-        fetch = HttpFetch(credentials.by_url, attempts=2, timeout=5, backoff=0.01)
+        registries = HttpRegistries(
+            site.registries, credentials.by_registry, attempts=3, timeout=5, backoff=0.01
+        )
+        fetch = ByScheme(
+            HttpFetch(credentials.by_url, attempts=2, timeout=5, backoff=0.01), docker=registries
+        )
         channels = RattlerChannels(inside.cache / "channels", credentials.by_url, attempts=1, timeout=5)
-        return Outside(**ports, fetch=fetch, credentials=credentials.by_index, channels=channels)
+        return Outside(
+            **ports,
+            fetch=fetch,
+            credentials=credentials.by_index,
+            channels=channels,
+            registries=registries,
+        )
 
     def lock_kind(self, held: Lock | None = None, environ: Mapping[str, str] | None = None) -> list[Locked]:
         """What the kind gives for ``lab`` on each of its targets, without the tool's own environment."""

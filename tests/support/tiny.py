@@ -26,9 +26,11 @@ from haversack.model.target import Target
 from haversack.ports import Inside, Outside
 from haversack.ports.disk import DiskStore
 from haversack.ports.fetch import HttpFetch
+from haversack.ports.fetchers import ByScheme
 from haversack.ports.ledger import FileLedger, SystemClock
 from haversack.ports.machine import base_python, probe
 from haversack.ports.media import FolderWriter
+from haversack.ports.registry import HttpRegistries
 from haversack.ports.run import Programs
 from haversack.verbs import pack
 from tests.support.wheels import make_wheel
@@ -126,8 +128,9 @@ def outside(store: Path) -> Outside:
     """The real ports of the connected side, over a store that is made if there is none."""
     ports = _ports(store)
     channels = RattlerChannels(ports["cache"] / "channels", _nobody, attempts=1, timeout=5)
-    fetch = HttpFetch(credentials=_nobody)
-    return Outside(**ports, fetch=fetch, credentials=_nobody, channels=channels)
+    registries = HttpRegistries((), _nobody, attempts=1, timeout=5)
+    fetch = ByScheme(HttpFetch(credentials=_nobody), docker=registries)
+    return Outside(**ports, fetch=fetch, credentials=_nobody, channels=channels, registries=registries)
 
 
 def _nobody(_: str) -> None:

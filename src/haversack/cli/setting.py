@@ -78,14 +78,18 @@ class Setting:
         from haversack.ports import Outside
         from haversack.ports.credentials import IndexCredentials
         from haversack.ports.fetch import HttpFetch
+        from haversack.ports.fetchers import ByScheme
+        from haversack.ports.registry import HttpRegistries
 
-        credentials = IndexCredentials((*site.indexes, *site.channels), os.environ)
+        credentials = IndexCredentials((*site.indexes, *site.channels, *site.registries), os.environ)
+        registries = HttpRegistries(site.registries, credentials.by_registry)
         common = self._common(create=True)
         return Outside(
             **common,
-            fetch=HttpFetch(credentials=credentials.by_url),
+            fetch=ByScheme(HttpFetch(credentials=credentials.by_url), docker=registries),
             credentials=credentials.by_index,
             channels=RattlerChannels(common["cache"] / "channels", credentials.by_url),
+            registries=registries,
         )
 
     def _common(self, *, create: bool) -> dict[str, Any]:

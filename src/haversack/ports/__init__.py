@@ -157,6 +157,14 @@ class Fetch(Protocol):
         """
         ...
 
+    def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
+        """Fetch a file whose digest nobody knows yet into ``dest``, and return the digest of what came.
+
+        What ``dest`` held is thrown away.  Retries as :meth:`get` does, and never joins two versions of a
+        file where the host tells them apart.  Raises ``FetchError``.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -211,11 +219,43 @@ class Registries(Protocol):
     """
 
     def manifest(self, repository: str, reference: str) -> Manifest:
-        """What a tag or a digest means.  Bytes of another digest raise ``IntegrityError``."""
+        """What a tag or a digest means.  Bytes of another digest raise ``IntegrityError``.
+
+        What the registry does not have raises ``NotFoundError``.
+        """
         ...
 
     def referrers(self, repository: str, digest: Digest) -> tuple[Digest, ...]:
         """Manifests that have this one as their subject (signatures, attestations), as far as the registry knows."""
+        ...
+
+
+class Push(Protocol):
+    """A container registry to fill; repositories are as for :class:`Registries`.  Given to one verb by hand.
+
+    Every method raises ``FetchError`` naming the repository.
+    """
+
+    def has(self, repository: str, digest: Digest, *, manifest: bool = False) -> bool:
+        """Whether a repository holds a blob, or a manifest of that digest."""
+        ...
+
+    def blob(
+        self,
+        repository: str,
+        digest: Digest,
+        size: int,
+        read: Callable[[], BinaryIO],
+        elsewhere: Sequence[str] = (),
+    ) -> bool:
+        """Put a blob there; false where the registry took it over from a repository of ``elsewhere``.
+
+        ``read`` opens it anew for each try; what it raises goes to the caller, and nothing is there then.
+        """
+        ...
+
+    def manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
+        """Put a manifest there, under a tag or its digest, after all that it names."""
         ...
 
 
@@ -254,6 +294,7 @@ class Outside(Inside):
     credentials: Callable[[str], Credentials | None]
     """Credentials of an index by its name, resolved when first asked for."""
     channels: Channels
+    registries: Registries
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Credentials of indexes and channels, from where the declaration says: the environment, a netrc file, a keyring.
+"""Credentials of indexes, channels and registries, from where the declaration says: environment, netrc, keyring, docker.
 
 They are bound to the origin (scheme, host and port) of their index, and no error here repeats any part of
 them: what a program or a parser says about the material it read stays unsaid.
@@ -17,14 +17,17 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from haversack.errors import FetchError, NotFoundError
-from haversack.model.site import Channel, Credentials, Index
+from haversack.model.site import Channel, Credentials, Index, Registry
+from haversack.ports import dockerconfig
 
 # A keyring may ask a person to unlock it; without an answer the run must still come to an end.
 _KEYRING_SECONDS = 120.0
 _PORTS = {"http": 80, "https": 443}
+_Source: TypeAlias = Index | Channel | Registry
 
 
 def origin(url: str) -> tuple[str, str, int] | None:
@@ -43,9 +46,9 @@ def origin(url: str) -> tuple[str, str, int] | None:
 
 
 class IndexCredentials:
-    """Looks the credentials of each index and channel up once, when they are first asked for.  Safe between threads."""
+    """Looks the credentials of each index, channel and registry up once, when first asked for.  Safe between threads."""
 
-    def __init__(self, indexes: Sequence[Index | Channel], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, indexes: Sequence[_Source], environ: Mapping[str, str] | None = None) -> None:
         self._indexes = tuple(indexes)
         self._environ = os.environ if environ is None else environ
         self._known: dict[tuple[str, str], Credentials | None] = {}
@@ -64,13 +67,22 @@ class IndexCredentials:
 
     def by_url(self, url: str) -> Credentials | None:
         """What the first index or channel with ``auth`` at the URL's origin wants, ``None`` if there is none."""
+        return self._at(url, ("index", "channel"))
+
+    def by_registry(self, url: str) -> Credentials | None:
+        """What the first registry with ``auth`` at the URL's origin wants, ``None`` if there is none."""
+        return self._at(url, ("registry",))
+
+    def _at(self, url: str, families: tuple[str, ...]) -> Credentials | None:
         place = origin(url)
         for index in self._indexes:
+            if index.family not in families:
+                continue
             if place is not None and index.auth != "none" and origin(index.url) == place:
                 return self._of(index)
         return None
 
-    def _of(self, index: Index | Channel) -> Credentials | None:
+    def _of(self, index: _Source) -> Credentials | None:
         # The lock is held while looking: a keyring that asks a person should ask once, not once a thread.
         with self._lock:
             key = index.family, index.name
@@ -79,7 +91,7 @@ class IndexCredentials:
             return self._known[key]
 
 
-def _look_up(index: Index | Channel, environ: Mapping[str, str]) -> Credentials | None:
+def _look_up(index: _Source, environ: Mapping[str, str]) -> Credentials | None:
     match index.auth:
         case "none":
             return None
@@ -89,18 +101,20 @@ def _look_up(index: Index | Channel, environ: Mapping[str, str]) -> Credentials 
             return _from_netrc(index, environ)
         case "keyring":
             return _from_keyring(index, environ)
+        case "docker":
+            return _from_docker(index, environ)
     raise FetchError(f"unknown auth {index.auth!r}", where=_where(index))
 
 
-def _where(index: Index | Channel) -> str:
+def _where(index: _Source) -> str:
     return f"{index.family} {index.name}"
 
 
-def _variable(index: Index | Channel, suffix: str) -> str:
+def _variable(index: _Source, suffix: str) -> str:
     return f"HAVERSACK_{index.family.upper()}_{re.sub('[^A-Za-z0-9]', '_', index.name).upper()}_{suffix}"
 
 
-def _from_environment(index: Index | Channel, environ: Mapping[str, str]) -> Credentials:
+def _from_environment(index: _Source, environ: Mapping[str, str]) -> Credentials:
     username, password = _variable(index, "USERNAME"), _variable(index, "PASSWORD")
     missing = [name for name in (username, password) if name not in environ]
     if missing:
@@ -112,7 +126,7 @@ def _from_environment(index: Index | Channel, environ: Mapping[str, str]) -> Cre
     return Credentials(environ[username], environ[password])
 
 
-def _from_netrc(index: Index | Channel, environ: Mapping[str, str]) -> Credentials:
+def _from_netrc(index: _Source, environ: Mapping[str, str]) -> Credentials:
     default = Path.home() / ("_netrc" if os.name == "nt" else ".netrc")
     path = Path(environ["NETRC"]) if environ.get("NETRC") else default
     host = urlsplit(index.url).hostname or ""
@@ -139,7 +153,7 @@ def _from_netrc(index: Index | Channel, environ: Mapping[str, str]) -> Credentia
     return Credentials(login or account or "", password or "")
 
 
-def _from_keyring(index: Index | Channel, environ: Mapping[str, str]) -> Credentials:
+def _from_keyring(index: _Source, environ: Mapping[str, str]) -> Credentials:
     username = environ.get(_variable(index, "USERNAME"))
     program = _keyring(environ)
     if program is None:
@@ -177,6 +191,16 @@ def _from_keyring(index: Index | Channel, environ: Mapping[str, str]) -> Credent
             where=_where(index),
             remedy=f"set {variable} to the user name; `keyring get {index.url} NAME` must print the password",
         )
+    return found
+
+
+def _from_docker(index: _Source, environ: Mapping[str, str]) -> Credentials:
+    host = urlsplit(index.url).netloc
+    names = tuple(dict.fromkeys([getattr(index, "host", host), host]))
+    found, problem = dockerconfig.find(names, environ)
+    if found is None:
+        remedy = f"run: podman login {names[0]} (or docker login), or let DOCKER_CONFIG name the folder of config.json"
+        raise FetchError(problem, where=_where(index), remedy=remedy)
     return found
 
 

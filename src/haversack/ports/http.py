@@ -35,6 +35,8 @@ from haversack.ports.partial import CHUNK
 _REDIRECTS = 10
 _MOVED = {301, 302, 303, 307, 308}
 _PASSING = {408, 425, 429}
+# The distribution specification asks registries to take manifests of this size; tokens are shorter.
+_MOST = 4 << 20
 _LATER = "check the network and the *_proxy variables, then run this again: what has arrived is kept"
 _Result = TypeVar("_Result")
 
@@ -189,30 +191,35 @@ class Http:
         body: Callable[[], Iterable[bytes]] | None = None,
         *,
         expected: Collection[int] = (200,),
-        most: int = 4 << 20,
     ) -> Answer:
-        """The answer to a request as a whole, tried patiently; more than ``most`` bytes are not read.
+        """The answer to a request as a whole, tried patiently.  Raises ``FetchError`` for any status but those."""
+        return self.patiently(
+            url, lambda: self.once(method, url, headers, body, expected=expected), lambda: 0
+        )
 
-        Raises ``FetchError`` for any status but those ``expected``.
-        """
-
-        def once() -> Answer:
-            answer, here = self.open(method, url, headers, body)
-            with answer:
-                if answer.status not in expected:
-                    raise refusal(answer, url, here)
-                try:
-                    data = answer.read(most + 1, decode_content=False)
-                except HTTPError as error:
-                    raise self.explained(error, url, here) from error
-                if len(data) > most:
-                    raise FetchError(f"its host sent more than {most} bytes", where=redact(url))
-                if method != "HEAD" and length_of(answer) not in {None, len(data)}:
-                    raise Hitch("the connection broke off" + via(url, here))
-                let_go(answer)
-            return Answer(answer.status, dict(answer.headers.items()), data, here)
-
-        return self.patiently(url, once, lambda: 0)
+    def once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Callable[[], Iterable[bytes]] | None = None,
+        *,
+        expected: Collection[int] = (200,),
+    ) -> Answer:
+        """The same by one try; what may pass raises :class:`Hitch`."""
+        answer, here = self.open(method, url, headers, body)
+        with answer:
+            if answer.status not in expected:
+                raise refusal(answer, url, here)
+            try:
+                data = answer.read(_MOST + 1, decode_content=False)
+            except HTTPError as error:
+                raise self.explained(error, url, here) from error
+            if len(data) > _MOST:
+                raise FetchError(f"its host sent more than {_MOST} bytes", where=redact(url))
+            if method != "HEAD" and length_of(answer) not in {None, len(data)}:
+                raise Hitch("the connection broke off" + via(url, here))
+        return Answer(answer.status, dict(answer.headers.items()), data, here)
 
     def _send(
         self,

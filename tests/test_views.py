@@ -20,6 +20,8 @@ from rattler.config import Config
 from rattler.install import install
 from rattler.networking import Client, MirrorMiddleware
 
+from haversack.clients import BASE_URL, Served
+from haversack.clients.together import render
 from haversack.errors import IntegrityError, PrefixError, StoreError, UsageError
 from haversack.formats import oci, repodata
 from haversack.formats.canonical import canonical
@@ -128,7 +130,7 @@ def test_every_view_keeps_to_the_protocol(tmp_path: Path, tool: Package, old: Pa
     made = make_wheel(tmp_path, "demo", "1.0")
     wheels = wheel(made, "https://files.example.org/packages/ab/demo-1.0-py3-none-any.whl")
     content, _ = snapshot({"geo": [conda(tool), conda(old), wheels]})
-    assert {"conda", "upstream", "pypi", "v2"} <= set(views())
+    assert {"conda", "files", "projects", "pypi", "upstream", "v2"} <= set(views())
     for view in (*(make(content) for make in views().values()), view_of(content)):
         paths = list(view.paths())
         assert paths
@@ -358,13 +360,13 @@ def site(tmp_path: Path, tool: Package, old: Package) -> Inside:
 def test_an_export_is_the_views_as_files(tmp_path: Path, site: Inside, tool: Package) -> None:
     """Every page is a file, each package once and as a hard link to its blob; the ledger says it."""
     done = serve.export(tmp_path / "www", site)
-    view = view_of(holdings.current_snapshot(site.store)[1])
+    content = holdings.current_snapshot(site.store)[1]
+    view = view_of(content)
     files = tree(tmp_path / "www")
     assert set(files) == {
         *view.paths(),
         "haversack-export.json",
-        "clients/condarc",
-        "clients/pixi-config.toml",
+        *(f"clients/{name}" for name in render(Served(content, done.snapshot, BASE_URL))),
     }
     for path in view.paths():
         page = view.get(path)
@@ -564,10 +566,11 @@ def documented() -> dict[str, bytes]:
     assert page is not None
     assert page.data is not None
     marker = {"haversack-export": "1.0", "snapshot": content.id}
+    rendered = render(Served(content, "2026-11", "http://mirror.example"))
     return {
         "repodata.json": page.data,
         "haversack-export.json": canonical(marker) + b"\n",
-        **serve.clients(content, "http://mirror.example"),
+        **{name: rendered[name] for name in ("condarc", "pixi-config.toml")},
     }
 
 

@@ -86,6 +86,37 @@ class HttpFetch:
             remedy="if the host's file was meant to change, lock again; else find out who changed it",
         )
 
+    def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
+        """See the protocol.  What broke off is gone on with where the host says that its file is still the same."""
+        with Partial(dest, on_bytes) as part:
+            part.restart()
+            if _is_file(url):
+                _copy(url, part)
+            else:
+                version: list[str] = [""]
+                self._http.patiently(url, lambda: self._whole(url, part, version), lambda: part.size)
+        return part.digest
+
+    def _whole(self, url: str, part: Partial, version: list[str]) -> None:
+        """Fill ``part`` with one body; ``version`` is how the host calls the one that was begun (RFC 9110 §13.1.5)."""
+        if not version[0]:
+            part.restart()
+        rest = {"Range": f"bytes={part.size}-", "If-Range": version[0]} if part.size else {}
+        answer, here = self._http.open("GET", url, {**self._headers, **rest})
+        with answer:
+            if answer.status == 206 and _start(answer) == part.size and _version(answer) == version[0]:
+                self._pour(url, here, answer, part)
+                return
+            version[0] = ""
+            if answer.status in {206, 416} and part.size:
+                let_go(answer)
+                raise Hitch(f"its host has another file now{via(url, here)}")
+            if answer.status != 200:
+                raise refusal(answer, url, here)
+            part.restart()
+            version[0] = _version(answer)
+            self._pour(url, here, answer, part)
+
     def _deliver(self, url: str, digest: Digest, part: Partial) -> None:
         """Fill ``part``, a second time where the first body may be a mixture of two, or cut short."""
         if _is_file(url):
@@ -141,6 +172,12 @@ class HttpFetch:
 def _start(answer: urllib3.BaseHTTPResponse) -> int | None:
     match = re.match(r"bytes ([0-9]+)-", answer.headers.get("Content-Range", ""))
     return int(match[1]) if match else None
+
+
+def _version(answer: urllib3.BaseHTTPResponse) -> str:
+    """What a host calls this version of a file: a strong ETag, else the moment of its last change, or nothing."""
+    etag: str = answer.headers.get("ETag", "")
+    return etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
 
 
 def _is_file(url: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from haversack.errors import FetchError, IntegrityError, ToolError
-from haversack.model.artifact import Digest, hex_of
+from haversack.model.artifact import Digest, digest_of, hex_of
 from haversack.ports import Completed, Run
 
 
@@ -26,17 +26,27 @@ class MemoryFetch:
 
     def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
         """See the protocol."""
-        self.fetched.append(url)
-        if url not in self._files:
-            raise FetchError(
-                "is not there", where=_redacted(url), remedy="see whether the index still has it"
-            )
-        data = self._files[url]
+        data = self._asked(url)
         if hashlib.sha256(data).hexdigest() != hex_of(digest):
             raise IntegrityError("sent other bytes than were locked", where=_redacted(url))
         dest.write_bytes(data)
         on_bytes(len(data))
         return len(data)
+
+    def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
+        """See the protocol."""
+        data = self._asked(url)
+        dest.write_bytes(data)
+        on_bytes(len(data))
+        return digest_of(data)
+
+    def _asked(self, url: str) -> bytes:
+        self.fetched.append(url)
+        if url not in self._files:
+            raise FetchError(
+                "is not there", where=_redacted(url), remedy="see whether the index still has it"
+            )
+        return self._files[url]
 
 
 def _redacted(url: str) -> str:

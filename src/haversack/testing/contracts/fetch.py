@@ -52,6 +52,16 @@ class FetchContract:
         assert bench.url in str(problem)
         assert not dest.exists()
 
+    def test_a_file_that_nobody_knows_yet_is_taken(self, bench: FetchBench, tmp_path: Path) -> None:
+        """Without a digest the whole file arrives, whatever lay there, and what it is is told."""
+        dest = tmp_path / "file"
+        dest.write_bytes(BODY[:1000])
+        told: list[int] = []
+        assert bench.fetch.take(bench.url, dest, told.append) == digest_of(BODY)
+        assert dest.read_bytes() == BODY
+        assert sum(told) == len(BODY)
+        refused(FetchError, lambda: bench.fetch.take(bench.absent, dest, told.append))
+
     def test_what_is_not_there_is_told(self, bench: FetchBench, tmp_path: Path) -> None:
         """A file that the host has not raises ``FetchError``, which names the URL."""
         dest = tmp_path / "file"

@@ -29,12 +29,14 @@ BELOW = {
     "conda": {"errors", "model", "formats", "ports", "wheels", "conda"},
     "relocation": {"errors", "model", "formats", "ports", "relocation"},
     "views": {"errors", "model", "formats", "ports", "views"},
+    "clients": {"errors", "model", "formats", "views", "clients"},
     "doors": {"errors", "model", "formats", "ports", "wheels", "conda", "doors"},
     "crossing": {"errors", "model", "formats", "ports", "crossing"},
-    "kinds": {"errors", "model", "formats", "ports", "wheels", "conda", "relocation", "kinds"},
+    "platforms": {"errors", "model", "formats", "ports", "conda", "platforms"},
+    "kinds": {"errors", "model", "formats", "ports", "wheels", "conda", "relocation", "platforms", "kinds"},
     "verbs": {
         *("errors", "model", "formats", "ports", "wheels", "conda", "relocation", "crossing"),
-        *("kinds", "views", "doors", "verbs", ""),
+        *("kinds", "platforms", "views", "clients", "doors", "verbs", ""),
     },
     "console": {"errors", "model", "console"},
 }

@@ -318,6 +318,10 @@ def test_the_reference_has_every_key_of_the_declaration() -> None:
         if keys.stands == "listed":
             tables[f"## `[[{kind}]]`"] = published["properties"][kind]["items"]
             continue
+        if keys.stands == "chosen":
+            chosen = published["properties"][kind]["properties"]
+            tables |= {f"## `[{kind}.{name}]`": table for name, table in chosen.items()}
+            continue
         own = set(published["$defs"][f"env-{kind}"]["properties"]) - common
         assert set(rows(page, f'### `kind = "{kind}"`')) - {"Key"} == {f"`{key}`" for key in own}
     for heading, table in tables.items():

@@ -55,6 +55,8 @@ FILENAME = "haversack.toml"
 _TABLES = ("site", "index", "channel", "registry", "target", "env")
 _RESERVED = (TOOL, "images", "files")
 """Names of environments that come by themselves: the tool, and what is declared in lists."""
+_RESERVED_START = "platform."
+"""How the names of platforms begin, among those of environments."""
 _EXAMPLE_TARGET = "linux-x86_64-glibc2.28-py311"
 
 
@@ -98,11 +100,8 @@ def parse(path: Path, kinds: Mapping[str, KindKeys]) -> Site:
     ]
     _distinct(environments, top.at("env"))
     for kind, kind_keys in own.items():
-        environments += (
-            _listed(kind, kind_keys, raw, top)
-            if kind_keys.stands == "listed"
-            else _own(kind, kind_keys, raw, top)
-        )
+        read = {"listed": _listed, "named": _own, "chosen": _chosen}[kind_keys.stands]
+        environments += read(kind, kind_keys, raw, top)
     _distinct(targets.values(), top.at("target"))
     return Site(
         name=site["name"],
@@ -148,9 +147,22 @@ def _listed(kind: str, keys: KindKeys, raw: Mapping[str, Any], top: Place) -> li
     return [Environment(f"{kind}s", kind, (ANY.name,), None, {"items": items})] if items else []
 
 
+def _chosen(kind: str, keys: KindKeys, raw: Mapping[str, Any], top: Place) -> list[Environment]:
+    """The environments of a kind whose tables are named by what they choose, ``[KIND.CHOICE]``."""
+    place = top.at(kind)
+    tables = is_table(raw.get(kind, {}), place)
+    only_known(tables, keys.choices, place)
+    return [
+        Environment(
+            f"{kind}.{name}", kind, (ANY.name,), None, table_of(table, keys.choices[name], place.at(name))
+        )
+        for name, table in tables.items()
+    ]
+
+
 def _may_be_called(name: str, place: Place) -> bool:
     """True; raises ``DeclarationError`` for a name that haversack keeps for itself."""
-    if name.casefold() in _RESERVED:
+    if name.casefold() in _RESERVED or name.casefold().startswith(_RESERVED_START):
         raise place.error(f"{name} is a name that haversack keeps", "give yours another name")
     return True
 

@@ -74,13 +74,15 @@ class KindKeys:
 
     ``one_of`` are keys of which exactly one must be written.  ``stands`` says where a kind is declared:
     ``env`` as ``[env.NAME]`` with its ``kind``, ``named`` as ``[KIND.NAME]``, ``listed`` as ``[[KIND]]``, all of
-    which make one environment called by the plural of the kind.
+    which make one environment called by the plural of the kind, and ``chosen`` as ``[KIND.NAME]`` where the
+    name is one of ``choices``, each with keys of its own; its environment is called ``KIND.NAME``.
     """
 
     description: str
     keys: Mapping[str, Key]
     one_of: tuple[str, ...] = ()
-    stands: Literal["env", "named", "listed"] = "env"
+    stands: Literal["env", "named", "listed", "chosen"] = "env"
+    choices: Mapping[str, KindKeys] = field(default_factory=dict)
 
 
 def _version(description: str, pattern: str, example: str) -> Key:
@@ -240,13 +242,7 @@ def schema(kinds: Mapping[str, KindKeys]) -> dict[str, Any]:
             for kind in in_environments
         ],
     }
-    own = {
-        kind: _named(f"{keys.description}", _object(keys), reserved=TOOL)
-        if keys.stands == "named"
-        else {"description": keys.description, "type": "array", "minItems": 1, "items": _object(keys)}
-        for kind, keys in sorted(kinds.items())
-        if keys.stands != "env"
-    }
+    own = {kind: _stands_alone(keys) for kind, keys in sorted(kinds.items()) if keys.stands != "env"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:haversack:schema:declaration:1",
@@ -265,6 +261,21 @@ def schema(kinds: Mapping[str, KindKeys]) -> dict[str, Any]:
             **own,
         },
         "$defs": {f"env-{kind}": _object(environment_keys(kinds, kind)) for kind in in_environments},
+    }
+
+
+def _stands_alone(keys: KindKeys) -> dict[str, Any]:
+    """A kind that has tables of its own, beside ``[env]``."""
+    if keys.stands == "named":
+        return _named(keys.description, _object(keys), reserved=TOOL)
+    if keys.stands == "listed":
+        return {"description": keys.description, "type": "array", "minItems": 1, "items": _object(keys)}
+    choices = {name: _object(table) for name, table in sorted(keys.choices.items())}
+    return {
+        "description": keys.description,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": choices,
     }
 
 

@@ -1,0 +1,65 @@
+"""What entering an installed environment sets, for those who cannot source a script of a shell.
+
+A script that a conda package brings to be sourced can set anything; so it is sourced once, in a bash that
+has nothing of the person who asks, and what it changed is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from haversack.errors import ToolError
+from haversack.formats.prefixes import META
+from haversack.ports import Inside
+
+_LISTS = ("PATH", "DIRS")
+_OF_A_SHELL = {"PATH", "PS1", "SHLVL", "_", "PWD", "OLDPWD", "CONDA_PROMPT_MODIFIER"}
+_BEFORE = "/usr/bin:/bin"
+_SOURCED = 'env -0; printf "\\0"; . "$1" > /dev/null; exec env -0'
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """``paths`` are variables that list folders and a folder for the front of each, the last one first of all."""
+
+    paths: tuple[tuple[str, str], ...]
+    variables: dict[str, str]
+
+
+def entered(prefix: Path, inside: Inside) -> Entered:
+    """What entering the environment at ``prefix`` sets.  Raises ``ToolError`` if its activation fails."""
+    own = ("PATH", str(prefix / "bin"))
+    if not (prefix / META).is_dir():
+        return Entered((own,), {"VIRTUAL_ENV": str(prefix)} if (prefix / "pyvenv.cfg").is_file() else {})
+    script = activation(prefix)
+    if script is None:
+        return Entered((own,), {"CONDA_PREFIX": str(prefix)})
+    bash = ["bash", "--norc", "--noprofile", "-c", _SOURCED, "-", str(script)]
+    done = inside.run(["env", "-i", f"PATH={_BEFORE}", "HOME=/", *bash])
+    before, _, after = done.out.partition("\0\0")
+    was, now = (dict(line.partition("=")[::2] for line in part.split("\0")) for part in (before, after))
+    if done.code or not now.get("PATH", "").startswith(f"{own[1]}:"):
+        raise ToolError(
+            f"does not activate: {done.err.strip()[-500:]}",
+            where=str(prefix),
+            remedy=f"see what it says: . {script}",
+        )
+    paths: list[tuple[str, str]] = []
+    variables: dict[str, str] = {}
+    for name, value in sorted(now.items()):
+        if name == "PATH":
+            value = value.removesuffix(_BEFORE)
+        elif name in _OF_A_SHELL or was.get(name) == value or not name.isidentifier() or not name.isascii():
+            continue
+        if name.endswith(_LISTS):
+            paths += [(name, part) for part in reversed(value.split(":")) if part]
+        else:
+            variables[name] = value
+    return Entered(tuple(paths), variables)
+
+
+def activation(prefix: Path) -> Path | None:
+    """What a shell sources to enter an environment, if it has such a file."""
+    names = ("haversack-activate", "activate")
+    return next((path for name in names if (path := prefix / "bin" / name).is_file()), None)

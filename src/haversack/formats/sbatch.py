@@ -1,0 +1,99 @@
+"""Job scripts for Slurm (sbatch(1)), in bash, strict, with every word of a command quoted exactly."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+TIME = r"[0-9]+(?::[0-5]?[0-9]){0,2}|[0-9]+-(?:[01]?[0-9]|2[0-3])(?::[0-5]?[0-9]){0,2}"
+TIME_SAYS = "a time as sbatch takes it: minutes, H:MM:SS or D-HH:MM:SS"
+SIZE = r"[1-9][0-9]*[KMGT]?"
+SIZE_SAYS = "an amount of memory like 32G (without a letter: megabytes)"
+ARRAY = r"[0-9]+(?:-[0-9]+(?::[1-9][0-9]*)?)?(?:,[0-9]+(?:-[0-9]+(?::[1-9][0-9]*)?)?)*(?:%[1-9][0-9]*)?"
+ARRAY_SAYS = "task numbers like 0-9, 1,3,7 or 0-99%10"
+NAMES = r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:,[A-Za-z0-9_][A-Za-z0-9_.-]*)*"
+_MEGA = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
+
+# What the shell of whoever submits may not say about the environment of a job: sbatch hands all of it on.
+_CLEAN = """\
+for name in $(compgen -e); do
+    case "$name" in
+        CONDA_* | _CONDA_* | MAMBA_* | PIP_* | PIXI_* | PYTHON* | RATTLER_* | UV_* | LD_PRELOAD | VIRTUAL_ENV)
+            unset "$name" ;;
+    esac
+done
+"""
+# A batch shell is no login shell, and has no `module` unless the one that submitted handed it on.
+_MODULES = """\
+if ! type module > /dev/null 2>&1; then
+    for init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
+        if [ -r "$init" ]; then . "$init"; fi
+    done
+fi
+"""
+_BROADCAST = """\
+work="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/haversack-$SLURM_JOB_ID"
+on_nodes() { srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@"; }
+on_nodes mkdir -m 700 "$work"
+trap 'on_nodes rm -rf "$work"' EXIT
+sbcast @ARCHIVE@ "$work/environment.tar"
+on_nodes tar -x -f "$work/environment.tar" -C "$work"
+export VIRTUAL_ENV="$work/environment" PATH="$work/environment/bin:$PATH"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job: the options of sbatch by their names, lines of bash that make it ready, and the command.
+
+    ``stays`` says that the shell waits for the command, since ``ready`` left it something to do at the end.
+    """
+
+    directives: Mapping[str, str]
+    ready: str
+    command: tuple[str, ...]
+    stays: bool = False
+
+
+def megabytes(size: str) -> int:
+    """Megabytes (2\u00b2\u2070 bytes, rounded up) of an amount of memory as :data:`SIZE` has it."""
+    digits = size.rstrip("KMGT")
+    return -int(-int(digits) * _MEGA[size[len(digits) :]] // 1)
+
+
+def write(origin: str, job: Job) -> bytes:
+    """The script; ``origin`` is one line that says where it comes from."""
+    directives = "".join(f"#SBATCH --{name}={value}\n" for name, value in sorted(job.directives.items()))
+    # Without a shell in between the command gets the signals that scancel and a time limit send.
+    run = ("" if job.stays else "exec ") + shlex.join(job.command)
+    return f"#!/bin/bash\n# {origin}\n{directives}\nset -eo pipefail\n{_CLEAN}{job.ready}set -u\n{run}\n".encode()
+
+
+def by_module(folder: str, module: str, others: Sequence[str], first: str) -> str:
+    """Load a module of a folder; the job ends unless ``first`` is then the first folder of ``PATH``."""
+    unload = f"module unload {shlex.join(others)}\n" if others else ""
+    return (
+        f"{_MODULES}module use {shlex.quote(folder)}\n{unload}module load {shlex.quote(module)}\n"
+        f"{_first(first, f'the module {module} did not load')}"
+    )
+
+
+def by_activation(script: str, first: str) -> str:
+    """Source the script that activates an environment."""
+    return f". {shlex.quote(script)}\n{_first(first, f'{script} did not activate its environment')}"
+
+
+def by_broadcast(archive: str) -> str:
+    """Send an archive of a virtual environment to the disk of every node, enter it there, and remove it at the end.
+
+    ``mkdir`` fails where the folder is there already: nobody else's environment is entered.
+    """
+    return _BROADCAST.replace("@ARCHIVE@", shlex.quote(archive))
+
+
+def _first(folder: str, otherwise: str) -> str:
+    return (
+        f'case "$PATH:" in\n    {shlex.quote(folder)}:*) ;;\n'
+        f"    *) echo {shlex.quote(otherwise)} >&2; exit 1 ;;\nesac\n"
+    )

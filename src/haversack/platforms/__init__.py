@@ -1,0 +1,123 @@
+"""Platforms: what runs a site's jobs, each one module of this folder that holds a ``PLATFORM``.
+
+The folder is the registry.  A platform is declared as ``[platform.NAME]``; what stands there travels in the
+lock, so that the inside can render its configuration from a snapshot alone.  A platform knows nothing of
+another; ``tests/contract/test_platforms.py`` holds each to the protocol below, and fails until a new one
+brings its sample.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from haversack.formats.schema import Key, KindKeys
+from haversack.model.artifact import Digest
+from haversack.model.finding import Finding
+from haversack.model.site import Site
+from haversack.model.snapshot import Snapshot
+from haversack.ports import Inside
+
+KIND = "platform"
+"""The kind of the environment that a platform is in a lock, and how its name begins: ``platform.slurm``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to render of a platform: its ``settings`` as they stand in a snapshot, and what was asked for.
+
+    ``name`` is what the store calls the snapshot, ``names`` what it calls every one that it holds.
+    ``origin`` says in one line by what, from which snapshot and from which declaration.  ``asked`` holds
+    the values of the platform's :attr:`Platform.asks`, ``command`` the words after ``--``.  ``folder`` is the
+    absolute path of where the files will lie, if they will; ``movable`` are the environments that work
+    wherever they are moved to.
+    """
+
+    settings: Mapping[str, Any]
+    content: Snapshot
+    name: str
+    names: Mapping[str, Digest]
+    origin: str
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    folder: Path | None = None
+    movable: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Files by their path, and what to know about them.
+
+    ``archives`` are folders to write as one tar each, by the path of the tar.  ``printable`` names the one
+    file that is shown where nobody says where to write.
+    """
+
+    files: Mapping[str, bytes]
+    findings: tuple[Finding, ...] = ()
+    archives: Mapping[str, Path] = field(default_factory=dict)
+    printable: str | None = None
+
+
+class Platform(Protocol):
+    """A platform, from its declaration to the files that configure it."""
+
+    name: str
+    """What stands in ``[platform.NAME]`` and behind ``haversack render``."""
+    keys: KindKeys
+    """The keys of its table; nested tables are :class:`KindKeys` of their own."""
+    asks: Mapping[str, Key]
+    """What ``haversack render NAME`` takes as options, beside those that it always takes."""
+
+    def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
+        """Everything in its table that is wrong with respect to the rest of the declaration; pure."""
+        ...
+
+    def render(self, order: Order, inside: Inside) -> Rendered:
+        """The files: the same for the same order and the same installed environments.
+
+        The first line that is a person's to read says :attr:`Order.origin`.  No file holds a secret.  Raises
+        ``UsageError`` for an order that means nothing, and the class of its worst finding where that blocks.
+        """
+        ...
+
+    def preflight(self, order: Order, inside: Inside) -> list[Finding]:
+        """Everything that will fail at this site; only reads.
+
+        What cannot be found out is a finding ``platform-unknown``, never silence.
+        """
+        ...
+
+
+@functools.cache
+def platforms() -> Mapping[str, Platform]:
+    """Every platform by its name."""
+    found: dict[str, Platform] = {}
+    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+        platform: Platform = importlib.import_module(f"{__name__}.{module.name}").PLATFORM
+        found[platform.name] = platform
+    return found
+
+
+def unknown(subject: str, message: str, remedy: str) -> Finding:
+    """The finding for what could not be found out."""
+    return Finding("platform-unknown", subject, message, remedy, blocking=False)
+
+
+def undeclared(names: Sequence[str], site: Site, subject: str) -> list[Finding]:
+    """A finding for every name that is no declared environment."""
+    known = {environment.name for environment in site.environments if environment.kind != KIND}
+    return [
+        Finding(
+            "platform-setting",
+            subject,
+            f"{name} is no environment of this declaration",
+            f"declare [env.{name}], or write one of {', '.join(sorted(known)) or '(none)'}",
+        )
+        for name in names
+        if name not in known
+    ]

@@ -1,0 +1,305 @@
+"""Slurm, with environment modules: modulefiles for what is installed, and job scripts that use it.
+
+Environments lie at ``<prefixes>/<environment>/<snapshot>``, where ``haversack install`` put them; a module
+is called by the last two parts of that path.  Rules of sbatch, sinfo and modulefiles: docs/platforms/slurm.md.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from haversack.conda.entering import activation, entered
+from haversack.errors import HaversackError, PrefixError, ToolError, UsageError
+from haversack.formats import modulefile, prefixes, sbatch
+from haversack.formats.prefixes import MARKER, Marker
+from haversack.formats.schema import Key, KindKeys
+from haversack.model.finding import Finding
+from haversack.model.site import Site
+from haversack.platforms import Order, Rendered, undeclared, unknown
+from haversack.ports import Inside
+
+# What a list in a variable cannot hold: a colon; what nobody can read in a path: control characters.
+_ABSOLUTE = r"(?:/(?!\.{1,2}(?:/|$))[^/:\x00-\x1f\x7f]+)+"
+_ABSOLUTE_SAYS = "an absolute path without . and .. and without a colon"
+
+
+def _text(description: str, pattern: str, expects: str) -> Key:
+    return Key("string", description, pattern=pattern, expects=expects)
+
+
+_DIRECTIVES = {
+    "account": "account", "array": "array", "cpus": "cpus-per-task", "gpus": "gpus", "mem": "mem",
+    "partition": "partition", "time": "time",
+}  # fmt: skip
+# Modules of these names in other folders of MODULEPATH, one a line: name, tab, folder.
+_AVAILABLE = """\
+for init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
+    if [ -r "$init" ]; then . "$init"; fi
+done
+type module > /dev/null 2>&1 || exit 3
+own="$1"; shift
+IFS=:
+for folder in $MODULEPATH; do
+    if [ "$folder" = "$own" ]; then continue; fi
+    for name in "$@"; do
+        if [ -e "$folder/$name" ]; then printf '%s\\t%s\\n' "$name" "$folder"; fi
+    done
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Installed:
+    """An environment where a module can name it; ``version`` is the name of its folder."""
+
+    name: str
+    version: str
+    prefix: Path
+    marker: Marker
+
+
+class Slurm:
+    """A cluster that Slurm schedules, whose people load environments as modules."""
+
+    name = "slurm"
+    keys = KindKeys(
+        "A Slurm cluster with environment modules.",
+        {
+            "modules": Key(
+                "string",
+                "Folder of the modulefiles inside, which people `module use`.",
+                required=True,
+                pattern=_ABSOLUTE,
+                expects=_ABSOLUTE_SAYS,
+            ),
+            "envs": Key("strings", "Environments to offer as modules.", required=True),
+            "prefixes": _text(
+                "Folder on a file system that every node has, in which environments are installed as ENV/SNAPSHOT; without the key envs beside the folder of the modulefiles.",
+                _ABSOLUTE,
+                _ABSOLUTE_SAYS,
+            ),
+            "partition": _text("Partition of job scripts that name none.", sbatch.NAMES, "a partition"),
+            "account": _text("Account of job scripts that name none.", sbatch.NAMES, "an account"),
+        },
+    )
+    asks: Mapping[str, Key] = {
+        "env": Key("string", "Write a job script that runs a command in this environment."),
+        "time": _text("Time limit of the job.", sbatch.TIME, sbatch.TIME_SAYS),
+        "mem": _text("Memory on each node.", sbatch.SIZE, sbatch.SIZE_SAYS),
+        "cpus": _text("Processors for the task.", "[1-9][0-9]*", "a number"),
+        "gpus": _text("GPUs, a number or TYPE:NUMBER.", r"(?:[A-Za-z0-9_.-]+:)?[1-9][0-9]*", "a number"),
+        "array": _text("Run as an array of tasks.", sbatch.ARRAY, sbatch.ARRAY_SAYS),
+        "partition": _text("Partition.", sbatch.NAMES, "a partition"),
+        "account": _text("Account.", sbatch.NAMES, "an account"),
+        "via": Key(
+            "string", "How the job enters the environment (default: module).", choices=("module", "activate")
+        ),
+        "broadcast": Key(
+            "boolean", "Send the environment to the nodes' own disks as one file.", default=False
+        ),
+    }
+
+    def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
+        """See :class:`haversack.platforms.Platform`."""
+        return undeclared(settings["envs"], site, "platform.slurm.envs")
+
+    def render(self, order: Order, inside: Inside) -> Rendered:
+        """See :class:`haversack.platforms.Platform`: modulefiles, or with ``env`` one job script."""
+        if "env" in order.asked:
+            return _job(order, inside)
+        if more := sorted(key for key, value in order.asked.items() if value) or order.command:
+            raise UsageError(f"{more[0]} belongs to a job script", remedy="name its environment: --env NAME")
+        return _modules(order, inside)
+
+    def preflight(self, order: Order, inside: Inside) -> list[Finding]:
+        """See :class:`haversack.platforms.Platform`."""
+        rendered = _modules(order, inside)
+        return [*rendered.findings, *_of_modules(order, rendered.files, inside), *_of_cluster(inside)]
+
+
+def _root(settings: Mapping[str, Any]) -> Path:
+    beside = posixpath.join(posixpath.dirname(settings["modules"]), "envs")
+    return Path(settings.get("prefixes") or beside)
+
+
+def _look(order: Order) -> tuple[list[_Installed], list[Finding]]:
+    """Every environment that is installed where a module can name it, and what is wrong there."""
+    root, found, findings = _root(order.settings), [], []
+    for name in order.settings["envs"]:
+        for folder in sorted(root.joinpath(name).glob("*")):
+            try:
+                marker = prefixes.read((folder / MARKER).read_bytes(), str(folder / MARKER))
+            except OSError:
+                continue  # nobody's, or being built
+            except PrefixError as problem:
+                findings.append(_unready(str(folder), problem.message, "install it again"))
+                continue
+            called = order.names.get(folder.name)
+            if marker.ref.partition("/")[0] != name or (called and called != marker.snapshot):
+                said = f"holds {marker.ref} of {marker.snapshot}, and not {name} of {folder.name}"
+                findings.append(_unready(str(folder), said, _install(name, folder.name, folder)))
+                continue
+            found.append(_Installed(name, folder.name, folder, marker))
+        if not any(one.name == name and one.version == order.name for one in found):
+            here = root / name / order.name
+            remedy = _install(name, order.name, here)
+            findings.append(_unready(str(here), f"{name} of {order.name} is not installed there", remedy))
+    return found, findings
+
+
+def _install(name: str, version: str, prefix: Path) -> str:
+    return f"haversack install {name} --snapshot {version} --to {shlex.quote(str(prefix))}"
+
+
+def _modules(order: Order, inside: Inside) -> Rendered:
+    """A modulefile for every installed environment; the snapshot that is rendered is the default version."""
+    files: dict[str, bytes] = {}
+    found, findings = _look(order)
+    for one in found:
+        try:
+            does = entered(one.prefix, inside)
+        except ToolError as problem:
+            findings.append(_unready(problem.where, problem.message, problem.remedy))
+            continue
+        files[f"{one.name}/{one.version}"] = modulefile.module(
+            order.origin,
+            f"{one.name} of snapshot {one.version}, {one.marker.snapshot}",
+            conflicts=order.settings["envs"],
+            paths=does.paths,
+            variables=does.variables,
+        )
+        if one.version == order.name:
+            files[f"{one.name}/.version"] = modulefile.default(order.origin, one.version)
+    return Rendered(files, tuple(findings))
+
+
+def _job(order: Order, inside: Inside) -> Rendered:
+    """A job script for one environment; it names the folder of the snapshot, which no later one changes."""
+    asked, settings, name = order.asked, order.settings, order.asked["env"]
+    if not order.command:
+        raise UsageError("there is no command for the job", remedy="write it behind --, as: -- python job.py")
+    if name not in settings["envs"]:
+        known = ", ".join(settings["envs"])
+        raise UsageError(f"{name} is none of the environments of this platform", remedy=f"known are {known}")
+    prefix = _root(settings) / name / order.name
+    if not any(one.prefix == prefix for one in _look(order)[0]):
+        remedy = _install(name, order.name, prefix)
+        raise PrefixError(f"{name} of {order.name} is not installed there", where=str(prefix), remedy=remedy)
+    wanted = {
+        option: asked.get(key) or settings.get(key)
+        for key, option in _DIRECTIVES.items()
+        if asked.get(key) or settings.get(key)
+    }
+    directives = {"job-name": name, **wanted}
+    archives: dict[str, Path] = {}
+    programs, via = str(prefix / "bin"), asked.get("via", "module")
+    if asked.get("broadcast"):
+        archive = _archive(order, prefix)
+        archives[archive.name] = prefix
+        ready = sbatch.by_broadcast(str(archive))
+    elif via == "activate":
+        if (script := activation(prefix)) is None:
+            raise UsageError(f"{name} has no script that activates it", remedy="leave --via out")
+        ready = sbatch.by_activation(str(script), programs)
+    else:
+        ready = sbatch.by_module(settings["modules"], f"{name}/{order.name}", settings["envs"], programs)
+    file = f"{name}.sbatch"
+    job = sbatch.Job(directives, ready, order.command, stays=bool(archives))
+    findings = _too_large(wanted.get("mem"), wanted.get("partition"), inside)
+    return Rendered({file: sbatch.write(order.origin, job)}, tuple(findings), archives, file)
+
+
+def _archive(order: Order, prefix: Path) -> Path:
+    """Where the one file lies that is sent to nodes.  Raises ``UsageError`` where there cannot be one."""
+    name = order.asked["env"]
+    if "via" in order.asked:
+        raise UsageError("--via and --broadcast exclude each other", remedy="leave one of them out")
+    if name not in order.movable:
+        raise UsageError(
+            f"{name} works only where it was installed, at {prefix}",
+            remedy="run the job from there: leave --broadcast out",
+        )
+    if order.folder is None:
+        raise UsageError("the file that is sent needs a place that every node has", remedy="name it: -o DIR")
+    return order.folder / f"{name}-{order.name}.tar"
+
+
+def _too_large(mem: str | None, partition: str | None, inside: Inside) -> list[Finding]:
+    """A finding if no node has as much memory, or if nobody can tell."""
+    if mem is None:
+        return []
+    told = _sinfo(["-N", "-o", "%m", *(["-p", partition] if partition else [])], inside)
+    if isinstance(told, Finding):
+        return [told]
+    # A plus says "and some have more".
+    most = max((int(line.rstrip("+")) for line in told if line.rstrip("+").isdigit()), default=0)
+    if sbatch.megabytes(mem) <= most:
+        return []
+    where = f"partition {partition}" if partition else "this cluster"
+    said = f"asks for {sbatch.megabytes(mem)} MB, and no node of {where} has more than {most} MB"
+    return [Finding("platform-refuses", f"--mem {mem}", said, "ask for less, or for another partition")]
+
+
+def _sinfo(words: Sequence[str], inside: Inside) -> list[str] | Finding:
+    """What sinfo says, line by line, or a finding if it says nothing."""
+    subject, remedy = "sinfo", "ask again on a machine that submits jobs"
+    try:
+        # It waits for minutes for a controller that does not answer.
+        done = inside.run(["timeout", "20", "sinfo", "-h", *words])
+    except HaversackError as problem:
+        return unknown(subject, problem.message, remedy)
+    if done.code:
+        said = done.err.strip().splitlines()[-1:] or ["does not answer"]
+        return unknown(subject, f"the cluster is not known: {said[0]}", remedy)
+    return done.out.split()
+
+
+def _of_modules(order: Order, files: Mapping[str, bytes], inside: Inside) -> list[Finding]:
+    """What would keep people from loading the modules, whose files should be these."""
+    folder = Path(order.settings["modules"])
+    remedy = f"haversack render slurm -o {shlex.quote(str(folder))}"
+    if not folder.is_dir():
+        return [_unready(str(folder), "is no folder", remedy)]
+    gone = [folder / path for path in files if not (folder / path).is_file()]
+    findings = [_unready(str(path), "is not there", remedy) for path in gone]
+    for name in order.settings["envs"]:
+        for place in sorted(folder.joinpath(name).glob("[!.]*")):
+            if f"{name}/{place.name}" not in files:
+                said = "names no environment that is installed"
+                findings.append(_unready(str(place), said, "remove it, or install the environment again"))
+    done = inside.run(["bash", "--norc", "-c", _AVAILABLE, "-", folder, *order.settings["envs"]])
+    if done.code:
+        said = "no module command starts here: /etc/profile.d/modules.sh and lmod.sh are not there"
+        return [*findings, unknown("module", said, "look on a machine where people log in")]
+    for line in done.out.splitlines():
+        name, _, elsewhere = line.partition("\t")
+        said = f"is a module of {elsewhere} too, and the order of MODULEPATH decides which one is loaded"
+        findings.append(_unready(name, said, "name the environment otherwise, or remove that module"))
+    return findings
+
+
+def _of_cluster(inside: Inside) -> list[Finding]:
+    """Whether jobs can be submitted from here, and what only the nodes know."""
+    findings = []
+    told = _sinfo(["-o", "%T"], inside)
+    if isinstance(told, Finding):
+        findings.append(told)
+    elif not set(told) & {"idle", "mixed", "allocated", "completing"}:
+        said = f"no node can run a job; their states: {', '.join(sorted(set(told))) or 'none'}"
+        findings.append(_unready("sinfo", said, "see: sinfo -R", blocking=True))
+    said = (
+        "whether the nodes have the folder of the environments, and a system library as new as the targets'"
+    )
+    return [*findings, unknown("nodes", said, "on a node: srun haversack probe; srun ls FOLDER")]
+
+
+def _unready(subject: str, message: str, remedy: str, *, blocking: bool = False) -> Finding:
+    return Finding("platform-unready", subject, message, remedy, blocking=blocking)
+
+
+PLATFORM = Slurm()

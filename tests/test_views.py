@@ -566,11 +566,9 @@ def documented() -> dict[str, bytes]:
     assert page is not None
     assert page.data is not None
     marker = {"haversack-export": "1.0", "snapshot": content.id}
-    rendered = render(Served(content, "2026-11", "http://mirror.example"))
     return {
         "repodata.json": page.data,
         "haversack-export.json": canonical(marker) + b"\n",
-        **{name: rendered[name] for name in ("condarc", "pixi-config.toml")},
     }
 
 
@@ -630,7 +628,7 @@ def test_rattler_installs_from_the_served_folder_by_canonical_names(tmp_path: Pa
     with ChannelServer(tmp_path / "www") as server:
         serve.export(tmp_path / "www", site, base_url=server.url)
         mirrors = tomllib.loads((tmp_path / "www/clients/pixi-config.toml").read_text())["mirrors"]
-        assert mirrors == {FORGE: [f"{server.url}conda/conda.example.org/conda-forge"]}
+        assert mirrors[FORGE] == [f"{server.url}conda/conda.example.org/conda-forge"]
 
         async def go() -> None:
             client = Client([MirrorMiddleware(mirrors)])

@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
+from haversack.clients import BASE_URL, Served, address
+from haversack.clients.together import render as all_clients
 from haversack.errors import (
     HaversackError,
     IntegrityError,
     NotFoundError,
     PrefixError,
     SpaceError,
-    UsageError,
 )
 from haversack.formats.canonical import Fields, canonical, parse
-from haversack.formats.repodata import plain_url
 from haversack.model.artifact import Digest, hex_of
 from haversack.model.finding import Finding, raise_blocking
 from haversack.model.snapshot import Snapshot
@@ -34,12 +32,9 @@ from haversack.verbs import holdings
 from haversack.verbs.aside import beside, clear_leftovers, swap
 from haversack.verbs.pages import body
 from haversack.views import View, view_of
-from haversack.views.channel import PREFIX, Channels
 
 MARKER = "haversack-export.json"
 """The file that says a folder is an export, and of what."""
-BASE_URL = "BASE_URL"
-"""What stands in the configuration of clients for the URL that nobody told us."""
 _CHUNK = 1 << 20
 
 
@@ -79,13 +74,14 @@ def export(
     Raises ``PrefixError``, ``NotFoundError``, ``SpaceError``, and with all findings ``IntegrityError`` or
     ``StoreError`` when the store is not whole.
     """
-    base = _base(base_url)
+    base = BASE_URL if base_url is None else address(base_url)
     held, content = holdings.current_snapshot(inside.store, snapshot)
     folder = folder.absolute()
     replaced = _check_folder(folder, inside.store.path(content.id))
     view = view_of(content)
     pages, blobs, size = _sorted_out(view, inside.store)
-    pages |= {f"clients/{name}": data for name, data in clients(content, base).items()}
+    rendered = all_clients(Served(content, held.name, base))
+    pages |= {f"clients/{name}": data for name, data in rendered.items()}
     pages[MARKER] = canonical({"haversack-export": "1.0", "snapshot": content.id}) + b"\n"
     size += sum(map(len, pages.values()))
     count = len(pages) + sum(map(len, blobs.values()))
@@ -116,54 +112,6 @@ def export(
         if aside.exists():
             shutil.rmtree(aside)
     return done
-
-
-def clients(content: Snapshot, base: str) -> dict[str, bytes]:
-    """What conda and pixi must be told to take the channels of a snapshot from ``base``, by file name."""
-    urls = {
-        channel: f"{base}/{PREFIX}/{quote(folder)}" for channel, folder in Channels(content).folders.items()
-    }
-    named: dict[str, str] = {}
-    for url in urls.values():
-        _, _, rest = url.removeprefix(f"{base}/{PREFIX}/").partition("/")
-        if rest:
-            named.setdefault(rest, url.removesuffix(f"/{rest}"))
-    condarc = [
-        "# For conda and mamba: ~/.condarc, or condarc in the folder of an installation.",
-        f"channels: {json.dumps(list(urls.values()))}",
-        "default_channels: []",
-        "# What `-c NAME` and the channels of an environment.yml mean.",
-        f"custom_channels: {json.dumps(named)}",
-    ]
-    pixi = [
-        "# For pixi: ~/.pixi/config.toml, or .pixi/config.toml in a project.  Locks stay as they are.",
-        "[mirrors]",
-        *(
-            f"{json.dumps(channel)} = {json.dumps([url])}"
-            for channel, url in urls.items()
-            if channel.startswith(("https://", "http://"))
-        ),
-    ]
-    if base == BASE_URL:
-        told = f"# Write the URL at which the folder of this export is served for {BASE_URL}."
-        condarc, pixi = [told, *condarc], [told, *pixi]
-    return {
-        "condarc": "".join(f"{line}\n" for line in condarc).encode(),
-        "pixi-config.toml": "".join(f"{line}\n" for line in pixi).encode(),
-    }
-
-
-def _base(url: str | None) -> str:
-    """The URL to write into configurations, without the slash at its end; raises ``UsageError``."""
-    if url is None:
-        return BASE_URL
-    try:
-        plain = plain_url(url)
-    except ValueError as problem:
-        raise UsageError(f"the base URL {problem}") from None
-    if plain.casefold() != url.rstrip("/").casefold():
-        raise UsageError("the base URL holds more than a scheme, a host and a path; secrets go into no file")
-    return plain
 
 
 def _sorted_out(view: View, store: Store) -> tuple[dict[str, bytes], dict[Digest, list[str]], int]:

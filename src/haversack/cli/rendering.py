@@ -1,0 +1,84 @@
+"""``haversack render``: what other programs read, made of a snapshot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from haversack.cli.platform import Renders
+from haversack.cli.setting import Setting, common, pass_setting
+
+
+@click.group(cls=Renders)
+def render() -> None:
+    """Write what other programs read, made of a snapshot.
+
+    A file that a person edited since it was rendered is shown as a difference, and stays.
+    """
+
+
+@render.command()
+@click.option(
+    "-o",
+    "--to",
+    "folder",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder to write to; what else lies there stays.",
+)
+@click.option("--base-url", required=True, help="Where the store, or an export of it, is served.")
+@click.option("--snapshot", help="A snapshot other than the current one.")
+@click.option("--dated", is_flag=True, help="Point at /@NAME/ of the snapshot instead of at what is current.")
+@click.option(
+    "--ca",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Certificates in PEM that vouch for the server: the site's CA.",
+)
+@click.option("--home", help="Where the files will lie on the machines that use them (default: DIR).")
+@click.option("--force", is_flag=True, help="Replace files that were edited since.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@common
+@pass_setting
+def clients(
+    setting: Setting,
+    folder: Path,
+    base_url: str,
+    snapshot: str | None,
+    dated: bool,
+    ca: Path | None,
+    home: str | None,
+    force: bool,
+    dry_run: bool,
+) -> None:
+    """Write the configuration of pip, uv, conda, pixi, podman, containerd, docker and git for a mirror.
+
+    \b
+    haversack render clients -o /etc/haversack --base-url https://mirror.example.org --ca ca.pem
+    . /etc/haversack/env.sh
+    kubectl apply -f /etc/haversack/configmap.yaml
+    """
+    from haversack.verbs.render import clients as run
+
+    done = run(
+        folder,
+        setting.inside(),
+        base_url,
+        snapshot=snapshot,
+        dated=dated,
+        ca=ca,
+        home=home,
+        force=force,
+        dry_run=dry_run,
+    )
+    setting.console.findings(done.findings)
+    lines = [f"{'would write' if dry_run else 'wrote'} {done.folder / name}" for name in done.written]
+    lines += [f"{'would remove' if dry_run else 'removed'} {done.folder / name}" for name in done.removed]
+    setting.console.report(
+        done, lines or [f"{done.folder} is of snapshot {done.snapshot} already, {len(done.files)} files"]
+    )
+
+
+COMMANDS = (render,)

@@ -1,0 +1,184 @@
+"""``haversack render``: what other programs read, made of a snapshot, kept in a folder.
+
+:func:`keep` is the rule for all that is rendered: a file that a person edited since is shown, and stays.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from haversack.clients import Served, address
+from haversack.clients.together import render as all_clients
+from haversack.errors import HaversackError, NotFoundError, PrefixError, SpaceError
+from haversack.formats.canonical import Fields, canonical, parse
+from haversack.model.artifact import digest_of
+from haversack.model.finding import Finding, raise_blocking
+from haversack.ports import Inside
+from haversack.verbs import holdings
+from haversack.verbs.aside import beside
+
+MARKER = "haversack-rendered.json"
+"""The file that says what was rendered into a folder: it tells what somebody edited since."""
+_LOGIN = re.compile(r"(?<=://)[^/\s\"']+@|\b(password|_authToken|token)\b.*", re.IGNORECASE)
+_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What was rendered, or would be on a dry run: names relative to ``folder``.
+
+    ``written`` were not there or differed, ``removed`` had been rendered earlier and are of no use now.
+    """
+
+    folder: Path
+    snapshot: str
+    files: tuple[str, ...]
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def clients(
+    folder: Path,
+    inside: Inside,
+    base_url: str,
+    *,
+    snapshot: str | None = None,
+    dated: bool = False,
+    ca: Path | None = None,
+    home: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Rendered:
+    """Write the configuration of every client of what is served at ``base_url``.
+
+    ``dated`` points at the place of this snapshot, which stays as it is, instead of at what is current.
+    ``home`` is where the files will lie on the machines that use them (``folder`` itself).  Raises
+    ``UsageError``, ``NotFoundError``, ``SpaceError``, and ``PrefixError`` for files that were edited since.
+    """
+    base = address(base_url)
+    held, content = holdings.current_snapshot(inside.store, snapshot)
+    folder = folder.absolute()
+    if dated:
+        base += f"/@{held.name}"
+    pem = None
+    if ca is not None:
+        try:
+            pem = ca.read_bytes()
+        except OSError as problem:
+            raise NotFoundError(f"cannot be read: {problem.strerror}", where=str(ca)) from problem
+    served = Served(content, held.name, base, (home or str(folder)).rstrip("/"))
+    files = all_clients(served, pem)
+    written, removed = keep(folder, files, force=force, dry_run=dry_run)
+    return Rendered(folder, held.name, tuple(files), written, removed, tuple(_left(served, files)))
+
+
+def _left(served: Served, files: Mapping[str, bytes]) -> Iterable[Finding]:
+    """What clients cannot be told."""
+    if served.registries() and "registries.conf" not in files:
+        where = "a path" if served.host else "a folder"
+        told = f"podman and docker take no address with {where}; registries.conf and daemon.json are left out"
+        yield Finding("client-address", served.base, told, "serve it at a host of its own", blocking=False)
+
+
+def keep(
+    folder: Path,
+    files: Mapping[str, bytes],
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    adding: bool = False,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make ``folder`` hold just these rendered files, beside whatever else lies there.
+
+    With ``adding`` what was rendered earlier stays too.
+    Returns the names that were written and those that were removed.  A file that is not as it was rendered
+    last, or that nobody rendered, is never replaced nor removed unless ``force``: all of them are shown as
+    differences in one ``PrefixError``, and nothing is written.  Each file is replaced in one step.
+    """
+    try:
+        return _keep(folder, files, force=force, dry_run=dry_run, adding=adding)
+    except OSError as problem:
+        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise (SpaceError if full else PrefixError)(
+            f"cannot be rendered to: {problem.strerror}", where=str(folder)
+        ) from problem
+
+
+def _keep(
+    folder: Path, files: Mapping[str, bytes], *, force: bool, dry_run: bool, adding: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    before = _marked(folder)
+    stays = {name: digest for name, digest in before.items() if adding and name not in files}
+    held = {name: _read(folder / name) for name in {*files, *before}}
+    written = tuple(sorted(name for name, data in files.items() if held[name] != data))
+    removed = tuple(sorted(n for n in before if n not in files and n not in stays and held[n] is not None))
+    findings = [
+        Finding("rendered-edited", name, difference(name, data, files.get(name)), "keep it, or say --force")
+        for name in (*written, *removed)
+        if (data := held[name]) is not None and digest_of(data) != before.get(name)
+    ]
+    if not force:
+        raise_blocking(findings, f"{folder} holds files that were edited since; nothing was written")
+    if not dry_run:
+        digests = stays | {name: digest_of(data) for name, data in files.items()}
+        marker = canonical({"haversack-rendered": "1.0", "files": digests}) + b"\n"
+        for name in written:
+            _write(folder / name, files[name])
+        for name in removed:
+            (folder / name).unlink()
+        if _read(folder / MARKER) != marker:
+            _write(folder / MARKER, marker)
+    return written, removed
+
+
+def difference(name: str, held: bytes, made: bytes | None) -> str:
+    """How what lies there differs from what would be rendered, without logins."""
+    found = difflib.unified_diff(
+        held.decode("utf-8", "replace").splitlines(),
+        (made or b"").decode("utf-8", "replace").splitlines(),
+        f"{name} (there)",
+        f"{name} (rendered)",
+        lineterm="",
+        n=1,
+    )
+    lines = [_LOGIN.sub("***", line) for line in found]
+    more = [f"… and {len(lines) - _SHOWN} lines more"] if len(lines) > _SHOWN else []
+    return "\n".join(["was edited since it was rendered, or is somebody else's", *lines[:_SHOWN], *more])
+
+
+def _marked(folder: Path) -> dict[str, str]:
+    """The digests of what was rendered last, by name."""
+    data = _read(folder / MARKER)
+    if data is None:
+        return {}
+    try:
+        fields = Fields(parse(data, MARKER), MARKER)
+        fields.text("haversack-rendered")
+        files = fields.table("files")
+    except HaversackError:
+        return {}
+    return {name: digest for name, digest in files.items() if isinstance(digest, str) and _is_within(name)}
+
+
+def _is_within(name: str) -> bool:
+    return not name.startswith("/") and ".." not in name.split("/")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = beside(path)
+    aside.write_bytes(data)
+    aside.replace(path)

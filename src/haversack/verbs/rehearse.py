@@ -32,6 +32,8 @@ def rehearse(
     findings: list[Finding] = []
     cage = out.run.cage()
     for environment in environments:
+        if not kinds()[environment.locked.kind].artifacts:
+            continue  # settings alone: there is nothing to install
         now = stamp(out.clock.now())
         try:
             reason, python = _able(environment, cage, out)

@@ -1,0 +1,94 @@
+"""``haversack render PLATFORM``: one command for each platform, with the options that the platform asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from haversack.cli.setting import Setting, common, pass_setting
+from haversack.formats.schema import Key
+
+
+class Renders(click.Group):
+    """What can be rendered: the commands that were added, and every platform."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Platforms come last."""
+        from haversack.platforms import platforms
+
+        return [*self.commands, *platforms()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Made when it is asked for."""
+        from haversack.platforms import platforms
+
+        if cmd_name in self.commands or cmd_name not in platforms():
+            return super().get_command(ctx, cmd_name)
+        return _command(cmd_name)
+
+
+def _command(name: str) -> click.Command:
+    """The command that renders a platform."""
+    from haversack.platforms import platforms
+
+    @click.command(name, help=(platforms()[name].__doc__ or "").partition("\n\n")[0])
+    @click.option(
+        "-o",
+        "--to",
+        "folder",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The folder to write to; what else lies there stays. A single file is printed without it.",
+    )
+    @click.option("--snapshot", help="A snapshot other than the current one.")
+    @click.option("--force", is_flag=True, help="Replace files that were edited since.")
+    @click.option("--dry-run", is_flag=True, help="Say what would be done.")
+    @click.argument("command", nargs=-1, type=click.UNPROCESSED)
+    @common
+    @pass_setting
+    def command(
+        setting: Setting,
+        /,
+        folder: Path | None,
+        snapshot: str | None,
+        force: bool,
+        dry_run: bool,
+        command: tuple[str, ...],
+        **asked: Any,
+    ) -> None:
+        from haversack.verbs.platform import render
+
+        done = render(
+            name,
+            folder,
+            setting.inside(),
+            snapshot=snapshot,
+            asked=asked,
+            command=command,
+            force=force,
+            dry_run=dry_run,
+        )
+        setting.console.findings(done.findings)
+        if done.shown is not None and not setting.console.as_json:
+            # A file, byte for byte, and no text that a terminal must be saved from.
+            click.echo(done.shown, nl=False)
+            return
+        lines = [f"{'would write' if dry_run else 'wrote'} {done.folder}/{file}" for file in done.written]
+        lines += [f"{'would remove' if dry_run else 'removed'} {done.folder}/{file}" for file in done.removed]
+        setting.console.report(
+            done, lines or [f"{done.folder} is of snapshot {done.snapshot} already, {len(done.files)} files"]
+        )
+
+    for option, key in platforms()[name].asks.items():
+        command.params.append(_option(option, key))
+    return command
+
+
+def _option(name: str, key: Key) -> click.Option:
+    """One thing that a platform asks for; what it may be is checked where it is used."""
+    if key.type == "boolean":
+        return click.Option([f"--{name}"], is_flag=True, help=key.description)
+    metavar = "|".join(key.choices) or "TEXT"
+    return click.Option([f"--{name}"], metavar=metavar, help=key.description)

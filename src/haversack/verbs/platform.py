@@ -1,0 +1,167 @@
+"""``haversack render PLATFORM`` and ``haversack doctor PLATFORM``: what runs a site's jobs."""
+
+from __future__ import annotations
+
+import errno
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from haversack.errors import NotFoundError, PrefixError, SpaceError, UsageError
+from haversack.formats import lockfile
+from haversack.formats.prefixes import MARKER
+from haversack.formats.schema import Key, patterns_of
+from haversack.kinds import kinds
+from haversack.model.finding import Finding, raise_blocking, worst_first
+from haversack.model.target import ANY
+from haversack.platforms import KIND, Order, Platform, platforms
+from haversack.ports import Inside
+from haversack.verbs import holdings
+from haversack.verbs.aside import beside
+from haversack.verbs.render import keep
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was rendered: names relative to ``folder``, or the bytes of the one file where there is none."""
+
+    platform: str
+    snapshot: str
+    folder: Path | None
+    files: tuple[str, ...]
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    shown: str | None = None
+
+
+def render(
+    name: str,
+    folder: Path | None,
+    inside: Inside,
+    *,
+    snapshot: str | None = None,
+    asked: Mapping[str, Any] | None = None,
+    command: Sequence[str] = (),
+    force: bool = False,
+    dry_run: bool = False,
+) -> Written:
+    """Render a platform of a snapshot (the current one) into ``folder``.
+
+    What is rendered for a single question (a job script) is added to what lies there, and may be shown
+    instead of written.  Raises ``UsageError``, ``NotFoundError``, ``SpaceError``, ``PrefixError`` for files
+    that were edited since, and the class of the worst finding that blocks.
+    """
+    platform, order = _order(name, inside, snapshot, folder, asked or {}, command)
+    made = platform.render(order, inside)
+    findings = tuple(worst_first(made.findings))
+    raise_blocking(findings, f"{name} cannot be rendered")
+    files = tuple(sorted({*made.files, *made.archives}))
+    if order.folder is None:
+        if made.printable is None:
+            raise UsageError("there is more than one file to write", remedy="say where: -o DIR")
+        shown = made.files[made.printable].decode()
+        return Written(name, order.name, None, files, (), (), findings, shown)
+    adding = made.printable is not None
+    written, removed = keep(order.folder, made.files, force=force, dry_run=dry_run, adding=adding)
+    if not dry_run:
+        for path, prefix in made.archives.items():
+            written += (path,) if _archive(order.folder / path, prefix) else ()
+    return Written(name, order.name, order.folder, files, written, removed, findings)
+
+
+def preflight(name: str, inside: Inside, snapshot: str | None = None) -> tuple[str, list[Finding]]:
+    """What was looked at, and everything about a platform that will fail here."""
+    platform, order = _order(name, inside, snapshot, None, {}, ())
+    return f"platform: {name} of snapshot {order.name}", worst_first(platform.preflight(order, inside))
+
+
+def _order(
+    name: str,
+    inside: Inside,
+    snapshot: str | None,
+    folder: Path | None,
+    asked: Mapping[str, Any],
+    command: Sequence[str],
+) -> tuple[Platform, Order]:
+    held, content = holdings.current_snapshot(inside.store, snapshot)
+    mine = content.environment(f"{KIND}.{name}", ANY.name)
+    platform = platforms().get(name)
+    if mine is None or platform is None:
+        names = [e.locked.name for e in content.environments if e.locked.kind == KIND]
+        known = ", ".join(name.removeprefix(f"{KIND}.") for name in names) or "none"
+        raise NotFoundError(
+            f"snapshot {held.name} has no platform {name!r}; it has {known}",
+            remedy=f"declare [{KIND}.{name}], and bring a snapshot that has it",
+        )
+    with inside.store.open(content.lock) as file:
+        lock, _ = lockfile.read(file.read())
+    told = f"of snapshot {held.name} ({content.id[:19]}…), declaration {lock.declaration[:19]}…"
+    order = Order(
+        settings=mine.locked.settings,
+        content=content,
+        name=held.name,
+        names={one.name: one.snapshot for one in holdings.read(inside.store).held},
+        origin=f"Written by haversack render {name}, {told}.",
+        asked=_checked(platform.asks, asked),
+        command=tuple(command),
+        folder=folder.absolute() if folder else None,
+        movable=frozenset(e.locked.name for e in content.environments if kinds()[e.locked.kind].relocatable),
+    )
+    return platform, order
+
+
+def _checked(asks: Mapping[str, Key], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The answers that were given.  Raises ``UsageError`` for one that is none."""
+    found = {name: value for name, value in asked.items() if value not in (None, False)}
+    for name, value in found.items():
+        key = asks[name]
+        if isinstance(value, bool):
+            continue
+        if key.choices and value not in key.choices:
+            raise UsageError(f"--{name}: {value!r} is none of {', '.join(key.choices)}")
+        if not value or not all(re.fullmatch(pattern, value) for pattern in patterns_of(key)):
+            raise UsageError(f"--{name}: {value!r} is not {key.expects or 'a text'}")
+    return found
+
+
+def _archive(file: Path, prefix: Path) -> bool:
+    """Pack an environment into one tar, below ``environment/``; whether it had to be packed."""
+    try:
+        if file.exists() and file.stat().st_mtime_ns > (prefix / MARKER).stat().st_mtime_ns:
+            return False
+        aside = beside(file)
+        try:
+            with tarfile.open(aside, "w", format=tarfile.PAX_FORMAT) as tar:
+                for path in _sorted(prefix):
+                    name = Path("environment") / path.relative_to(prefix)
+                    tar.add(path, str(name), recursive=False, filter=_anybodys)
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as problem:
+        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise (SpaceError if full else PrefixError)(
+            f"cannot be written: {problem.strerror}", where=str(file)
+        ) from problem
+    return True
+
+
+def _sorted(folder: Path) -> Iterator[Path]:
+    """A folder and everything below it, links as themselves, in the same order everywhere."""
+    yield folder
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            yield from _sorted(path)
+        else:
+            yield path
+
+
+def _anybodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A member that says nothing of who packed it, or when."""
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    return member

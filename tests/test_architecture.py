@@ -44,12 +44,13 @@ BELOW = {
 (`cli`, `testing`, `demo`, `__main__`) are the top of the house and may import everything."""
 
 TOP = {"", "cli", "testing", "demo", "__main__"}
-DIALS = {"ports/http.py", "ports/fetch.py", "ports/cage.py", "conda/engine.py"}
+DIALS = {"ports/http.py", "ports/fetch.py", "ports/cage.py", "ports/s3client.py", "conda/engine.py"}
 """The modules that may open a socket; `cage.py` dials to prove that nothing answers, `engine.py` runs rattler's
 event loop and dials nobody."""
 NETWORK = {
     "asyncio", "ftplib", "http", "imaplib", "poplib", "requests", "select", "selectors", "smtplib", "socket",
     "socketserver", "ssl", "telnetlib", "urllib.request", "urllib3", "wsgiref", "xmlrpc", "httpx", "aiohttp",
+    "obstore",
 }  # fmt: skip
 LISTENS = {"http.server", "socketserver", "wsgiref", "xmlrpc.server"}
 LONGEST = 400

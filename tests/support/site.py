@@ -50,6 +50,7 @@ WINDOWS = "windows-amd64-py311"
 UV_TAGS = ("py3-none-win_amd64", "py3-none-macosx_11_0_arm64", "py3-none-manylinux_2_17_aarch64")
 _FAKE_UV = {"uv/__init__.py": "def find_uv_bin():\n    raise FileNotFoundError('this uv is for tests')\n"}
 _FAKE_RATTLER = {"rattler/__init__.py": "# this rattler is for tests\n"}
+_FAKE_OBSTORE = {"obstore/__init__.py": "# this obstore is for tests\n"}
 
 
 def here() -> str:
@@ -197,7 +198,7 @@ def serve_tool(folder: Path, *, real_uv: bool = False) -> None:
     for name in ("click", "packaging", "ruamel.yaml", "tqdm", "urllib3"):
         again(name, folder)
     make_wheel(folder, "colorama", "0.4.6")
-    for name, modules in (("uv", _FAKE_UV), ("py-rattler", _FAKE_RATTLER)):
+    for name, modules in (("uv", _FAKE_UV), ("py-rattler", _FAKE_RATTLER), ("obstore", _FAKE_OBSTORE)):
         version = distribution(name).version
         for tag in UV_TAGS:
             make_wheel(folder, name, version, tag=tag, modules=modules)

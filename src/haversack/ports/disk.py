@@ -163,7 +163,7 @@ class DiskStore:
             try:
                 with os.fdopen(descriptor, "wb", buffering=0) as file:
                     shared = linkable is not None and self._share(linkable, temporary, file.fileno())
-                    size = _pour(
+                    size = pour(
                         read_chunks(temporary) if shared else chunks, None if shared else file, digest
                     )
                 if not shared:
@@ -336,7 +336,7 @@ def _alone(file: IO[bytes]) -> bool:
     return True
 
 
-def _pour(chunks: Iterable[bytes], file: BinaryIO | io.RawIOBase | None, digest: Digest) -> int:
+def pour(chunks: Iterable[bytes], file: BinaryIO | io.RawIOBase | None, digest: Digest) -> int:
     """Hash the chunks while writing them to ``file``; return their size or raise ``IntegrityError``."""
     state, size = hashlib.sha256(), 0
     for chunk in chunks:

@@ -1,0 +1,140 @@
+"""Real servers that speak S3, on loopback, ended by their own handles.
+
+``moto`` knows conditions and parts and checks no signature; ``rclone serve s3`` checks signatures and ignores
+conditions and ranges.  Together they hold a client to what all servers have in common.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from obstore import sign
+
+from haversack.model.bucket import Bucket
+from haversack.ports.blobcache import BlobCache
+from haversack.ports.s3 import S3Store
+from haversack.ports.s3client import connect
+
+KEY, SECRET = "AKIDEXAMPLE00000001", "SECRETEXAMPLE0000000000000000000000000001"
+PROGRAMS = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server: where it answers, its process, and a folder of its own."""
+
+    endpoint: str
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def bucket(self, path: str = "site/store") -> Bucket:
+        """A new bucket, and a path in it."""
+        name = f"b-{secrets.token_hex(8)}"
+        url = sign(connect(Bucket(name, ""), self.environ()), "PUT", "", timedelta(minutes=1))
+        with _direct().open(urllib.request.Request(url, method="PUT"), timeout=10):
+            """Made."""
+        return Bucket(name, path)
+
+    def environ(self, **changes: str) -> dict[str, str]:
+        """What a client needs to know, and nothing of the machine's own."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "HOME": str(self.folder),
+            **changes,
+        }
+
+    def store(self, bucket: Bucket, cache: Path, *, retries: int = 6, **changes: str) -> S3Store:
+        """A handle on the store in a bucket, which is made if there is none."""
+        copies = BlobCache(cache, 1 << 30)
+        return S3Store(bucket, self.environ(**changes), copies, create=True, retries=retries)
+
+    def object(self, bucket: Bucket, key: str) -> bytes:
+        """The bytes of an object, by a client of its own."""
+        return bytes(connect(bucket, self.environ()).get(key).bytes())
+
+    def put(self, bucket: Bucket, key: str, data: bytes) -> None:
+        """Replace an object behind everybody's back."""
+        connect(bucket, self.environ()).put(key, data)
+
+
+def scrub(patch: pytest.MonkeyPatch) -> None:
+    """Take from this process what steers clients of S3 and proxies: obstore reads the real environment."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            patch.delenv(name)
+
+
+@contextlib.contextmanager
+def moto(folder: Path) -> Iterator[Server]:
+    """A server of moto's."""
+    port = free_port()
+    argv = [str(PROGRAMS / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    with _running(argv, port, folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def rclone(folder: Path) -> Iterator[Server]:
+    """A server of rclone's over ``folder``, whose folders are buckets."""
+    port = free_port()
+    buckets = folder / "buckets"
+    buckets.mkdir(parents=True)
+    argv = [str(PROGRAMS / "rclone"), "serve", "s3", "--auth-key", f"{KEY},{SECRET}"]
+    argv += ["--addr", f"127.0.0.1:{port}", "--config", str(folder / "rclone.conf"), str(buckets)]
+    (folder / "rclone.conf").touch()
+    with _running(argv, port, folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _running(argv: list[str], port: int, folder: Path) -> Iterator[Server]:
+    endpoint = f"http://127.0.0.1:{port}"
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONWARNINGS": "ignore"}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(argv, stdout=log, stderr=log, env=environ)
+    try:
+        _wait(endpoint, process)
+        yield Server(endpoint, process, folder)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
+    due = time.monotonic() + 30
+    while time.monotonic() < due and process.poll() is None:
+        try:
+            with _direct().open(endpoint, timeout=5):
+                return
+        except urllib.error.HTTPError as problem:
+            problem.close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"{process.args!r} does not answer")
+
+
+def _direct() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from haversack.errors import FetchError
 from haversack.model.artifact import Digest
 from haversack.ports import Fetch
 
@@ -18,6 +19,15 @@ class Sized(Protocol):
         ...
 
     def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+        """See :class:`haversack.ports.Fetch`."""
+        ...
+
+
+@runtime_checkable
+class Taking(Protocol):
+    """What fetches files whose digests nobody knows yet; an image's are always known."""
+
+    def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
         """See :class:`haversack.ports.Fetch`."""
         ...
 
@@ -35,6 +45,13 @@ class ByScheme:
     def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
         """See the protocol."""
         return self._of(url).get(url, digest, dest, on_bytes)
+
+    def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
+        """See the protocol."""
+        fetch = self._of(url)
+        if not isinstance(fetch, Taking):
+            raise FetchError("is fetched by its digest only", where=url, remedy="declare what it is part of")
+        return fetch.take(url, dest, on_bytes)
 
     def _of(self, url: str) -> Sized:
         return self._schemes.get(url.partition("://")[0].lower(), self._rest)

@@ -38,7 +38,7 @@ def verify(setting: Setting, bundle: tuple[str, ...], resend: Path | None) -> No
     from haversack.verbs.verify import verify as run
 
     # Whoever stands at the gate may have no right to the site's store, and needs none to verify.
-    store = setting.inside().store if os.access(setting.store / "oci-layout", os.R_OK) else None
+    store = setting.inside().store if setting.has_store() else None
     done = run(setting.media(bundle), store, setting.console.progress)
     if resend is not None and done.resend:
         with explained(resend, "writing the list", UsageError):
@@ -340,7 +340,7 @@ def doctor(setting: Setting, prefix: Path | None, read_all: bool, drop_damaged: 
     if prefix is not None:
         found = [verb.environment(prefix, setting.inside())]
     else:
-        inside = setting.inside(create=not (setting.store / "oci-layout").exists())
+        inside = setting.inside(create=not setting.has_store())
         found = [
             verb.machine(inside, os.environ),
             verb.store(inside, read_all=read_all, drop_damaged=drop_damaged),

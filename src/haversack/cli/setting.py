@@ -14,10 +14,12 @@ import click
 
 from haversack.console import Console
 from haversack.errors import NotFoundError
+from haversack.model.bucket import SCHEME, Bucket, bucket_of
 
 if TYPE_CHECKING:
     from haversack.model.site import Site
-    from haversack.ports import Inside, Media, Outside
+    from haversack.ports import Inside, Ledger, Media, Outside, Store
+    from haversack.ports.s3 import S3Store
 
 _SIZES = {
     "": 1,
@@ -51,6 +53,30 @@ class Size(click.ParamType[int]):
             self.fail(f"{value!r} is not a size like 4GB or 700MiB", param, ctx)
 
 
+class StorePlace(click.Path):
+    """Where a store is: a folder, or ``s3://bucket/path``."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str] | Bucket,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """An absolute path, or a bucket."""
+        if isinstance(value, Bucket):
+            return value
+        if not str(value).lower().startswith(SCHEME):
+            return Path(str(super().convert(value, param, ctx))).absolute()
+        try:
+            return bucket_of(str(value))
+        except ValueError as problem:
+            # The URL may hold a password that its writer thought belonged there.
+            self.fail(f"the store's URL {problem}", param, ctx)
+
+
 def default_store() -> Path:
     """``/var/lib/haversack/store`` for root, the user's data folder for anybody else."""
     if os.name != "nt" and os.geteuid() == 0:
@@ -62,9 +88,11 @@ def default_store() -> Path:
 class Setting:
     """What the options before the command said."""
 
-    def __init__(self, store: Path | None, as_json: bool, quiet: bool) -> None:
-        self.store = (store or default_store()).absolute()
+    def __init__(self, store: Path | Bucket | None, as_json: bool, quiet: bool) -> None:
+        self.store = store or default_store().absolute()
         self.console = Console(as_json=as_json, quiet=quiet)
+        self._opened: S3Store | None = None
+        self._writable: bool | None = None
 
     def inside(self, *, create: bool = False) -> Inside:
         """The ports of the air-gapped side."""
@@ -80,31 +108,44 @@ class Setting:
         from haversack.ports.fetch import HttpFetch
         from haversack.ports.fetchers import ByScheme
         from haversack.ports.registry import HttpRegistries
+        from haversack.ports.s3fetch import S3Fetch
 
         credentials = IndexCredentials((*site.indexes, *site.channels, *site.registries), os.environ)
         registries = HttpRegistries(site.registries, credentials.by_registry)
         common = self._common(create=True)
+        http = HttpFetch(credentials=credentials.by_url)
         return Outside(
             **common,
-            fetch=ByScheme(HttpFetch(credentials=credentials.by_url), docker=registries),
+            fetch=ByScheme(http, docker=registries, s3=S3Fetch(http, os.environ)),
             credentials=credentials.by_index,
             channels=RattlerChannels(common["cache"] / "channels", credentials.by_url),
             registries=registries,
         )
 
     def _common(self, *, create: bool) -> dict[str, Any]:
-        from haversack.ports.disk import DiskStore
         from haversack.ports.ledger import FileLedger, SystemClock
         from haversack.ports.machine import base_python, probe
         from haversack.ports.run import Programs
 
-        clock = SystemClock()
-        store = DiskStore(self.store, create=create)
-        # A reader of a shared store keeps a record and a cache of his own.
-        own = self.store / "haversack" if self.owns_ledger() else self._user_folder()
+        clock, user = SystemClock(), self._user_folder()
+        store: Store
+        if isinstance(self.store, Bucket):
+            from haversack.ports.s3ledger import S3Ledger
+
+            store, own = self._in_bucket(self.store, create=create), user
+            ledger: Ledger = (
+                S3Ledger(store, clock) if self.owns_ledger() else FileLedger(user / "ledger.jsonl", clock)
+            )
+        else:
+            from haversack.ports.disk import DiskStore
+
+            store = DiskStore(self.store, create=create)
+            # A reader of a shared store keeps a record and a cache of his own.
+            own = self.store / "haversack" if self.owns_ledger() else user
+            ledger = FileLedger(own / "ledger.jsonl", clock)
         return {
             "store": store,
-            "ledger": FileLedger(own / "ledger.jsonl", clock),
+            "ledger": ledger,
             "run": Programs(),
             "clock": clock,
             "progress": self.console.progress,
@@ -113,9 +154,39 @@ class Setting:
             "python": base_python(),
         }
 
+    def has_store(self) -> bool:
+        """Whether there is a store that can be read."""
+        if isinstance(self.store, Bucket):
+            from haversack.ports.s3client import connect, explained
+
+            try:
+                with explained(str(self.store), "opening the store"):
+                    connect(self.store, os.environ).head("oci-layout")
+            except FileNotFoundError:
+                return False
+            return True
+        return os.access(self.store / "oci-layout", os.R_OK)
+
     def owns_ledger(self) -> bool:
         """Whether acts are recorded beside the store, and not in a ledger of the user's own."""
+        if isinstance(self.store, Bucket):
+            if self._writable is None:
+                self._writable = self._in_bucket(self.store, create=False).writable()
+            return self._writable
         return os.access(self.store / "haversack", os.W_OK)
+
+    def _in_bucket(self, bucket: Bucket, *, create: bool) -> S3Store:
+        """The store in a bucket, with local copies of blobs in the user's cache folder."""
+        if self._opened is None:
+            from haversack.ports.blobcache import BlobCache
+            from haversack.ports.s3 import S3Store
+
+            said = os.environ.get("HAVERSACK_CACHE_SIZE") or "10GiB"
+            base = os.environ.get("XDG_CACHE_HOME")
+            folder = (Path(base) if base else Path.home() / ".cache") / "haversack" / "blobs"
+            copies = BlobCache(folder, Size().convert(said, None, None))
+            self._opened = S3Store(bucket, os.environ, copies, create=create)
+        return self._opened
 
     def _user_folder(self) -> Path:
         base = os.environ.get("XDG_STATE_HOME")
@@ -147,11 +218,10 @@ def common(command: Any) -> Any:
     def set_quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
         context.ensure_object(Setting).console.quiet |= value
 
-    def set_store(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    def set_store(context: click.Context, _: click.Parameter, value: Path | Bucket | None) -> None:
         if value:
-            context.ensure_object(Setting).store = value.absolute()
+            context.ensure_object(Setting).store = value
 
-    path = click.Path(path_type=Path, file_okay=False)
     for option in (
         click.option(
             "-q", "--quiet", is_flag=True, expose_value=False, callback=set_quiet, help="No progress bars."
@@ -164,7 +234,11 @@ def common(command: Any) -> Any:
             help="Print one JSON value for scripts.",
         ),
         click.option(
-            "--store", type=path, expose_value=False, callback=set_store, help="Where the store is."
+            "--store",
+            type=StorePlace(),
+            expose_value=False,
+            callback=set_store,
+            help="Where the store is: a folder or s3://BUCKET/PATH.",
         ),
     ):
         command = option(command)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from haversack.errors import HaversackError, SpaceError, StoreError
 from haversack.model.bucket import Bucket
@@ -62,6 +62,15 @@ def connect(bucket: Bucket, environ: Mapping[str, str], *, retries: int = 6) -> 
         retry_config={"max_retries": retries, "retry_timeout": timedelta(minutes=2)},
         **_account(bucket, environ),
     )
+
+
+def signed(bucket: Bucket, environ: Mapping[str, str], method: Literal["GET", "HEAD"]) -> str:
+    """A URL that is good for asking for one object, ``bucket.path``, for half a day.  Raises as :func:`connect`."""
+    import obstore
+
+    client = connect(Bucket(bucket.name, ""), environ)
+    with explained(str(bucket), "signing"):
+        return obstore.sign(client, method, bucket.path, timedelta(hours=12))
 
 
 def _transport(environ: Mapping[str, str]) -> ClientConfig:

@@ -1,0 +1,56 @@
+"""Files from buckets that speak S3, by signed URLs: resumed, retried and hashed as every other file is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from haversack.errors import FetchError, SpaceError, StoreError
+from haversack.model.artifact import Digest
+from haversack.model.bucket import Bucket, bucket_of
+from haversack.ports import Fetch
+from haversack.ports.s3client import signed
+
+
+class S3Fetch:
+    """The part of :class:`haversack.ports.Fetch` for ``s3://bucket/key``, over one that fetches http(s).
+
+    ``environ`` says who asks (:mod:`haversack.ports.s3client`).  The signed URL is known to nobody else:
+    errors name the ``s3://`` one.
+    """
+
+    def __init__(self, http: Fetch, environ: Mapping[str, str]) -> None:
+        self._http, self._environ = http, environ
+
+    def size(self, url: str) -> int | None:
+        """See the protocol."""
+        with _named(url) as bucket:
+            return self._http.size(signed(bucket, self._environ, "HEAD"))
+
+    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+        """See the protocol."""
+        with _named(url) as bucket:
+            return self._http.get(signed(bucket, self._environ, "GET"), digest, dest, on_bytes)
+
+
+@contextmanager
+def _named(url: str) -> Iterator[Bucket]:
+    """The object of a URL; what goes wrong is said of that URL."""
+    try:
+        bucket = bucket_of(url)
+    except ValueError as problem:
+        raise FetchError(str(problem), where="an s3:// URL") from None
+    if not bucket.path:
+        raise FetchError("names a bucket and no file in it", where=str(bucket))
+    try:
+        yield bucket
+    except SpaceError:
+        raise
+    except StoreError as problem:
+        raise FetchError(problem.message, where=problem.where, remedy=problem.remedy) from None
+    except FetchError as problem:
+        remedy = problem.remedy
+        if " 403 " in f"{problem.message} ":
+            remedy = "check the AWS_… variables and what these keys may read"
+        raise FetchError(problem.message, where=str(bucket), remedy=remedy) from None

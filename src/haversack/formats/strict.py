@@ -139,7 +139,7 @@ def string_of(key: Key, raw: Any, place: Place) -> str:
         raise place.error(f"{raw!r} is unknown", near(raw, key.choices) or known)
     is_url = key.type == "url" or (key.type in {"location", "source"} and ":" in raw)
     if not all(re.fullmatch(pattern, raw) for pattern in patterns_of(key)):
-        if is_url:
+        if is_url or "://" in raw:
             raise _bad_url(raw, place)
         says = key.expects or PATH_SAYS
         raise place.error(f"{raw!r} is not {says}", f"write {says}: {key.description}")

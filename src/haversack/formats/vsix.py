@@ -15,7 +15,9 @@ from haversack.formats.zipped import BrokenZipError, content, directory
 
 _LARGEST = 8 << 20
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_NAMED = re.compile(r"(?P<name>[\w-]+\.[\w-]+)-(?P<version>[0-9]+\.[0-9]+\.[0-9]+)(?:@(?P<architecture>[\w-]+))?\.vsix")
+_NAMED = re.compile(
+    r"(?P<name>[\w-]+\.[\w-]+)-(?P<version>[0-9]+\.[0-9]+\.[0-9]+)(?:@(?P<architecture>[\w-]+))?\.vsix"
+)
 _PLATFORM = re.compile(rb"<Identity\b[^>]{0,2000}\bTargetPlatform=\"([a-z0-9-]{1,40})\"")
 
 

@@ -19,7 +19,18 @@ from haversack.ports import Completed, cage
 # somebody's interpreter; pip's files and variables name other indexes; PYTHONPATH shadows what is proven.
 # Our own variables hold passwords of indexes, and programs here run other people's code: builds and checks.
 _SCRUBBED = ("UV_", "PIP_", "CONDA_", "PIXI_", "PYTHON", "_CONDA_", "MAMBA_", "RATTLER_", "HAVERSACK_")
-_SCRUBBED_NAMES = {"VIRTUAL_ENV", "NETRC", "LD_PRELOAD"}
+_SCRUBBED_NAMES = {
+    *("VIRTUAL_ENV", "NETRC", "LD_PRELOAD"),
+    # Set while git runs a hook: git would then work on that repository, whatever folder it is told.
+    *(
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    ),
+    *("GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX"),
+}
 _QUIET = {
     "PIP_CONFIG_FILE": os.devnull,
     "UV_NO_CONFIG": "1",

@@ -20,6 +20,10 @@ need zsh zsh
 need fish fish
 need tcsh tcsh
 need strip binutils
+need sbatch slurm-wlm
+need munged munge
+need nsenter util-linux
+need modulecmd environment-modules
 apt_install
 make_venv .venv-test
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt

@@ -1,0 +1,149 @@
+"""A real Slurm of one node, with munge, on a loopback that leads nowhere.
+
+::
+
+    with Cluster(tmp_path / "cluster") as cluster:
+        done = cluster.run("sbatch", "--wait", script)
+
+Its daemons are children of the test, and end with it.  A second address on the loopback is needed: where
+127.0.0.1 is the only one, Slurm's name lookup ignores it and every tool waits for minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.site import plain_environ
+
+MEMORY = 2000
+"""Megabytes that the node says it has."""
+
+_CONF = """\
+ClusterName=local
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmdPort={second}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+ReturnToService=2
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+class Cluster:
+    """The cluster; ``folder`` must lie where nobody but root writes, as munge wants it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._daemons: list[subprocess.Popen[bytes]] = []
+        self.environ = {**plain_environ(), "SLURM_CONF": str(folder / "slurm.conf"), "HOME": "/root"}
+        self.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+    def __enter__(self) -> Self:
+        host = socket.gethostname().partition(".")[0]
+        for name in ("munge", "state", "spool"):
+            (self.folder / name).mkdir(parents=True, mode=0o755)
+        key = self.folder / "munge" / "key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        (self.folder / "slurm.conf").write_text(
+            _CONF.format(
+                folder=self.folder, host=host, cpus=os.cpu_count(), memory=MEMORY, port=6817, second=6818
+            )
+        )
+        try:
+            self._start(
+                "unshare",
+                "--net",
+                "sh",
+                "-c",
+                "ip link set lo up && ip addr add 10.9.9.1/32 dev lo && exec sleep 3600",
+            )
+            self._until("ip", "-4", "addr", "show", "dev", "lo", says="10.9.9.1")
+            munge = self.folder / "munge"
+            self._start_within(
+                "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={munge}/socket",
+                f"--pid-file={munge}/pid", f"--seed-file={munge}/seed", "--num-threads=2",
+            )  # fmt: skip
+            self._until("munge", "-S", f"{munge}/socket", "-n", says="MUNGE:")
+            self._start_within("slurmctld", "-D")
+            self._start_within("slurmd", "-D", "-N", host)
+            self._until("sinfo", "-h", "-o", "%t", says="idle")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for daemon in reversed(self._daemons):
+            daemon.terminate()
+            try:
+                daemon.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+
+    def run(
+        self, *words: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program within reach of the cluster, and of nothing else."""
+        return subprocess.run(
+            self._within(*words), env={**self.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    def log(self) -> str:
+        """What the daemons said, for a test that fails."""
+        logs = [self.folder / name for name in ("daemons.log", "slurmctld.log", "slurmd.log")]
+        return "\n".join(log.read_text(errors="replace")[-4000:] for log in logs if log.exists())
+
+    def _within(self, *words: str | Path) -> list[str]:
+        return ["nsenter", f"--net=/proc/{self._daemons[0].pid}/ns/net", *map(str, words)]
+
+    def _start_within(self, *words: str | Path) -> None:
+        self._start(*self._within(*words))
+
+    def _start(self, *words: str) -> None:
+        with (self.folder / "daemons.log").open("ab") as log:
+            program = shutil.which(words[0], path=self.environ["PATH"])
+            assert program, f"{words[0]} is not installed"
+            self._daemons.append(
+                subprocess.Popen([program, *words[1:]], env=self.environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            )  # fmt: skip
+
+    def _until(self, *words: str, says: str) -> None:
+        """Ask until an answer holds a word; a daemon that ended early ends the waiting."""
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            done = self.run(*words)
+            if says in done.stdout:
+                return
+            assert all(daemon.poll() is None for daemon in self._daemons), self.log()
+            time.sleep(0.1)
+        raise AssertionError(f"{words} does not say {says}: {done.stdout}{done.stderr}\n{self.log()}")

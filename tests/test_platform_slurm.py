@@ -1,0 +1,336 @@
+"""Slurm: what is rendered for it, and that a real one runs it, with nothing but a loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from haversack.conda import activation
+from haversack.conda.layout import Layout
+from haversack.formats import prefixes
+from tests.support.site import Lab, plain_environ
+from tests.support.slurm import Cluster
+from tests.support.tiny import command, haversack
+from tests.support.wheels import make_wheel
+
+INIT = "/etc/profile.d/modules.sh"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A store inside with two snapshots, both installed, and the modulefiles of the second."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        """The store inside."""
+        return self.folder / "inside"
+
+    @property
+    def modules(self) -> Path:
+        """The folder that people `module use`."""
+        return self.folder / "shared" / "modulefiles"
+
+    def prefix(self, name: str, version: str) -> Path:
+        """Where a version of an environment is installed."""
+        return self.folder / "shared" / "envs" / name / version
+
+    def __call__(self, *words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run haversack inside."""
+        return haversack(*words, store=self.store, **more)
+
+    def must(self, *words: str | Path) -> str:
+        """What haversack prints when it succeeds."""
+        done = self(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """From a declaration with a platform to rendered modulefiles, each step a process of its own."""
+    folder = tmp_path_factory.mktemp("slurm")
+    site = Site(folder)
+    with Lab(folder / "outside") as lab:
+        more = '[env.geo]\nkind = "pip"\nrequirements = ["requirements.txt"]\ntargets = ["here"]\n'
+        more += f'[platform.slurm]\nmodules = "{site.modules}"\nenvs = ["lab", "geo"]\n'
+        for name, version in (("2026-10", "1.0"), ("2026-11", "2.0")):
+            make_wheel(lab.wheels, "demo", version)
+            lab.declare(f"demo=={version}", more=more)
+            for words in (("lock",), ("pack", "-o", folder / name, "--name", name)):
+                done = lab(*words)
+                assert done.returncode == 0, done.stdout + done.stderr
+            site.must("receive", folder / name)
+            for env in ("lab", "geo"):
+                site.must("install", env, "--snapshot", name, "--to", site.prefix(env, name))
+    site.must("render", "slurm", "-o", site.modules)
+    return site
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real Slurm of one node."""
+    with Cluster(tmp_path_factory.mktemp("cluster") / "c") as cluster:
+        yield cluster
+
+
+def shell(site: Site, script: str) -> subprocess.CompletedProcess[str]:
+    """A login shell that uses the modules of the site."""
+    text = f". {INIT}\nmodule use {site.modules}\n{script}"
+    return subprocess.run(
+        ["bash", "--norc", "--noprofile", "-c", text], env=plain_environ(), capture_output=True, text=True
+    )
+
+
+# Modules
+
+
+def test_a_module_of_each_installed_snapshot(site: Site) -> None:
+    """Every environment and snapshot that is installed is a module, the current one by default."""
+    done = shell(site, "module --json avail")
+    told = json.loads(done.stdout + done.stderr)[str(site.modules)]
+    assert sorted(name for name in told) == ["geo/2026-10", "geo/2026-11", "lab/2026-10", "lab/2026-11"]
+    assert sorted(name for name, about in told.items() if "default" in about["symbols"]) == [
+        "geo/2026-11",
+        "lab/2026-11",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "version"), [("lab/2026-10", "1.0"), ("lab/2026-11", "2.0"), ("lab", "2.0")]
+)
+def test_python_is_that_of_the_module(site: Site, module: str, version: str) -> None:
+    """After `module load` the first python is the environment's, with the packages of that snapshot."""
+    ask = "import importlib.metadata as m, sys; print(sys.prefix, m.version('demo'))"
+    done = shell(site, f'module load {module} && python -c "{ask}" && echo "$VIRTUAL_ENV"')
+    name = "2026-10" if version == "1.0" else "2026-11"
+    prefix = str(site.prefix("lab", name))
+    assert done.stdout.split() == [prefix, version, prefix], done.stderr
+
+
+@pytest.mark.parametrize("second", ["lab/2026-11", "geo/2026-10"])
+def test_two_environments_are_not_loaded_at_once(site: Site, second: str) -> None:
+    """A second snapshot of an environment, or a second environment, is a conflict; the first one stays."""
+    done = shell(
+        site, f"module load lab/2026-10; module load {second}; module -t list 2>&1; command -v python"
+    )
+    assert "conflict" in done.stderr.lower()
+    assert second not in done.stdout
+    assert done.stdout.splitlines()[-1] == f"{site.prefix('lab', '2026-10')}/bin/python"
+
+
+def test_unloading_leaves_no_trace(site: Site) -> None:
+    """The variables of a shell are the same before a module is loaded and after it is unloaded."""
+    keep = "grep -zv '^\\(_\\|__MODULES.*\\|LOADEDMODULES\\|_LMFILES_\\|BASH_FUNC.*\\)=' | sort -z | tr '\\0' '\\n'"
+    done = shell(site, f"env -0 | {keep}; echo ----; module load lab; module unload lab; env -0 | {keep}")
+    before, after = done.stdout.split("----\n")
+    assert before == after
+    assert "PATH=" in before
+
+
+def test_a_conda_environment_is_activated_whole(site: Site, tmp_path: Path) -> None:
+    """Variables, and what packages bring to be sourced, are set by the module too, whatever their characters."""
+    prefix = site.prefix("geo", "2026-09")
+    (prefix / "conda-meta").mkdir(parents=True)
+    scripts = prefix / "etc" / "conda" / "activate.d"
+    scripts.mkdir(parents=True)
+    odd = "a $b [c] {d \"e\" \\f 'g'"
+    (scripts / "proj.sh").write_text(
+        'export PROJ_DATA="$CONDA_PREFIX/share/proj"\nexport LD_LIBRARY_PATH="$CONDA_PREFIX/lib:$LD_LIBRARY_PATH"\n'
+    )
+    activation.write(prefix, Layout(False, None), prefix, {"ODD": odd})
+    held = json.loads(site.must("snapshots", "--json"))[0]["id"]
+    try:
+        marker = prefixes.Marker("geo/here", held, held, str(prefix))
+        (prefix / prefixes.MARKER).write_bytes(prefixes.write(marker))
+        rendered = tmp_path / "modulefiles"
+        site.must("render", "slurm", "-o", rendered)
+    finally:
+        shutil.rmtree(prefix)
+    asked = 'printf "%s\\n" "$CONDA_PREFIX" "$PROJ_DATA" "$LD_LIBRARY_PATH" "$ODD" "${PATH%%:*}" "${VIRTUAL_ENV-none}"'
+    done = shell(
+        site,
+        f"export LD_LIBRARY_PATH=/cuda; module use {rendered}; module load geo/2026-09; {asked}; module unload geo; {asked}",
+    )
+    lines = done.stdout.splitlines()
+    here = str(prefix)
+    assert lines[:6] == [here, f"{here}/share/proj", f"{here}/lib:/cuda", odd, f"{here}/bin", "none"], (
+        done.stderr
+    )
+    assert lines[6:10] == ["", "", "/cuda", ""]
+
+
+# Files that people touched
+
+
+def test_a_module_name_that_is_taken_is_not_overwritten(site: Site, tmp_path: Path) -> None:
+    """Somebody's modulefile of a name that ours wants is shown as a difference, and nothing is written."""
+    theirs = tmp_path / "lab" / "2026-10"
+    theirs.parent.mkdir()
+    theirs.write_text("#%Module1.0\n# mine\n")
+    done = site("render", "slurm", "-o", tmp_path)
+    assert done.returncode == 15, done.stderr
+    assert "# mine" in done.stderr
+    assert "+setenv VIRTUAL_ENV" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["2026-10"]
+    assert theirs.read_text() == "#%Module1.0\n# mine\n"
+
+
+def test_a_rendered_file_that_was_edited_stays(site: Site, tmp_path: Path) -> None:
+    """An edit is shown and kept; `--force` replaces it; the same again writes nothing."""
+    site.must("render", "slurm", "-o", tmp_path)
+    assert "already" in site.must("render", "slurm", "-o", tmp_path)
+    edited = tmp_path / "geo" / "2026-11"
+    rendered = edited.read_bytes()
+    edited.write_bytes(rendered + b"setenv OMP_NUM_THREADS 4\n")
+    done = site("render", "slurm", "-o", tmp_path)
+    assert done.returncode == 15
+    assert "-setenv OMP_NUM_THREADS 4" in done.stderr
+    assert edited.read_bytes() != rendered
+    assert str(edited) in site.must("render", "slurm", "-o", tmp_path, "--force")
+    assert edited.read_bytes() == rendered
+
+
+# Jobs
+
+
+PRINT = """\
+import importlib.metadata as m, json, os, sys
+print(json.dumps([sys.argv[1:], sys.prefix, m.version("demo"), sorted(os.environ)]))
+"""
+WORDS = ["", "a b", "$HOME", "`id`", "it's", 'say "x"', "back\\slash", "*", "!!", "new\nline", "#", "~", "é"]
+
+
+def job(site: Site, folder: Path, *words: str | Path) -> Path:
+    """A job script that the command line printed, as a file."""
+    script = folder / "job.sh"
+    script.write_text(site.must("render", "slurm", "--env", "lab", *words))
+    return script
+
+
+@pytest.mark.parametrize("way", [(), ("--via", "activate")])
+def test_a_job_runs_in_its_environment(
+    site: Site, cluster: Cluster, tmp_path: Path, way: tuple[str, ...]
+) -> None:
+    """The job has the environment of the snapshot it names, every word of its command, and nothing that steers it."""
+    (tmp_path / "print.py").write_text(PRINT)
+    script = job(
+        site, tmp_path, "--snapshot", "2026-10", "--mem", "100M", "--time", "5", *way,
+        "--", "python", "print.py", *WORDS,
+    )  # fmt: skip
+    assert cluster.run("sbatch", "--test-only", script).returncode == 0
+    theirs = {
+        "UV_PYTHON": "/usr/bin/python3", "PIP_INDEX_URL": "https://example.org", "CONDA_PREFIX": "/opt/conda",
+        "PYTHONPATH": "/nowhere", "VIRTUAL_ENV": "/nowhere", "KEPT": "yes",
+    }  # fmt: skip
+    done = cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path, env=theirs)
+    said = (tmp_path / "out").read_text()
+    assert done.returncode == 0, said + done.stderr + cluster.log()
+    argv, prefix, version, names = json.loads(said)
+    assert argv == WORDS
+    assert (prefix, version) == (str(site.prefix("lab", "2026-10")), "1.0")
+    assert set(theirs) & set(names) == {"KEPT", "VIRTUAL_ENV"}
+
+
+def test_a_job_ends_as_its_command_did(site: Site, cluster: Cluster, tmp_path: Path) -> None:
+    """The exit code of the command is that of the job."""
+    script = job(site, tmp_path, "--mem", "100", "--", "python", "-c", "raise SystemExit(3)")
+    assert cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path).returncode == 3
+
+
+def test_an_array_runs_every_task(site: Site, cluster: Cluster, tmp_path: Path) -> None:
+    """Each task of an array is told its number."""
+    code = "import os, pathlib; pathlib.Path(os.environ['SLURM_ARRAY_TASK_ID']).touch()"
+    script = job(site, tmp_path, "--mem", "100", "--array", "0-4:2", "--", "python", "-c", code)
+    assert cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "2", "4", "job.sh", "out"]
+
+
+def test_an_environment_is_sent_to_the_node_as_one_file(site: Site, cluster: Cluster, tmp_path: Path) -> None:
+    """The job runs in a copy on the node's own disk, which is gone afterwards; the tar is packed once."""
+    (tmp_path / "print.py").write_text(PRINT)
+    order = ("render", "slurm", "--env", "lab", "--mem", "100", "--broadcast", "-o", tmp_path)
+    words = ("--", "python", "print.py", "one")
+    told = site.must(*order, *words)
+    assert f"wrote {tmp_path}/lab-2026-11.tar" in told
+    assert "lab-2026-11.tar" not in site.must(*order, "--force", *words)
+    node = tmp_path / "node"
+    node.mkdir()
+    script = tmp_path / "lab.sbatch"
+    done = cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path, env={"TMPDIR": str(node)})
+    said = (tmp_path / "out").read_text()
+    assert done.returncode == 0, said + cluster.log()
+    _, prefix, version, _ = json.loads(said)
+    assert Path(prefix).is_relative_to(node)
+    assert version == "2.0"
+    assert list(node.iterdir()) == []
+
+
+def test_more_memory_than_a_node_has_is_told(site: Site, cluster: Cluster, tmp_path: Path) -> None:
+    """What sbatch would refuse is said before, with what the nodes have; where nobody can tell, that is said."""
+    asked = ("--env", "lab", "--mem", "64G", "--", "true")
+    here = haversack_within(cluster, site, "render", "slurm", *asked)
+    assert here.returncode == 20
+    assert "65536 MB, and no node of this cluster has more than 2000 MB" in here.stderr
+    nowhere = site("render", "slurm", *asked, env={"SLURM_CONF": "/nonexistent"})
+    assert nowhere.returncode == 0
+    assert "platform-unknown" in nowhere.stderr
+    (tmp_path / "job.sh").write_text(nowhere.stdout)
+    refused = cluster.run("sbatch", "--test-only", tmp_path / "job.sh")
+    assert (refused.returncode, "not available" in refused.stderr) == (1, True)
+
+
+def haversack_within(cluster: Cluster, site: Site, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run haversack where the cluster answers."""
+    return cluster.run(*command(*words), env={"HAVERSACK_STORE": str(site.store)})
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--env", "lab"), "no command"),
+        (("--env", "other", "--", "true"), "lab, geo"),
+        (("--env", "lab", "--time", "4h", "--", "true"), "--time"),
+        (("--env", "lab", "--time", "1-25", "--", "true"), "--time"),
+        (("--env", "lab", "--mem", "32GB", "--", "true"), "--mem"),
+        (("--env", "lab", "--array", "0-9 --uid=0", "--", "true"), "--array"),
+        (("--env", "lab", "--partition", "a\n#SBATCH --uid=0", "--", "true"), "--partition"),
+        (("--env", "lab", "--via", "conda", "--", "true"), "--via"),
+        (("--env", "lab", "--broadcast", "--", "true"), "-o DIR"),
+        (
+            (
+                "--mem",
+                "1G",
+            ),
+            "--env NAME",
+        ),
+        (("--", "true"), "--env NAME"),
+        ((), "-o DIR"),
+    ],
+)
+def test_what_cannot_be_a_job_is_refused(site: Site, words: tuple[str, ...], says: str) -> None:
+    """An order that sbatch would refuse, or misread, makes no script and says what to write."""
+    done = site("render", "slurm", *words)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_job_for_what_is_not_installed_is_refused(site: Site, tmp_path: Path) -> None:
+    """Without the environment in its place there is no script, but the command that puts it there."""
+    prefix = site.prefix("lab", "2026-11")
+    prefix.rename(tmp_path / "away")
+    try:
+        done = site("render", "slurm", "--env", "lab", "--", "true")
+    finally:
+        (tmp_path / "away").rename(prefix)
+    assert done.returncode == 15
+    assert f"haversack install lab --snapshot 2026-11 --to {prefix}" in done.stderr

@@ -5,6 +5,7 @@
 . "$(dirname -- "$0")/venv.sh"
 "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 need git git
+need dpkg-deb dpkg
 need strace strace
 need gcc 'gcc libc6-dev'
 need unshare util-linux

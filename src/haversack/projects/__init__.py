@@ -1,0 +1,1 @@
+"""Working folders and git repositories: what of them crosses, and how they are laid inside."""

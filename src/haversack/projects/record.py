@@ -1,0 +1,96 @@
+"""What was laid at a place, so that nobody's work in it is ever replaced: ``haversack-project.json``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from haversack.errors import PrefixError
+from haversack.formats.canonical import Fields, canonical, parse
+from haversack.projects import ignore
+from haversack.projects.digests import digest_of_file
+
+RECORD = "haversack-project.json"
+"""The file beside the project's folder."""
+# Of a repository only what says where its branches are: git writes the rest whenever it looks.
+_OF_GIT = ("HEAD", "config", "packed-refs")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What haversack laid: each path of the folder ``name`` with what was there.
+
+    That is ``link:`` and a target, or a digest, the size in bytes and the time of change (ns), since a file with
+    the same size and time is not read again.
+    """
+
+    name: str
+    entries: Mapping[str, str]
+
+
+def taken(name: str, folder: Path) -> Record:
+    """The record of a folder as it is now."""
+    return Record(name, {path: _told(place) for path, place in _walk(folder)})
+
+
+def write(record: Record) -> bytes:
+    """The bytes of a record."""
+    told = {"haversack-project": "1.0", "name": record.name, "entries": dict(record.entries)}
+    return canonical(told) + b"\n"
+
+
+def read(prefix: Path) -> Record | None:
+    """The record at a prefix, or ``None`` where no project was laid.  Raises ``PrefixError``."""
+    place = prefix / RECORD
+    if not place.is_file():
+        return None
+    fields = Fields(parse(place.read_bytes(), str(place), PrefixError), str(place), PrefixError)
+    return Record(fields.text("name"), {str(k): str(v) for k, v in fields.table("entries").items()})
+
+
+def changes(record: Record, folder: Path) -> Iterator[tuple[str, str]]:
+    """Every path that is not as it was laid, and whether it is ``gone``, ``changed`` or ``added``."""
+    now = dict(_walk(folder))
+    for path, told in sorted(record.entries.items()):
+        if path not in now:
+            yield path, "gone"
+        elif not _is_still(now[path], told):
+            yield path, "changed"
+    for path in sorted(now.keys() - record.entries.keys()):
+        yield path, "added"
+
+
+def _told(place: Path) -> str:
+    if place.is_symlink():
+        return f"link:{place.readlink()}"
+    told = place.lstat()
+    return f"{digest_of_file(place)} {told.st_size} {told.st_mtime_ns}"
+
+
+def _is_still(place: Path, told: str) -> bool:
+    if place.is_symlink() or told.startswith("link:") or not place.is_file():
+        return place.is_symlink() and told == f"link:{place.readlink()}"
+    digest, size, changed = told.split(" ")
+    now = place.lstat()
+    if (str(now.st_size), str(now.st_mtime_ns)) == (size, changed):
+        return True
+    return str(now.st_size) == size and digest_of_file(place) == digest
+
+
+def _walk(folder: Path, base: str = "") -> Iterator[tuple[str, Path]]:
+    """Every file and link below a folder but what programs make by themselves, with its path."""
+    if not folder.is_dir():
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path, place = f"{base}{entry.name}", Path(entry.path)
+        if path == ".git" and entry.is_dir(follow_symlinks=False):
+            yield from ((f".git/{name}", place / name) for name in _OF_GIT if (place / name).is_file())
+            yield from _walk(place / "refs", ".git/refs/")
+        elif entry.name in ignore.MADE:
+            continue
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _walk(place, f"{path}/")
+        else:
+            yield path, place

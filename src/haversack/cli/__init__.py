@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from haversack import __version__
-from haversack.cli import inside, leaving, outside, rendering
+from haversack.cli import inside, leaving, outside, rendering, serving
 from haversack.cli.setting import Setting
 from haversack.console import Console
 from haversack.errors import HaversackError, UsageError
@@ -59,7 +59,14 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "haversack", "_HAVERSACK_COMPLETE").source())
 
 
-for command in (*outside.COMMANDS, *inside.COMMANDS, *leaving.COMMANDS, *rendering.COMMANDS, completion):
+for command in (
+    *outside.COMMANDS,
+    *inside.COMMANDS,
+    *leaving.COMMANDS,
+    *serving.COMMANDS,
+    *rendering.COMMANDS,
+    completion,
+):
     cli.add_command(command)
 
 

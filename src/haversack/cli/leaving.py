@@ -7,34 +7,57 @@ from typing import Any
 
 import click
 
+from haversack.cli.serving import live_options, serve_live
 from haversack.cli.setting import Setting, common, pass_setting
 from haversack.console import human_size
 
 
 @click.command()
 @click.option(
+    "--listen",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Serve live at HOST:PORT, [ADDRESS]:PORT or unix:PATH (may stand several times; 127.0.0.1:8080).",
+)
+@click.option(
     "--export",
     "folder",
-    required=True,
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
     help="Write static files to this folder, for any web server or a shared file system.",
 )
-@click.option("--snapshot", help="A snapshot other than the current one.")
+@click.option("--snapshot", help="Export a snapshot other than the current one.")
 @click.option("--base-url", help="Where the folder will be served; goes into the configuration of clients.")
 @click.option("--copy", is_flag=True, help="Never share a file on disk with the store.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Say what would be exported.")
+@live_options
 @common
 @pass_setting
 def serve(
-    setting: Setting, folder: Path, snapshot: str | None, base_url: str | None, copy: bool, dry_run: bool
+    setting: Setting,
+    /,
+    listen: tuple[str, ...],
+    folder: Path | None,
+    snapshot: str | None,
+    base_url: str | None,
+    copy: bool,
+    dry_run: bool,
+    **live: Any,
 ) -> None:
-    """Give a snapshot to conda, mamba, pixi and pip in their own protocols.
+    """Give snapshots to everybody's clients in their own protocols: live, or as static files.
 
     \b
+    haversack serve --listen 0.0.0.0:8080
+    pip install --index-url http://HOST:8080/pypi/simple/ NAME
     haversack serve --export /srv/mirror
-    conda create -p PREFIX -c file:///srv/mirror/conda/HOST/CHANNEL --override-channels NAME
     """
+    if folder is None:
+        if snapshot or base_url or copy or dry_run:
+            raise click.UsageError("--snapshot, --base-url, --copy and --dry-run belong to --export")
+        serve_live(setting, listen, **live)
+        return
+    if listen or any(live.values()):
+        raise click.UsageError("--export writes files and ends; it listens at nothing")
     from haversack.verbs.serve import export as run
 
     done = run(folder, setting.inside(), snapshot, base_url=base_url, link=not copy, dry_run=dry_run)

@@ -1,0 +1,287 @@
+"""Who may read what: users with passwords or tokens, and rules by path, from one TOML file.
+
+::
+
+    [[user]]
+    name = "alice"
+    password = "scrypt:…"            # or token = "sha256:…"; `haversack user add` writes both
+    expires = 2027-01-01             # the first day on which it is no longer right
+
+    [[rule]]
+    path = "/pypi/"                  # the longest path that a request's begins with decides
+    allow = ["alice", "bob"]         # "*" is everybody, without a login too
+
+A path without a rule is open.  A rule holds in every snapshot: ``/pypi/`` is also ``/@NAME/pypi/``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import threading
+import tomllib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+from haversack.errors import DeclarationError
+from haversack.formats.strict import Place, is_table, only_known
+
+EVERYBODY = "*"
+CHALLENGE = 'Basic realm="haversack", charset="UTF-8"\r\nWWW-Authenticate: Bearer realm="haversack"'
+"""The value of ``WWW-Authenticate``: both schemes, each in a line of its own (RFC 9110 §11.6.1)."""
+_COST, _BLOCK, _LANES = 1 << 14, 8, 1
+"""scrypt's N, r and p: 16 MiB and some 50 ms for a guess."""
+_REMEMBERED = 1024
+
+
+class DeniedError(Exception):
+    """No: ``status`` 401 for whoever may try another login, 403 for one who may not read this."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user: a password or a token, as what is stored of it, and until when (seconds of the epoch)."""
+
+    name: str
+    secret: str
+    token: bool
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may read what lies below a path."""
+
+    path: str
+    allow: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who asks: a user's name, or an empty one; right until the moment ``expires`` (seconds of the epoch)."""
+
+    name: str = ""
+    expires: float = float("inf")
+
+
+NOBODY = Login()
+
+
+def hashed_password(password: str) -> str:
+    """What is stored of a password: scrypt (RFC 7914) with its cost, a salt and the result."""
+    salt = secrets.token_bytes(16)
+    return _joined("scrypt", _COST, _BLOCK, _LANES, salt, _scrypt(password, salt, _COST, _BLOCK, _LANES))
+
+
+def hashed_token(token: str) -> str:
+    """What is stored of a token: it is random and long, so a plain digest will do."""
+    return "sha256:" + hashlib.sha256(token.encode()).hexdigest()
+
+
+def _joined(*parts: str | int | bytes) -> str:
+    return ":".join(base64.b64encode(p).decode() if isinstance(p, bytes) else str(p) for p in parts)
+
+
+def _scrypt(password: str, salt: bytes, cost: int, block: int, lanes: int) -> bytes:
+    limit = 256 * cost * block + (1 << 20)
+    return hashlib.scrypt(password.encode(), salt=salt, n=cost, r=block, p=lanes, maxmem=limit, dklen=32)
+
+
+def _fits(password: str, stored: str) -> bool:
+    _, cost, block, lanes, salt, wanted = stored.split(":")
+    found = _scrypt(password, base64.b64decode(salt), int(cost), int(block), int(lanes))
+    return hmac.compare_digest(found, base64.b64decode(wanted))
+
+
+class Rules:
+    """Users and rules; passwords that were right are remembered, as keyed digests, while the process lives.
+
+    ``now`` gives the seconds of the epoch.
+    """
+
+    def __init__(self, users: tuple[User, ...], rules: tuple[Rule, ...], now: Callable[[], float]) -> None:
+        self._users = {user.name: user for user in users}
+        self._rules = sorted(rules, key=lambda rule: len(rule.path), reverse=True)
+        self._now = now
+        self._key = secrets.token_bytes(32)
+        self._known: OrderedDict[bytes, bool] = OrderedDict()
+        self._guarding, self._remembering = threading.Semaphore(2), threading.Lock()
+        self._nobody = hashed_password(secrets.token_hex(16))
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a user of that name."""
+        return name in self._users
+
+    def login(self, header: str) -> Login:
+        """Who an ``Authorization`` field says is asking; slow for a password seen first, hence for a thread.
+
+        Raises :class:`DeniedError` for a login that is wrong or no longer right.
+        """
+        if not header:
+            return NOBODY
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() == "bearer":
+            return self._bearer(value.strip())
+        if scheme.lower() != "basic":
+            raise DeniedError(401, "only Basic and Bearer are understood here")
+        try:
+            name, mark, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise DeniedError(401, "the login cannot be read") from None
+        if not name and not password:
+            # What podman and skopeo say when they have no login for a registry that asks for one.
+            return NOBODY
+        user = self._users.get(name)
+        if not mark or not self._right(user, name, password):
+            raise DeniedError(401, f"wrong user or password for {name!r}")
+        assert user is not None
+        return self._valid(user)
+
+    def _bearer(self, token: str) -> Login:
+        stored = hashed_token(token)
+        found = None
+        for user in self._users.values():
+            if user.token and hmac.compare_digest(user.secret, stored):
+                found = user
+        if found is None:
+            raise DeniedError(401, "the token is not known")
+        return self._valid(found)
+
+    def _valid(self, user: User) -> Login:
+        if self._now() >= user.expires:
+            raise DeniedError(401, f"the login of {user.name!r} has expired")
+        return Login(user.name, user.expires)
+
+    def _right(self, user: User | None, name: str, password: str) -> bool:
+        if user and user.token:
+            # Clients that know no tokens give one as a password.
+            return hmac.compare_digest(user.secret, hashed_token(password))
+        seal = hmac.digest(self._key, f"{name}\0{password}".encode(), "sha256")
+        with self._remembering:
+            if seal in self._known:
+                return self._known[seal]
+        with self._guarding:
+            # A name that nobody has takes as long as a wrong password.
+            right = _fits(password, user.secret if user else self._nobody) and user is not None
+        with self._remembering:
+            self._known[seal] = right
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return right
+
+    def check(self, login: Login, path: str) -> None:
+        """Raises :class:`DeniedError` where someone may not read a path (of a snapshot, or of the server)."""
+        for rule in self._rules:
+            if path.startswith(rule.path) or path + "/" == rule.path:
+                if EVERYBODY in rule.allow or login.name in rule.allow:
+                    return
+                if login.name:
+                    raise DeniedError(403, f"{login.name!r} may not read {rule.path}")
+                raise DeniedError(401, f"{rule.path} is for users with a login")
+
+    def guards(self, path: str) -> bool:
+        """Whether anything below a path is not for everybody: then clients are asked to log in at its root."""
+        return any(
+            EVERYBODY not in rule.allow and (rule.path.startswith(path) or path.startswith(rule.path))
+            for rule in self._rules
+        )
+
+
+def read(path: Path, now: Callable[[], float]) -> Rules:
+    """The users and rules of a file.  Raises ``DeclarationError`` naming the place, never a secret."""
+    place = Place(path.parent, str(path))
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if os.name != "nt" and stat.S_IMODE(mode) & 0o007:
+                raise place.error("may be read by everybody", f"chmod 600 {path}")
+            value = tomllib.load(file)
+    except OSError as problem:
+        raise place.error(f"cannot be read: {problem.strerror}", "give another file") from problem
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise place.error(f"is no TOML: {problem}", "mend it") from problem
+    only_known(value, ("user", "rule"), place)
+    users = tuple(_user(item, at) for item, at in _items(value, "user", place))
+    rules = tuple(_rule(item, at) for item, at in _items(value, "rule", place))
+    names = [user.name for user in users]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise place.at("user").item(number).error("is a second user of that name", "remove one of them")
+    return Rules(users, rules, now)
+
+
+def _items(value: dict[str, Any], name: str, place: Place) -> list[tuple[dict[str, Any], Place]]:
+    items = value.get(name, [])
+    if not isinstance(items, list):
+        raise place.at(name).error("is no array of tables", f"write [[{name}]]")
+    return [(is_table(item, place.at(name).item(n)), place.at(name).item(n)) for n, item in enumerate(items)]
+
+
+def _user(item: dict[str, Any], place: Place) -> User:
+    only_known(item, ("name", "password", "token", "expires"), place)
+    name, password, token = (item.get(key) for key in ("name", "password", "token"))
+    if not isinstance(name, str) or not name or ":" in name or name == EVERYBODY:
+        raise place.at("name").error("is no name of a user", "write a word without a colon")
+    if (password is None) == (token is None):
+        raise place.error("has no secret, or two", "write password or token")
+    secret = password if token is None else token
+    if not isinstance(secret, str) or not _is_stored(secret, token is not None):
+        raise place.error("holds a secret in a form that is not known", "let `haversack user add` write it")
+    return User(name, secret, token is not None, _moment(item.get("expires"), place.at("expires")))
+
+
+def _is_stored(secret: str, token: bool) -> bool:
+    scheme, *parts = secret.split(":")
+    if token:
+        return scheme == "sha256" and len(parts) == 1 and len(parts[0]) == 64
+    try:
+        cost, block, lanes = (int(part) for part in parts[:3])
+        salt, result = (base64.b64decode(part, validate=True) for part in parts[3:])
+    except ValueError:
+        return False
+    bounded = 2 <= cost <= 1 << 20 and cost & (cost - 1) == 0 and 1 <= block <= 32 and 1 <= lanes <= 16
+    return scheme == "scrypt" and bounded and len(salt) >= 8 and len(result) == 32
+
+
+def _moment(value: Any, place: Place) -> float:
+    if value is None:
+        return float("inf")
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=value.tzinfo or UTC).timestamp()
+    if isinstance(value, date):
+        return datetime.combine(value, time(), UTC).timestamp()
+    raise place.error("is neither a date nor a moment", "write 2027-01-01")
+
+
+def _rule(item: dict[str, Any], place: Place) -> Rule:
+    only_known(item, ("path", "allow"), place)
+    path, allow = item.get("path"), item.get("allow")
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise place.at("path").error("is no path", "begin it with a slash")
+    if not isinstance(allow, list) or not all(isinstance(name, str) for name in allow):
+        raise place.at("allow").error("is no list of names", 'write ["alice"], or ["*"] for everybody')
+    return Rule(path, frozenset(allow))
+
+
+def entry(name: str, secret: str, *, token: bool, expires: date | None) -> str:
+    """The table of a user, to be put at the end of a file."""
+    if not name or any(letter in ':"\\*' or not letter.isprintable() for letter in name):
+        raise DeclarationError("is no name of a user", where=name, remedy="take a word without a colon")
+    lines = ["[[user]]", f'name = "{name}"', f'{"token" if token else "password"} = "{secret}"']
+    if expires:
+        lines.append(f"expires = {expires.isoformat()}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,198 @@
+"""Blobs of the store as they leave it: no byte of one is trusted before the whole was hashed.
+
+A blob is hashed the first time it is served, again when its file is no longer the one that was hashed
+(inode, size, times), and again after a day.  A client need not wait for that: bytes that were hashed leave
+while the rest is still read, but the last ones stay here until the digest fits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import BinaryIO, TypeAlias
+
+from haversack.errors import HaversackError, IntegrityError
+from haversack.model.artifact import Digest, hex_of
+from haversack.ports import Store
+
+HELD_BACK = 64 << 10
+"""The bytes at the end that are given away last: without them no client takes the file for whole."""
+TRUSTED = 24 * 3600.0
+"""Seconds after which a blob is hashed again."""
+_CHUNK = 1 << 20
+_STRIDE = 8
+"""Chunks after which waiting clients are told how far the reading is."""
+_OPENING, _HASHING = 8, 2
+Stamp: TypeAlias = tuple[int, int, int, int, int]
+
+
+@dataclass(slots=True)
+class Proof:
+    """What is known of one file: how many bytes were hashed, and once all were, whether they fit."""
+
+    stamp: Stamp
+    size: int
+    hashed: int = 0
+    right: bool | None = None
+    at: float = 0.0
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    async def further(self) -> None:
+        """Wait until more is known."""
+        future = asyncio.get_running_loop().create_future()
+        self.waiting.append(future)
+        await future
+
+    def tell(self, hashed: int, right: bool | None) -> None:
+        """Say how far the reading is, in the thread of the event loop."""
+        self.hashed, self.right = hashed, right
+        waiting, self.waiting = self.waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class Blobs:
+    """The blobs of a store, opened and hashed in threads of their own.
+
+    ``on_damage`` is called once for each file that is found not to be what its name says.
+    """
+
+    def __init__(self, store: Store, on_damage: Callable[[Digest], None]) -> None:
+        self._store = store
+        self._on_damage = on_damage
+        self._proofs: dict[Digest, Proof] = {}
+        self._ended = False
+        self.opening = ThreadPoolExecutor(_OPENING, "open")
+        self._hashing = ThreadPoolExecutor(_HASHING, "hash")
+
+    def open(self, digest: Digest) -> tuple[BinaryIO, Stamp, int]:
+        """The file of a blob, what tells it from another, and its size; for a thread.
+
+        Raises ``NotFoundError`` or ``StoreError``.
+        """
+        file = self._store.path(digest).open("rb", buffering=0)
+        status = os.fstat(file.fileno())
+        return file, _stamp(status), status.st_size
+
+    def proof(self, digest: Digest, file: BinaryIO, stamp: Stamp, size: int) -> Proof:
+        """What is known of an open file, which may be nothing yet: then it is being read from now on."""
+        proof = self._proofs.get(digest)
+        if proof is not None and proof.stamp == stamp:
+            expired = proof.right is True and time.monotonic() - proof.at > TRUSTED
+            if not expired:
+                return proof
+        proof = self._proofs[digest] = Proof(stamp, size)
+        loop = asyncio.get_running_loop()
+        self._hashing.submit(self._prove, digest, os.dup(file.fileno()), proof, loop)
+        return proof
+
+    def _prove(self, digest: Digest, descriptor: int, proof: Proof, loop: asyncio.AbstractEventLoop) -> None:
+        """Hash a file, in a thread, and let those who wait know how far it is."""
+        told, right = 0, False
+        with open(descriptor, "rb", buffering=0) as file:
+            hashing = hashlib.sha256()
+            buffer = memoryview(bytearray(min(_CHUNK, proof.size + 1)))
+            try:
+                while not self._ended and (count := os.preadv(file.fileno(), [buffer], told)):
+                    hashing.update(buffer[:count])
+                    told += count
+                    if told % (_STRIDE * _CHUNK) < _CHUNK:
+                        _tell(loop, proof, told, None)
+                right = told == proof.size and hashing.hexdigest() == hex_of(digest)
+            except OSError:
+                # A disk that cannot read a blob back has lost it.
+                right = False
+        if self._ended:
+            return
+        proof.at = time.monotonic()
+        _tell(loop, proof, told, right)
+        if not right:
+            self._on_damage(digest)
+
+    async def passage(self, digest: Digest, start: int, stop: int | None, *, whole: bool) -> FilePassage:
+        """Some bytes of a blob, to the end without ``stop``; the first of them may leave.
+
+        With ``whole`` all of the blob is hashed before.  Raises ``IntegrityError`` for damaged blobs, and what
+        :meth:`open` raises.
+        """
+        loop = asyncio.get_running_loop()
+        file, stamp, size = await loop.run_in_executor(self.opening, self.open, digest)
+        try:
+            proof = self.proof(digest, file, stamp, size)
+            passage = FilePassage(self, digest, file, proof, start, size if stop is None else stop)
+            while whole and proof.right is None:
+                await proof.further()
+            # Where nothing may leave at all, the answer can still be an error.
+            await passage.released(start)
+        except BaseException:
+            file.close()
+            raise
+        return passage
+
+    def close(self) -> None:
+        """End the threads; what is being read is not read to its end."""
+        self._ended = True
+        self.opening.shutdown(wait=False, cancel_futures=True)
+        self._hashing.shutdown(wait=False, cancel_futures=True)
+
+
+class FilePassage:
+    """See :class:`haversack.serving.answers.Passage`: a part of a blob's file."""
+
+    def __init__(
+        self, blobs: Blobs, digest: Digest, file: BinaryIO, proof: Proof, start: int, stop: int
+    ) -> None:
+        self._blobs, self._digest, self._file, self._proof = blobs, digest, file, proof
+        self.start, self.stop = start, stop
+
+    def fileno(self) -> int:
+        """The open file."""
+        return self._file.fileno()
+
+    async def released(self, position: int) -> int:
+        """See the protocol."""
+        while True:
+            if self._proof.right is False or self.stop > self._proof.size:
+                raise _damaged(self._digest)
+            known = self.stop if self._proof.right else min(self.stop, self._proof.hashed)
+            if known - HELD_BACK > position:
+                return known - HELD_BACK
+            if self._proof.right is None:
+                await self._proof.further()
+                continue
+            status = os.fstat(self._file.fileno())
+            if _stamp(status) == self._proof.stamp:
+                return self.stop
+            # Somebody touched the file since it was hashed, if only by a link to it: the last bytes wait.
+            if status.st_size != self._proof.size:
+                raise _damaged(self._digest)
+            self._proof = self._blobs.proof(self._digest, self._file, _stamp(status), status.st_size)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, proof: Proof, hashed: int, right: bool | None) -> None:
+    try:
+        loop.call_soon_threadsafe(proof.tell, hashed, right)
+    except RuntimeError as problem:
+        # The server ended while a blob was read.
+        if not loop.is_closed():
+            raise HaversackError(f"the event loop does not listen: {problem}") from problem
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _damaged(digest: Digest) -> IntegrityError:
+    return IntegrityError(
+        "is damaged and is not given away", where=digest, remedy="haversack doctor --drop-damaged"
+    )

@@ -1,0 +1,393 @@
+"""Sockets: connections of HTTP/1.1 over asyncio, one request after the other on each (RFC 9112).
+
+A connection holds no thread and little memory, so that many slow clients cost little.  Bytes of files go
+from the page cache to the socket (``sendfile``) where there is no TLS.  A client has ten seconds for a head,
+may be idle for 75, and must take a KiB a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from email.utils import formatdate
+from typing import Any, Protocol
+
+from haversack.errors import HaversackError
+from haversack.serving.answers import Answer, Passage, head_of, text
+from haversack.serving.remembering import Memory, Ready
+from haversack.serving.requests import END, HEAD_LIMIT, RefusedError, Request, parse
+
+HEAD_SECONDS, IDLE_SECONDS, LINGER_SECONDS = 10.0, 75.0, 2.0
+SLOW_SECONDS, SLOW_BYTES = 60.0, 60 << 10
+"""A client that takes fewer bytes than these in so many seconds is let go."""
+DRAIN_SECONDS = 30.0
+_SLICE, _READ = 4 << 20, 512 << 10
+_BACKLOG = 64 << 10
+"""Bytes of further requests that are kept while one is answered."""
+
+
+class Application(Protocol):
+    """What gives answers."""
+
+    memory: Memory
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer to a request; raises nothing but what is a defect."""
+        ...
+
+    def log(self, peer: str, request: Request | None, answer: Answer, sent: int, seconds: float) -> None:
+        """Record an answer that was given, as far as ``sent`` bytes of its body."""
+        ...
+
+    def log_ready(self, peer: str, ready: Ready, seconds: float) -> None:
+        """Record an answer from the memory."""
+        ...
+
+    def fresh(self) -> bool:
+        """Whether what the memory holds is still so; called before each look into it."""
+        ...
+
+
+class Server:
+    """The connections of one server, and what all of them share."""
+
+    def __init__(self, app: Application, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+        self.connections: set[Connection] = set()
+        self.accepted = 0
+        self.draining = False
+        self.date = b""
+        self._loop = asyncio.get_running_loop()
+        self._tick()
+
+    def connection(self) -> Connection:
+        """A protocol for one connection."""
+        return Connection(self)
+
+    def _tick(self) -> None:
+        """Every second: the date, and who is too slow."""
+        self.date = formatdate(time.time(), usegmt=True).encode()
+        now = self._loop.time()
+        for connection in list(self.connections):
+            connection.judge(now)
+        self._ticking = self._loop.call_later(1.0, self._tick)
+
+    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Let answers that are under way finish, then close everything."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.retire()
+        end = self._loop.time() + seconds
+        while self.connections and self._loop.time() < end:
+            await asyncio.sleep(0.02)
+        for connection in list(self.connections):
+            connection.abort()
+        self._ticking.cancel()
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._app = server.app
+        self._loop = server._loop
+        self._transport: Any = None
+        self._buffer = b""
+        self._task: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._paused = self._stopped = False
+        self._closing_at = 0.0
+        self._peer = ""
+        self._secure = False
+        self._since = 0.0
+        """When the state that is being waited for began: no bytes, or not all of a head."""
+        self._written = 0
+        self._mark, self._marked = 0, 0.0
+        self._lent: Passage | None = None
+
+    # What asyncio calls
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin."""
+        server = self._server
+        self._transport = transport
+        self._since = self._marked = self._loop.time()
+        server.accepted += 1
+        if len(server.connections) >= server.limit or server.draining:
+            transport.abort()
+            return
+        server.connections.add(self)
+        transport.set_write_buffer_limits(0)
+        name = transport.get_extra_info("peername")
+        self._peer = str(name[0]) if isinstance(name, tuple) else "unix"
+        self._secure = transport.get_extra_info("ssl_object") is not None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; what was being answered is not answered further."""
+        self._server.connections.discard(self)
+        if self._task is not None:
+            self._task.cancel()
+        if self._drained is not None and not self._drained.done():
+            self._drained.cancel()
+
+    def pause_writing(self) -> None:
+        """The client is slower than we."""
+        self._paused = True
+        self._mark, self._marked = self._delivered(), self._loop.time()
+
+    def resume_writing(self) -> None:
+        """All bytes are on their way."""
+        self._paused = False
+        if self._drained is not None:
+            if not self._drained.done():
+                self._drained.set_result(None)
+        elif self._task is None:
+            self._advance()
+
+    def eof_received(self) -> bool:
+        """The client says no more, but may still listen."""
+        if self._task is None and not self._paused:
+            return False
+        self._closing_at = self._closing_at or float("inf")
+        return not self._secure
+
+    def data_received(self, data: bytes) -> None:
+        """Requests, or parts of one."""
+        if self._closing_at:
+            return
+        if self._task is None and not self._paused and not self._buffer and self._at_once(data):
+            return
+        if not self._buffer:
+            self._since = self._loop.time()
+        self._buffer += data
+        if len(self._buffer) > _BACKLOG and self._task is not None:
+            self._transport.pause_reading()
+            self._stopped = True
+        self._advance()
+
+    # Requests
+
+    def _at_once(self, head: bytes) -> bool:
+        """Answer from the memory, if these very bytes were asked before; whether it could."""
+        ready = self._app.memory.get(head)
+        if ready is None or not self._app.fresh() or self._server.draining:
+            return False
+        begun = time.perf_counter()
+        if ready.until < self._loop.time():
+            return False
+        data = ready.sent(self._server.date)
+        self._since = self._loop.time()
+        self._written += len(data)
+        self._transport.write(data)
+        self._app.log_ready(self._peer, ready, time.perf_counter() - begun)
+        return True
+
+    def _advance(self) -> None:
+        """Take the next request out of the buffer, if there is one and nothing is in its way."""
+        while self._task is None and not self._paused and not self._closing_at and self._buffer:
+            buffer = self._buffer.lstrip(b"\r\n") if self._buffer[:1] in b"\r\n" else self._buffer
+            end = buffer.find(END, 0, HEAD_LIMIT)
+            if end < 0:
+                self._buffer = buffer
+                if len(buffer) >= HEAD_LIMIT:
+                    self._refuse(RefusedError(431, "the head is too long"))
+                elif b"\n\n" in buffer:
+                    self._refuse(RefusedError(400, "a line ends with a line feed alone"))
+                return
+            head, self._buffer = buffer[: end + 4], buffer[end + 4 :]
+            self._since = self._loop.time()
+            if self._stopped and len(self._buffer) <= _BACKLOG:
+                self._stopped = False
+                self._transport.resume_reading()
+            if self._at_once(head):
+                continue
+            try:
+                request = parse(head)
+            except RefusedError as problem:
+                self._refuse(problem)
+                return
+            self._task = self._loop.create_task(self._give(request, head))
+
+    def _refuse(self, problem: RefusedError) -> None:
+        """Say what is wrong with a request, and part."""
+        answer = text(problem.status, problem.reason)
+        self._buffer = b""
+        self._task = self._loop.create_task(self._send(None, answer, False, time.perf_counter()))
+        self._task.add_done_callback(self._done)
+
+    async def _give(self, request: Request, head: bytes) -> None:
+        begun = time.perf_counter()
+        task = self._task
+        assert task is not None
+        task.add_done_callback(self._done)
+        try:
+            answer = await self._app.answer(request)
+        except HaversackError as problem:
+            answer = text(500, problem.message)
+            answer.note = str(problem)
+        keep = request.keep and not request.body and not self._server.draining
+        if answer.lasting and keep and request.method == "GET" and answer.passage is None:
+            self._app.memory.put(head, Ready(request, answer))
+        await self._send(request, answer, keep, begun)
+
+    async def _send(self, request: Request | None, answer: Answer, keep: bool, begun: float) -> None:
+        """Send an answer, and close if it is the last."""
+        sent = 0
+        passage = answer.passage
+        try:
+            head = head_of(answer, self._server.date, keep=keep)
+            silent = request is not None and request.method == "HEAD"
+            body = b"" if silent or passage else answer.body
+            self._written += len(head) + len(body)
+            self._transport.write(head + body)
+            sent = len(body)
+            await self._flushed()
+            if passage and not silent:
+                self._lent = passage
+                position = passage.start
+                while position < passage.stop:
+                    limit = await passage.released(position)
+                    await self._pass(passage.fileno(), position, limit)
+                    sent += limit - position
+                    position = limit
+        except (HaversackError, OSError) as problem:
+            # The length was told: an end before it is what says that something is wrong.
+            answer.note = answer.note or str(problem)
+            keep = False
+            self._transport.abort()
+        finally:
+            self._lent = None
+            if passage:
+                passage.close()
+            self._app.log(self._peer, request, answer, sent, time.perf_counter() - begun)
+        if not keep:
+            self._part()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        self._since = self._loop.time()
+        if task.cancelled() or self._transport.is_closing():
+            return
+        if problem := task.exception():
+            self._transport.abort()
+            raise problem
+        if self._closing_at or self._server.draining:
+            self._part()
+        else:
+            self._advance()
+
+    # Bytes
+
+    def _delivered(self) -> int:
+        return self._written - int(self._transport.get_write_buffer_size())
+
+    async def _flushed(self) -> None:
+        """Wait until every byte written is on its way."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client went away")
+        if self._paused:
+            self._drained = self._loop.create_future()
+            try:
+                await self._drained
+            finally:
+                self._drained = None
+
+    async def _pass(self, file: int, start: int, stop: int) -> None:
+        """Send bytes of a file."""
+        self._mark, self._marked = self._delivered(), self._loop.time()
+        if not self._secure and hasattr(os, "sendfile"):
+            await self._sendfile(file, start, stop)
+            return
+        while start < stop:
+            size = min(_READ, stop - start)
+            data = await self._loop.run_in_executor(None, os.pread, file, size, start)
+            if not data:
+                raise ConnectionAbortedError("the file ended early")
+            self._written += len(data)
+            self._transport.write(data)
+            start += len(data)
+            await self._flushed()
+
+    async def _sendfile(self, file: int, start: int, stop: int) -> None:
+        # asyncio's own sendfile does not say how far it is, and lets nobody wait for a socket that a
+        # transport has; a second descriptor of the socket may be waited for.
+        out = os.dup(self._transport.get_extra_info("socket").fileno())
+        try:
+            while start < stop:
+                if self._transport.is_closing():
+                    raise ConnectionResetError("the client went away")
+                try:
+                    count = os.sendfile(out, file, start, min(_SLICE, stop - start))
+                except BlockingIOError:
+                    await self._writable(out)
+                    continue
+                if not count:
+                    raise ConnectionAbortedError("the file ended early")
+                start += count
+                self._written += count
+                await asyncio.sleep(0)
+        finally:
+            os.close(out)
+
+    async def _writable(self, out: int) -> None:
+        future = self._loop.create_future()
+        self._loop.add_writer(out, _wake, future)
+        try:
+            await future
+        finally:
+            self._loop.remove_writer(out)
+
+    # Ends
+
+    def judge(self, now: float) -> None:
+        """Let go of a client that is too slow; called every second."""
+        if self._closing_at:
+            if now > self._closing_at:
+                self._transport.abort()
+        elif self._paused or self._lent:
+            if now - self._marked < SLOW_SECONDS:
+                return
+            delivered = self._delivered()
+            if delivered - self._mark < SLOW_BYTES:
+                self._transport.abort()
+            self._mark, self._marked = delivered, now
+        elif self._task is not None:
+            return
+        elif self._buffer and now - self._since > HEAD_SECONDS:
+            self._refuse(RefusedError(408, "the head did not arrive in time"))
+        elif now - self._since > (IDLE_SECONDS if self._written else HEAD_SECONDS):
+            self._transport.close()
+
+    def retire(self) -> None:
+        """Close if nothing is being answered; otherwise after the answer."""
+        if self._task is None and not self._paused:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._transport.abort()
+
+    def _part(self) -> None:
+        """Close, once the client had a chance to read what was said: what it still sends is not looked at.
+
+        To close while its bytes arrive would reset the connection, and the answer would be lost
+        (RFC 9112 §9.6).
+        """
+        if self._transport.is_closing():
+            return
+        if self._secure or self._closing_at == float("inf"):
+            self._transport.close()
+            return
+        self._closing_at = self._loop.time() + LINGER_SECONDS
+        if self._stopped:
+            self._stopped = False
+            self._transport.resume_reading()
+        self._transport.write_eof()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

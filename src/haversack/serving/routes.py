@@ -1,0 +1,154 @@
+"""What a path means: a page of a view, another path, or nothing.  Pure, and slow enough for a thread.
+
+The paths are those of the views, with two liberties that clients expect: a path that ends in ``/`` is the
+index page there, and the simple index chooses between its two forms by ``Accept`` (PEP 691).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlencode
+
+from packaging.utils import canonicalize_name
+
+from haversack.model.artifact import digest_of, is_digest
+from haversack.serving.answers import preferred
+from haversack.serving.requests import Request
+from haversack.views import JSON, Page, View
+
+SIMPLE = "pypi/simple/"
+_FORMS = {
+    "text/html": "index.html",
+    "application/vnd.pypi.simple.v1+html": "index.html",
+    "application/vnd.pypi.simple.v1+json": "index.v1_json",
+}
+_INDEX = "index.html"
+_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
+_DEFAULT_HOST = "docker.io"
+REGISTRY = "v2/"
+NO_REFERRERS = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies at a path: ``page``, at ``path`` of the view, or ``moved``, another path below the snapshot.
+
+    ``code`` is the error of a registry that a client is told where nothing is found.
+    """
+
+    path: str
+    page: Page | None = None
+    moved: str = ""
+    folder: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
+
+
+def find(view: View, path: str, request: Request) -> Found:
+    """What lies at a path below the snapshot, which begins without a slash."""
+    if path.startswith(REGISTRY):
+        return _registry(view, path, request)
+    if path.startswith(SIMPLE):
+        found = _simple(view, path, request)
+        if found:
+            return found
+    if not path or path.endswith("/"):
+        page = view.get(path + _INDEX)
+        return Found(path + _INDEX, page) if page else Found(path, folder=True)
+    return Found(path, view.get(path))
+
+
+def _simple(view: View, path: str, request: Request) -> Found | None:
+    """An index page in the form that the client likes best; names as PEP 503 spells them."""
+    name, slash, rest = path.removeprefix(SIMPLE).partition("/")
+    if rest:
+        return None
+    right = canonicalize_name(name)
+    if name and (name != right or not slash) and view.get(f"{SIMPLE}{right}/{_INDEX}"):
+        return Found(path, moved=f"{SIMPLE}{right}/")
+    form = preferred(request.header("accept"), tuple(_FORMS))
+    page = view.get(path + _FORMS[form])
+    if page is None:
+        return None
+    media = page.media_type if form == "text/html" else form
+    headers = {"Content-Type": media, "Vary": "Accept, Accept-Encoding"}
+    return Found(path + _FORMS[form], page, headers=headers)
+
+
+# The registry (OCI distribution specification 1.1)
+
+
+def _registry(view: View, path: str, request: Request) -> Found:
+    rest = path.removeprefix(REGISTRY)
+    if not rest:
+        return Found(REGISTRY, Page(JSON, 2, b"{}"))
+    match = re.fullmatch(r"(.+)/(manifests|blobs|referrers)/([^/]+)", rest) or re.fullmatch(
+        r"(.+)/(tags)/(list)", rest
+    )
+    if match is None:
+        return Found(path, code="UNSUPPORTED")
+    name, what, reference = match.groups()
+    host, _, below = name.partition("/")
+    if _NAME.fullmatch(below if below and _HOST.fullmatch(host) else name) is None:
+        return Found(path, code="NAME_INVALID")
+    if what in {"blobs", "referrers"} and not is_digest(reference):
+        return Found(path, code="DIGEST_INVALID")
+    known = ""
+    for repository in repositories(name, request.query.get("ns", "")):
+        place = f"{REGISTRY}{repository}/{what}/{reference}"
+        page = view.get(place)
+        if page is not None:
+            return _registered(Found(place, page), name, what, request)
+        if view.get(f"{REGISTRY}{repository}/tags/list"):
+            known = known or place
+    if not known:
+        return Found(path, code="NAME_UNKNOWN")
+    if what == "referrers":
+        page = Page("application/vnd.oci.image.index.v1+json", len(NO_REFERRERS), NO_REFERRERS)
+        return Found(known, page)
+    return Found(known, code="BLOB_UNKNOWN" if what == "blobs" else "MANIFEST_UNKNOWN")
+
+
+def repositories(name: str, host: str) -> Iterator[str]:
+    """The repositories of the view that a client may mean by a name, likeliest first.
+
+    ``host`` is what containerd says of the registry that it asks a mirror for (``?ns=``).  Other clients ask
+    a mirror by the bare name, and mean the registry that Docker asks where no host is named.
+    """
+    for where in (host, "", _DEFAULT_HOST):
+        if where and not _HOST.fullmatch(where):
+            continue
+        full = f"{where}/{name}" if where else name
+        yield full
+        if where == _DEFAULT_HOST and "/" not in name:
+            yield f"{where}/library/{name}"
+        if not where and name.partition("/")[0] == _DEFAULT_HOST and name.count("/") == 1:
+            yield name.replace("/", "/library/")
+
+
+def _registered(found: Found, name: str, what: str, request: Request) -> Found:
+    """A page of a registry with what its clients want to know in the head, cut to what they asked for."""
+    page = found.page
+    assert page is not None
+    if what in {"manifests", "blobs"}:
+        digest = page.blob if page.blob and not page.start else digest_of(page.data or b"")
+        return Found(found.path, page, headers={"Docker-Content-Digest": digest})
+    value = json.loads(page.data or b"{}")
+    headers: dict[str, str] = {}
+    if what == "tags":
+        value["name"] = name
+        count, last = request.query.get("n", ""), request.query.get("last", "")
+        tags = [tag for tag in sorted(value.get("tags") or []) if not last or tag > last]
+        value["tags"] = tags[: int(count)] if count.isascii() and count.isdigit() and len(count) < 9 else tags
+        if len(value["tags"]) < len(tags) and value["tags"]:
+            more = urlencode({"n": count, "last": value["tags"][-1]})
+            headers["Link"] = f'</{REGISTRY}{quote(name)}/tags/list?{more}>; rel="next"'
+    elif wanted := request.query.get("artifactType"):
+        value["manifests"] = [m for m in value.get("manifests", []) if m.get("artifactType") == wanted]
+        headers["OCI-Filters-Applied"] = "artifactType"
+    data = json.dumps(value, separators=(",", ":")).encode()
+    return Found(found.path, Page(page.media_type, len(data), data), headers=headers)

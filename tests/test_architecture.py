@@ -43,6 +43,7 @@ BELOW = {
         "wheels",
         "conda",
         "relocation",
+        "images",
         "projects",
         "platforms",
         "kinds",

@@ -230,8 +230,8 @@ def _look(artifact: Artifact, out: Outside) -> _Read:
 
 
 def _key(artifact: Artifact) -> str:
-    """What facts are remembered by: the same bytes under another name may be wrong."""
-    return f"{artifact.digest} {artifact.filename}"
+    """What facts are remembered by: the same bytes under another name, or with more asked of them, may be wrong."""
+    return " ".join([artifact.digest, artifact.filename, *artifact.facts.get("requires", ())])
 
 
 def _held(digest: Digest, out: Outside) -> int:

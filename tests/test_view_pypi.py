@@ -18,12 +18,15 @@ from zipfile import ZipFile
 import pytest
 
 from haversack.errors import IntegrityError, NotFoundError
+from haversack.formats import uv
 from haversack.model.artifact import Artifact, digest_of, hex_of
 from haversack.model.lock import LockedEnvironment
 from haversack.ports.disk import DiskStore
+from haversack.verbs import holdings
 from haversack.verbs.pages import body
 from haversack.views import View, view_of
 from haversack.views.pypi import Index
+from tests.support.site import Lab
 from tests.support.viewing import ViewServer, stocked, wheel_of
 from tests.support.wheels import make_wheel
 
@@ -255,7 +258,17 @@ def test_pip_installs_by_metadata(tmp_path: Path, server: ViewServer) -> None:
 def old_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pip 20.3.4, which is from before PEP 658 and PEP 691; skipped without a way to PyPI."""
     folder = tmp_path_factory.mktemp("old-pip")
-    words = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, "pip==20.3.4"]
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        str(folder),
+        "pip==20.3.4",
+    ]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"PyPI cannot be reached: {done.stderr[-300:]}")
@@ -435,3 +448,45 @@ def test_uv_syncs_a_frozen_lock_with_one_prefix_before_every_url(
             sys.executable,
         )
         assert "ash mismatch" in ran(*words, folder=folder, fails=True)
+
+
+# From the index outside to the view inside
+
+
+def test_what_an_index_tells_of_a_file_reaches_the_inside(tmp_path: Path) -> None:
+    """Upload times and yanks stand in the lock, and on the pages of a site that received it."""
+    with Lab(tmp_path / "lab") as lab:
+        path = make_wheel(lab.wheels, "demo", "1.0")
+        other = make_wheel(lab.wheels, "plain", "1.0")
+        lab.index.upload_times[path.name] = "2020-01-02T03:04:05Z"
+        lab.declare("demo==1.0", "plain")
+        whole = lab.index.answer
+
+        def answer(url: str, accept: str) -> tuple[str, bytes] | None:
+            found = whole(url, accept)
+            if found and url == "/simple/demo/":
+                return found[0], found[1].replace(b"<a ", b'<a data-yanked="lost &amp; `found`" ')
+            return found
+
+        lab.index.answer = answer  # type: ignore[method-assign,assignment]
+        lab.told("lock")
+        lock = json.loads((lab.root / "haversack.lock").read_text())
+        facts = {a["filename"]: a.get("facts", {}) for a in lock["artifacts"]}
+        told = {"upload_time": "2020-01-02T03:04:05Z", "yanked": "lost & `found`"}
+        assert (facts[path.name], facts[other.name]) == (told, {})
+        packed = lab.told("pack", "-o", lab.folder / "out", "--no-rehearse")
+        store = DiskStore(lab.store)
+        view = view_of(holdings.load(store, packed["snapshot"]))
+        (file,) = json.loads(data(view, "pypi/simple/demo/index.v1_json"))["files"]
+        assert (file["upload-time"], file["yanked"]) == tuple(told.values())
+        projects = json.loads(data(view, "pypi/simple/index.v1_json"))["projects"]
+        assert {"name": "haversack"} in projects
+
+
+def test_warnings_of_yanked_packages_are_read() -> None:
+    """With a reason, without one, and among other words; what only looks alike is none."""
+    said = (
+        'Resolved 3 packages in 2ms\nwarning: `a-b==1.0+cu1` is yanked (reason: "x (y) \\"z\\"")\n'
+        "warning: `c==2` is yanked\nwarning: `d` is deprecated\n  warning: `e==1` is yanked\n"
+    )
+    assert uv.yanked(said) == {("a-b", "1.0+cu1"): 'x (y) \\"z\\"', ("c", "2"): ""}

@@ -34,7 +34,8 @@ class Pick:
     """The file that a lock gives a target for one package.
 
     ``location`` is a URL, or a path relative to the lock file.  ``digest`` is the lock's; ``size`` in bytes
-    and ``uploaded`` (RFC 3339, UTC) where the index told them.
+    and ``uploaded`` (RFC 3339, UTC) where the index told them.  ``yanked`` is the reason (PEP 592), or
+    ``None`` if the file was not, or nobody said.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Pick:
     size: int | None
     wheel: bool
     uploaded: str | None = None
+    yanked: str | None = None
 
 
 def read(data: bytes, where: str) -> Pylock:

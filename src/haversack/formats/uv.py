@@ -16,6 +16,10 @@ from haversack.model.site import Credentials, Index
 from haversack.model.target import Target
 
 _NEEDS_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
+_YANKED = re.compile(
+    r"^warning: `(?P<name>[^`=\s]+)==(?P<version>[^`\s]+)` is yanked(?: \(reason: \"(?P<reason>.*)\"\))?$",
+    re.MULTILINE,
+)
 _SECRET = re.compile(r"(?<=://)[^/\s@]+@")
 _UNREACHABLE = re.compile(
     r"Failed to (?:fetch|download)|error sending request|Request failed|HTTP status|tcp connect|dns error|timed out"
@@ -43,12 +47,13 @@ def compile_argv(
     """``uv pip compile`` to a pylock file for a target, wheels only but for the packages in ``build``.
 
     ``output`` is read too: the versions in it are kept where they can be.  ``python`` is the interpreter
-    of this machine that uv asks about itself; markers and tags are the target's.
+    of this machine that uv asks about itself; markers and tags are the target's.  Not quiet: only a warning
+    says what is yanked.
     """
     argv = ["uv", "pip", "compile", *inputs, "--format", "pylock.toml", "--output-file", str(output)]
     argv += ["--python", python, "--python-platform", target.uv_platform(), "--python-version", target.python]
     # Without it uv picks a newer version that has only a source distribution for this target.
-    argv += ["--only-binary", ":all:", "--no-header", "--quiet", "--no-config"]
+    argv += ["--only-binary", ":all:", "--no-header", "--no-config"]
     for name in build:
         argv += ["--no-binary", name]
     if exclude_newer:
@@ -100,6 +105,14 @@ def target_env(target: Target) -> dict[str, str]:
 def needs_wheel(stderr: str) -> list[str]:
     """The packages for which uv found no wheel, in its own words."""
     return list(dict.fromkeys(_NEEDS_WHEEL.findall(stderr)))
+
+
+def yanked(stderr: str) -> dict[tuple[str, str], str]:
+    """The chosen packages that were yanked (PEP 592), by name and version, with the reason or ``""``.
+
+    uv takes such a version only where nothing else will do, and says so in a warning; its lock does not.
+    """
+    return {(match["name"], match["version"]): match["reason"] or "" for match in _YANKED.finditer(stderr)}
 
 
 def failure(stderr: str, subject: str) -> Finding:

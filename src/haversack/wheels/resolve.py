@@ -16,7 +16,7 @@ from haversack.model.artifact import Artifact, is_digest
 from haversack.model.finding import Finding
 from haversack.model.site import Index
 from haversack.model.target import Target
-from haversack.ports import Outside
+from haversack.ports import Completed, Outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ def resolve(question: Question, out: Outside) -> tuple[list[pylock.Pick], list[F
         while True:
             if question.pins:
                 output.write_bytes(pylock.preferences(question.pins))
-            error = _compile(question, output, building, out)
-            if error is None:
+            done = _compile(question, output, building, out)
+            if not done.code:
                 break
-            lacking = [name for name in uv.needs_wheel(error) if name not in building]
+            lacking = [name for name in uv.needs_wheel(done.err) if name not in building]
             if not lacking:
-                return [], [uv.failure(error, question.subject)]
+                return [], [uv.failure(done.err, question.subject)]
             if not question.build:
                 return [], [_no_wheel(name, question, out) for name in lacking]
             building += lacking
@@ -58,13 +58,15 @@ def resolve(question: Question, out: Outside) -> tuple[list[pylock.Pick], list[F
         picks, findings = pylock.select(
             pylock.read(output.read_bytes(), where), question.target, question.subject
         )
+        yanked = uv.yanked(done.err)
+        picks = [replace(pick, yanked=yanked.get((pick.name, pick.version))) for pick in picks]
         return [absolute(pick, Path(folder)) for pick in picks], findings
 
 
 def _compile(
     question: Question, output: Path, building: Sequence[str], out: Outside, *, deps: bool = True
-) -> str | None:
-    """Run ``uv pip compile``; what it complained of, or ``None`` if it did not."""
+) -> Completed:
+    """Run ``uv pip compile``."""
     argv = uv.compile_argv(
         question.inputs,
         output,
@@ -76,8 +78,7 @@ def _compile(
         deps=deps,
     )
     env = uv.index_env(question.indexes, out.credentials) | uv.target_env(question.target)
-    done = out.run(argv, env=env, cwd=question.root)
-    return done.err if done.code else None
+    return out.run(argv, env=env, cwd=question.root)
 
 
 def _no_wheel(name: str, question: Question, out: Outside) -> Finding:
@@ -90,7 +91,7 @@ def _no_wheel(name: str, question: Question, out: Outside) -> Finding:
         alone = Question(
             question.subject, Path(folder), (str(wish),), target, question.indexes, question.exclude_newer
         )
-        if _compile(alone, output, (), out, deps=False) is None:
+        if not _compile(alone, output, (), out, deps=False).code:
             (package,) = pylock.read(output.read_bytes(), name).packages
             newest = f"the newest version that has one is {package.version}: allow {name}<={package.version}"
         else:
@@ -124,7 +125,8 @@ def to_artifacts(picks: Iterable[pylock.Pick], ref: str, root: Path) -> tuple[li
             continue
         origin = origin_of(pick.location, root)
         name = str(canonicalize_name(pick.name))
-        facts = {"upload_time": pick.uploaded} if pick.uploaded else {}
+        told = {"upload_time": pick.uploaded, "yanked": pick.yanked}
+        facts = {fact: value for fact, value in told.items() if value is not None}
         artifacts.append(
             Artifact(
                 "wheel", name, pick.version, pick.filename, pick.digest, pick.size, origin, (ref,), facts

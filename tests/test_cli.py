@@ -284,7 +284,7 @@ def test_completion_completes(tmp_path: Path) -> None:
     env = {**tiny.environ(tmp_path), "PATH": f"{program.parent}:/usr/bin:/bin"}
     done = subprocess.run([bash, "-c", script], env=env, capture_output=True, text=True, check=False)
     commands, options = done.stdout.splitlines()
-    assert {"receive", "receipt"} == set(commands.split())
+    assert {"receive", "receipt", "render"} == set(commands.split())
     assert options.split() == ["--volume-size"]
 
 

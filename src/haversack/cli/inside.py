@@ -317,6 +317,7 @@ def probe(setting: Setting) -> None:
 
 
 @click.command()
+@click.argument("platform", required=False)
 @click.option(
     "--env",
     "prefix",
@@ -327,17 +328,25 @@ def probe(setting: Setting) -> None:
 @click.option("--drop-damaged", is_flag=True, help="Remove damaged blobs, so that receive brings them again.")
 @common
 @pass_setting
-def doctor(setting: Setting, prefix: Path | None, read_all: bool, drop_damaged: bool) -> None:
+def doctor(
+    setting: Setting, platform: str | None, prefix: Path | None, read_all: bool, drop_damaged: bool
+) -> None:
     """Say what is wrong here, and what to do.
 
-    Looks at this machine and the store, or with --env at an installed environment.
+    Looks at this machine and the store, with --env at an installed environment, or at a platform of the
+    current snapshot (slurm): everything that would fail, before it fails.
     """
     from haversack.model.finding import raise_blocking
     from haversack.verbs import doctor as verb
+    from haversack.verbs.platform import preflight
 
     looked: list[str] = []
     findings: list[Finding] = []
-    if prefix is not None:
+    if platform is not None:
+        if prefix is not None or read_all or drop_damaged:
+            raise UsageError("a platform is looked at alone", remedy="leave the options out")
+        found = [preflight(platform, setting.inside())]
+    elif prefix is not None:
         found = [verb.environment(prefix, setting.inside())]
     else:
         inside = setting.inside(create=not setting.has_store())

@@ -17,7 +17,7 @@ from haversack.conda.entering import activation, entered
 from haversack.errors import HaversackError, PrefixError, ToolError, UsageError
 from haversack.formats import modulefile, prefixes, sbatch
 from haversack.formats.prefixes import MARKER, Marker
-from haversack.formats.schema import Key, KindKeys
+from haversack.formats.schema import NAME, NAME_SAYS, Key, KindKeys
 from haversack.model.finding import Finding
 from haversack.model.site import Site
 from haversack.platforms import Order, Rendered, undeclared, unknown
@@ -89,6 +89,7 @@ class Slurm:
     )
     asks: Mapping[str, Key] = {
         "env": Key("string", "Write a job script that runs a command in this environment."),
+        "name": _text("Name of the job and of its file (default: the environment's).", NAME, NAME_SAYS),
         "time": _text("Time limit of the job.", sbatch.TIME, sbatch.TIME_SAYS),
         "mem": _text("Memory on each node.", sbatch.SIZE, sbatch.SIZE_SAYS),
         "cpus": _text("Processors for the task.", "[1-9][0-9]*", "a number"),
@@ -195,7 +196,8 @@ def _job(order: Order, inside: Inside) -> Rendered:
         for key, option in _DIRECTIVES.items()
         if asked.get(key) or settings.get(key)
     }
-    directives = {"job-name": name, **wanted}
+    called = asked.get("name", name)
+    directives = {"job-name": called, **wanted}
     archives: dict[str, Path] = {}
     programs, via = str(prefix / "bin"), asked.get("via", "module")
     if asked.get("broadcast"):
@@ -208,7 +210,7 @@ def _job(order: Order, inside: Inside) -> Rendered:
         ready = sbatch.by_activation(str(script), programs)
     else:
         ready = sbatch.by_module(settings["modules"], f"{name}/{order.name}", settings["envs"], programs)
-    file = f"{name}.sbatch"
+    file = f"{called}.sbatch"
     job = sbatch.Job(directives, ready, order.command, stays=bool(archives))
     findings = _too_large(wanted.get("mem"), wanted.get("partition"), inside)
     return Rendered({file: sbatch.write(order.origin, job)}, tuple(findings), archives, file)
@@ -292,10 +294,8 @@ def _of_cluster(inside: Inside) -> list[Finding]:
     elif not set(told) & {"idle", "mixed", "allocated", "completing"}:
         said = f"no node can run a job; their states: {', '.join(sorted(set(told))) or 'none'}"
         findings.append(_unready("sinfo", said, "see: sinfo -R", blocking=True))
-    said = (
-        "whether the nodes have the folder of the environments, and a system library as new as the targets'"
-    )
-    return [*findings, unknown("nodes", said, "on a node: srun haversack probe; srun ls FOLDER")]
+    said = "what they are is not asked: whether each has the environments' folder and a system library as new"
+    return [*findings, unknown("nodes", said, "look on one: srun haversack probe; srun ls FOLDER")]
 
 
 def _unready(subject: str, message: str, remedy: str, *, blocking: bool = False) -> Finding:

@@ -21,6 +21,7 @@ from haversack.platforms import KIND, Order, Platform, platforms
 from haversack.ports import Inside
 from haversack.verbs import holdings
 from haversack.verbs.aside import beside
+from haversack.verbs.doctor import Diagnosis
 from haversack.verbs.render import keep
 
 
@@ -73,10 +74,11 @@ def render(
     return Written(name, order.name, order.folder, files, written, removed, findings)
 
 
-def preflight(name: str, inside: Inside, snapshot: str | None = None) -> tuple[str, list[Finding]]:
-    """What was looked at, and everything about a platform that will fail here."""
-    platform, order = _order(name, inside, snapshot, None, {}, ())
-    return f"platform: {name} of snapshot {order.name}", worst_first(platform.preflight(order, inside))
+def preflight(name: str, inside: Inside) -> Diagnosis:
+    """Everything about a platform of the current snapshot that will fail here.  Raises ``NotFoundError``."""
+    platform, order = _order(name, inside, None, None, {}, ())
+    told = f"platform: {name} of snapshot {order.name}"
+    return Diagnosis((told,), tuple(worst_first(platform.preflight(order, inside))))
 
 
 def _order(

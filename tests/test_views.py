@@ -365,7 +365,8 @@ def test_an_export_is_the_views_as_files(tmp_path: Path, site: Inside, tool: Pac
     files = tree(tmp_path / "www")
     assert set(files) == {
         *view.paths(),
-        "haversack-export.json",
+        *("haversack-export.json", "content-types.json"),
+        *("nginx.conf", "nginx/http.conf", "nginx/server.conf"),
         *(f"clients/{name}" for name in render(Served(content, done.snapshot, BASE_URL))),
     }
     for path in view.paths():

@@ -9,10 +9,11 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from haversack.clients import BASE_URL, Served, address
 from haversack.clients.together import render as all_clients
@@ -23,6 +24,7 @@ from haversack.errors import (
     PrefixError,
     SpaceError,
 )
+from haversack.formats import nginx
 from haversack.formats.canonical import Fields, canonical, parse
 from haversack.model.artifact import Digest, hex_of
 from haversack.model.finding import Finding, raise_blocking
@@ -31,8 +33,11 @@ from haversack.ports import Inside, Store
 from haversack.verbs import holdings
 from haversack.verbs.aside import beside, clear_leftovers, swap
 from haversack.verbs.pages import body
-from haversack.views import View, view_of
+from haversack.views import Page, View, view_of
 
+TYPES = "content-types.json"
+"""The media types of the pages, for whatever serves them without the nginx configuration."""
+TEXT = "text/plain; charset=utf-8"
 MARKER = "haversack-export.json"
 """The file that says a folder is an export, and of what."""
 _CHUNK = 1 << 20
@@ -79,12 +84,16 @@ def export(
     folder = folder.absolute()
     replaced = _check_folder(folder, inside.store.path(content.id))
     view = view_of(content)
-    pages, blobs, size = _sorted_out(view, inside.store)
-    rendered = all_clients(Served(content, held.name, base))
-    pages |= {f"clients/{name}": data for name, data in rendered.items()}
+    parts = _sorted_out(view)
+    pages = parts.pages
+    for name, data in all_clients(Served(content, held.name, base)).items():
+        pages[f"clients/{name}"], parts.types[f"clients/{name}"] = data, TEXT
+    types = nginx.types_of(parts.types.items())
+    pages |= nginx.configuration(held.name, types, parts.types)
+    pages[TYPES] = canonical(types.to_json()) + b"\n"
     pages[MARKER] = canonical({"haversack-export": "1.0", "snapshot": content.id}) + b"\n"
-    size += sum(map(len, pages.values()))
-    count = len(pages) + sum(map(len, blobs.values()))
+    size = parts.size + sum(map(len, pages.values()))
+    count = len(pages) + len(parts.made) + sum(map(len, parts.blobs.values()))
     done = Exported(folder, held.name, content.id, count, size, 0, True, tuple(view.findings()))
     if dry_run:
         return done
@@ -97,8 +106,8 @@ def export(
             place = aside / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
-        done = replace(done, shared=_fill(aside, blobs, content, inside, link=link))
-        if replaced and _same(aside, folder, pages):
+        done = replace(done, shared=_fill(aside, parts, content, inside, link=link))
+        if replaced and _same(aside, folder, {*pages, *parts.made}):
             return replace(done, changed=False)
         details = {"folder": str(folder), "name": held.name, "files": count}
         inside.ledger.append("export", content.id, details)
@@ -114,13 +123,26 @@ def export(
     return done
 
 
-def _sorted_out(view: View, store: Store) -> tuple[dict[str, bytes], dict[Digest, list[str]], int]:
-    """The pages of a view that are no whole blobs, the paths of each blob, and the bytes of the latter.
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What views are written from: bytes by path, pages made of a part of a blob, and the paths of each blob.
 
-    Raises ``IntegrityError`` when a path is a file and a folder at once.
+    ``types`` are the media types of all paths, ``size`` the bytes of all but ``pages``.
     """
+
+    pages: dict[str, bytes]
+    made: dict[str, Page]
+    blobs: dict[Digest, list[str]]
+    types: dict[str, str]
+    size: int
+
+
+def _sorted_out(view: View) -> _Parts:
+    """The pages of a view.  Raises ``IntegrityError`` when a path is a file and a folder at once."""
     pages: dict[str, bytes] = {}
+    made: dict[str, Page] = {}
     blobs: dict[Digest, list[str]] = {}
+    types: dict[str, str] = {}
     paths, size = list(view.paths()), 0
     folders = {path[:end] for path in paths for end, letter in enumerate(path) if letter == "/"}
     told = "is a file and a folder at once"
@@ -131,37 +153,48 @@ def _sorted_out(view: View, store: Store) -> tuple[dict[str, bytes], dict[Digest
     for path in paths:
         page = view.get(path)
         assert page is not None
-        if page.blob is None or page.metadata or page.start:
-            pages[path] = body(page, store)
+        types[path] = page.media_type
+        if page.blob is None:
+            pages[path] = page.data or b""
+            continue
+        if page.metadata or page.start:
+            made[path] = page
         else:
             blobs.setdefault(page.blob, []).append(path)
-            size += page.size or 0
-    return pages, blobs, size
+        size += page.size or 0
+    return _Parts(pages, made, blobs, types, size)
 
 
-def _fill(
-    aside: Path, blobs: Mapping[Digest, Sequence[str]], content: Snapshot, inside: Inside, *, link: bool
-) -> int:
-    """Put every blob at its paths, on all cores; return the bytes shared with the store."""
-    for folder in {(aside / path).parent for paths in blobs.values() for path in paths}:
+def _fill(aside: Path, parts: _Parts, content: Snapshot, inside: Inside, *, link: bool) -> int:
+    """Put every blob at its paths, and what is made of blobs, on all cores; return the bytes shared with the store."""
+    every = [*parts.made, *(path for paths in parts.blobs.values() for path in paths)]
+    for folder in {(aside / path).parent for path in every}:
         folder.mkdir(parents=True, exist_ok=True)
 
-    def one(item: tuple[Digest, Sequence[str]]) -> tuple[int, Finding | None]:
+    def whole(item: tuple[Digest, Sequence[str]]) -> int:
         digest, paths = item
+        shared = _put(inside.store, digest, [aside / path for path in paths], link=link)
+        advance(content.blobs[digest])
+        return content.blobs[digest] * len(paths) * shared
+
+    def part(item: tuple[str, Page]) -> int:
+        (aside / item[0]).write_bytes(body(item[1], inside.store))
+        return 0
+
+    def tried(work: Callable[[Any], int], item: Any, subject: str) -> tuple[int, Finding | None]:
         try:
-            shared = _put(inside.store, digest, [aside / path for path in paths], link=link)
+            return work(item), None
         except (IntegrityError, NotFoundError) as problem:
             code = "store-damaged" if isinstance(problem, IntegrityError) else "store-incomplete"
             remedy = "receive a bundle that holds it again"
-            return 0, Finding(code, f"{digest} ({paths[0]})", problem.message, remedy)
-        advance(content.blobs[digest])
-        return content.blobs[digest] * len(paths) * shared, None
+            return 0, Finding(code, subject, problem.message, remedy)
 
-    total = sum(content.blobs[digest] for digest in blobs)
+    total = sum(content.blobs[digest] for digest in parts.blobs)
     with inside.progress("exporting", total) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = list(pool.map(one, blobs.items()))
-    findings = [finding for _, finding in done if finding]
-    raise_blocking(findings, "the store is not whole; nothing was exported")
+        done = list(pool.map(lambda i: tried(whole, i, f"{i[0]} ({i[1][0]})"), parts.blobs.items()))
+        done += pool.map(lambda i: tried(part, i, f"{i[1].blob} ({i[0]})"), parts.made.items())
+    findings = {finding.subject.partition(" ")[0]: finding for _, finding in reversed(done) if finding}
+    raise_blocking([*reversed(findings.values())], "the store is not whole; nothing was exported")
     return sum(shared for shared, _ in done)
 
 
@@ -228,15 +261,16 @@ def _is_export(folder: Path) -> bool:
     return True
 
 
-def _same(aside: Path, folder: Path, pages: Mapping[str, bytes]) -> bool:
-    """Whether ``folder`` holds the same names, each the same file on disk or a page of the same bytes."""
+def _same(aside: Path, folder: Path, written: Collection[str]) -> bool:
+    """Whether ``folder`` holds the same names, each the same file on disk or, if written, of the same bytes."""
     mine, other = dict(_files(aside)), dict(_files(folder))
     if mine.keys() != other.keys():
         return False
     return all(
         os.path.samestat(status, other[path])
-        if path not in pages
-        else other[path].st_mode == status.st_mode and (folder / path).read_bytes() == pages[path]
+        if path not in written
+        else other[path].st_mode == status.st_mode
+        and (folder / path).read_bytes() == (aside / path).read_bytes()
         for path, status in mine.items()
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from haversack.cli.running import install, run
 from haversack.cli.setting import Setting, common, pass_setting
 from haversack.console import human_size
 from haversack.errors import UsageError
@@ -100,69 +101,6 @@ def receive(setting: Setting, bundle: tuple[str, ...], copy: bool, dry_run: bool
             *(f"    {e.ref}" for e in done.snapshot.environments),
         ],
     )
-
-
-@click.command()
-@click.argument("name")
-@click.option(
-    "--to",
-    "prefix",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The prefix to make or replace.",
-)
-@click.option("--target", help="The target (default: the one that fits this machine).")
-@click.option("--snapshot", help="A snapshot other than the current one.")
-@click.option(
-    "--python", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The interpreter to use."
-)
-@click.option(
-    "--clone-of",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Hard-link the files that this environment has too.",
-)
-@click.option("--check", is_flag=True, help="Run the environment's check; nothing is replaced if it fails.")
-@click.option(
-    "--compile-bytecode", is_flag=True, help="Write .pyc files now, e.g. for a prefix that many will read."
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
-@common
-@pass_setting
-def install(
-    setting: Setting,
-    name: str,
-    prefix: Path,
-    target: str | None,
-    snapshot: str | None,
-    python: Path | None,
-    clone_of: Path | None,
-    check: bool,
-    compile_bytecode: bool,
-    dry_run: bool,
-) -> None:
-    """Install an environment to a prefix.
-
-    It is built aside and swapped in one step; only a prefix that haversack made is ever replaced.
-    """
-    from haversack.verbs.install import install as run
-
-    done = run(
-        name,
-        prefix,
-        setting.inside(),
-        target=target,
-        snapshot=snapshot,
-        python=python,
-        clone_of=clone_of,
-        check=check,
-        compile_bytecode=compile_bytecode,
-        dry_run=dry_run,
-    )
-    verb = "would install" if dry_run else ("replaced" if done.replaced else "installed")
-    told = [f"{done.ref} of {done.snapshot}", f"{done.artifacts} files"]
-    told += [str(done.python)] if done.python else []
-    told += [f"{human_size(done.shared)} shared with {clone_of}"] if clone_of and not dry_run else []
-    setting.console.report(done, [f"{verb} {done.prefix}: {', '.join(told)}"])
 
 
 @click.command()
@@ -365,4 +303,4 @@ def doctor(
     )
 
 
-COMMANDS = (verify, receive, install, snapshots, use, prune, diff, receipt, audit, probe, doctor)
+COMMANDS = (verify, receive, install, run, snapshots, use, prune, diff, receipt, audit, probe, doctor)

@@ -227,7 +227,13 @@ class Project:
 
 def _beside(site: Site, environment: Environment) -> dict[str, str]:
     """The environment to lay beside a project, as a setting; nothing if there is none.  Raises ``DeclarationError``."""
-    known = {other.name for other in site.environments if other.kind != environment.kind}
+    if environment.name.casefold() == "env":
+        raise DeclarationError(
+            "a project cannot be called env, which is the folder beside it",
+            where=f"haversack.toml: project.{environment.name}",
+            remedy="give it another name",
+        )
+    known = {other.name for other in site.environments if other.targets != environment.targets}
     wanted = environment.settings.get("env")
     if wanted is None:
         return {"env": environment.name} if environment.name in known else {}

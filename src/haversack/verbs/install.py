@@ -13,8 +13,9 @@ from haversack.formats.prefixes import META, Marker
 from haversack.kinds import kinds
 from haversack.model.finding import Finding, raise_blocking
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
-from haversack.model.target import Target
+from haversack.model.target import ANY, Target
 from haversack.ports import Inside
+from haversack.projects import record
 from haversack.verbs import holdings
 from haversack.verbs.aside import beside, clear_leftovers, swap, swap_back
 from haversack.verbs.share import share
@@ -117,8 +118,14 @@ def install(
 
 
 def choose(content: Snapshot, name: str, target: str | None, inside: Inside) -> SnapshotEnvironment:
-    """The environment of that name, on the target named or the one that fits this machine best."""
+    """The environment of that name, on the target named or the one that fits this machine best.
+
+    What is for no machine in particular (a project) is meant only where no environment has the name, or its target
+    is named.
+    """
     mine = [e for e in content.environments if e.locked.name == name]
+    if target is None and any(e.target != ANY for e in mine):
+        mine = [e for e in mine if e.target != ANY]
     if not mine:
         known = ", ".join(sorted({e.locked.name for e in content.environments})) or "none"
         raise NotFoundError(f"no environment {name!r} in the snapshot; it has {known}")
@@ -143,6 +150,8 @@ def choose(content: Snapshot, name: str, target: str | None, inside: Inside) -> 
             remedy="carry its profile out and lock for it: haversack probe",
             findings=[Finding("target-none", e.ref, f"is for {e.target.to_json()}") for e in mine],
         )
+    if len(fitting) == 1:
+        return fitting[0]
     # The nearest below this machine; among equals one whose Python is already here.
     here_first = [e for e in fitting if interpreter.find(e.target.python_short, inside)] or fitting
     return max(
@@ -208,6 +217,12 @@ def _check_prefix(prefix: Path) -> bool:
     if prefix.is_symlink() or not prefix.is_dir():
         raise PrefixError(
             "is not a folder", where=str(prefix), remedy="choose a folder that does not exist yet"
+        )
+    if (prefix / record.RECORD).exists():
+        raise PrefixError(
+            "holds a project, which people may have worked on",
+            where=str(prefix),
+            remedy="install the project anew by its own name, or choose another folder",
         )
     if read_marker(prefix) is not None:
         return True

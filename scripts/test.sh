@@ -12,6 +12,7 @@ need unshare util-linux
 need ip iproute2
 need mkfs.ext4 e2fsprogs
 need skopeo skopeo
+need umoci umoci
 need faketime faketime
 need setpriv util-linux
 need shellcheck shellcheck

@@ -26,11 +26,9 @@ done
 """
 # A batch shell is no login shell, and has no `module` unless the one that submitted handed it on.
 _MODULES = """\
-if ! type module > /dev/null 2>&1; then
-    for init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
-        if [ -r "$init" ]; then . "$init"; fi
-    done
-fi
+for init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
+    if ! type module > /dev/null 2>&1 && [ -r "$init" ]; then . "$init" || :; fi
+done
 """
 _BROADCAST = """\
 work="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/haversack-$SLURM_JOB_ID"

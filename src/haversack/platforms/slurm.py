@@ -39,7 +39,7 @@ _DIRECTIVES = {
 # Modules of these names in other folders of MODULEPATH, one a line: name, tab, folder.
 _AVAILABLE = """\
 for init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
-    if [ -r "$init" ]; then . "$init"; fi
+    if ! type module > /dev/null 2>&1 && [ -r "$init" ]; then . "$init"; fi
 done
 type module > /dev/null 2>&1 || exit 3
 own="$1"; shift
@@ -167,12 +167,19 @@ def _modules(order: Order, inside: Inside) -> Rendered:
         except ToolError as problem:
             findings.append(_unready(problem.where, problem.message, problem.remedy))
             continue
+        broken = [key for key, value in does.variables.items() if "\n" in value or "\r" in value]
+        findings += [
+            _unready(
+                str(one.prefix), f"{key} holds a line break, which no module can set", "use --via activate"
+            )
+            for key in broken
+        ]
         files[f"{one.name}/{one.version}"] = modulefile.module(
             order.origin,
             f"{one.name} of snapshot {one.version}, {one.marker.snapshot}",
             conflicts=order.settings["envs"],
             paths=does.paths,
-            variables=does.variables,
+            variables={key: value for key, value in does.variables.items() if key not in broken},
         )
         if one.version == order.name:
             files[f"{one.name}/.version"] = modulefile.default(order.origin, one.version)

@@ -13,6 +13,7 @@ from haversack.testing.contracts.fetch import FetchBench, FetchContract
 from haversack.testing.contracts.kind import Journey, KindContract, Sample, travel
 from haversack.testing.contracts.ledger import LedgerBench, LedgerContract
 from haversack.testing.contracts.media import MediaBench, MediaContract
+from haversack.testing.contracts.platform import PlatformContract, PlatformSample
 from haversack.testing.contracts.run import RunBench, RunContract
 from haversack.testing.contracts.store import StoreBench, StoreContract
 
@@ -25,6 +26,8 @@ __all__ = [
     "LedgerContract",
     "MediaBench",
     "MediaContract",
+    "PlatformContract",
+    "PlatformSample",
     "RunBench",
     "RunContract",
     "Sample",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from haversack.errors import FetchError, HaversackError, LockError, NotFoundError, SpaceError
+from haversack.errors import FetchError, HaversackError, IntegrityError, LockError, NotFoundError, SpaceError
 from haversack.formats.canonical import canonical
 from haversack.kinds import inspector
 from haversack.model.artifact import Artifact, Digest, hex_of
@@ -161,10 +161,25 @@ def _bring(
             raise NotFoundError(
                 "is not there any more", where=str(source), remedy="put it back, or lock again"
             )
-        out.store.add(artifact.digest, _read(source, advance))
+        try:
+            out.store.add(artifact.digest, _read(source, advance))
+        except IntegrityError as problem:
+            raise IntegrityError(
+                "changed since it was locked", where=str(source), remedy="run: haversack lock"
+            ) from problem
         return
     file = partial / hex_of(artifact.digest)
-    out.fetch.get(artifact.origin, artifact.digest, file, advance)
+    try:
+        out.fetch.get(artifact.origin, artifact.digest, file, advance)
+    except IntegrityError as problem:
+        if artifact.kind != "file":
+            raise
+        raise IntegrityError(
+            f"the lock's hash is right, the host's file changed: {problem.message}",
+            where=problem.where,
+            remedy="find out who changed it; to take the new file, correct its `sha256`, or without one run: "
+            "haversack lock --upgrade",
+        ) from problem
     out.store.add(artifact.digest, _read(file, lambda _: None), linkable=file)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, Protocol
 
@@ -18,13 +19,24 @@ from haversack.serving.answers import Answer, Passage, head_of, text
 from haversack.serving.remembering import Memory, Ready
 from haversack.serving.requests import END, HEAD_LIMIT, RefusedError, Request, parse
 
-HEAD_SECONDS, IDLE_SECONDS, LINGER_SECONDS = 10.0, 75.0, 2.0
-SLOW_SECONDS, SLOW_BYTES = 60.0, 60 << 10
-"""A client that takes fewer bytes than these in so many seconds is let go."""
-DRAIN_SECONDS = 30.0
 _SLICE, _READ = 4 << 20, 512 << 10
 _BACKLOG = 64 << 10
 """Bytes of further requests that are kept while one is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that a client has: for a head, between requests, and to read the last answer before the end.
+
+    In each span of ``slow`` seconds it must take ``slow`` KiB of an answer; ``drain`` is what answers have
+    when the server is ended.
+    """
+
+    head: float = 10.0
+    idle: float = 75.0
+    linger: float = 2.0
+    slow: float = 60.0
+    drain: float = 30.0
 
 
 class Application(Protocol):
@@ -52,8 +64,9 @@ class Application(Protocol):
 class Server:
     """The connections of one server, and what all of them share."""
 
-    def __init__(self, app: Application, limit: int) -> None:
+    def __init__(self, app: Application, limit: int, patience: Patience) -> None:
         self.app = app
+        self.patience = patience
         self.limit = limit
         self.connections: set[Connection] = set()
         self.accepted = 0
@@ -74,12 +87,12 @@ class Server:
             connection.judge(now)
         self._ticking = self._loop.call_later(1.0, self._tick)
 
-    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+    async def drain(self) -> None:
         """Let answers that are under way finish, then close everything."""
         self.draining = True
         for connection in list(self.connections):
             connection.retire()
-        end = self._loop.time() + seconds
+        end = self._loop.time() + self.patience.drain
         while self.connections and self._loop.time() < end:
             await asyncio.sleep(0.02)
         for connection in list(self.connections):
@@ -98,7 +111,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._paused = self._stopped = False
+        self._paused = self._stopped = self._ended = False
         self._closing_at = 0.0
         self._peer = ""
         self._secure = False
@@ -145,14 +158,12 @@ class Connection(asyncio.Protocol):
             if not self._drained.done():
                 self._drained.set_result(None)
         elif self._task is None:
-            self._advance()
+            self._go_on()
 
     def eof_received(self) -> bool:
         """The client says no more, but may still listen."""
-        if self._task is None and not self._paused:
-            return False
-        self._closing_at = self._closing_at or float("inf")
-        return not self._secure
+        self._ended = True
+        return not self._secure and (self._task is not None or self._paused)
 
     def data_received(self, data: bytes) -> None:
         """Requests, or parts of one."""
@@ -277,7 +288,13 @@ class Connection(asyncio.Protocol):
         if self._closing_at or self._server.draining:
             self._part()
         else:
-            self._advance()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take the next request, or end where the client said that there is none."""
+        self._advance()
+        if self._ended and self._task is None and not self._paused:
+            self._transport.close()
 
     # Bytes
 
@@ -344,21 +361,22 @@ class Connection(asyncio.Protocol):
 
     def judge(self, now: float) -> None:
         """Let go of a client that is too slow; called every second."""
-        if self._closing_at:
-            if now > self._closing_at:
-                self._transport.abort()
-        elif self._paused or self._lent:
-            if now - self._marked < SLOW_SECONDS:
+        patience = self._server.patience
+        if self._paused or self._lent:
+            if now - self._marked < patience.slow:
                 return
             delivered = self._delivered()
-            if delivered - self._mark < SLOW_BYTES:
+            if delivered - self._mark < patience.slow * 1024:
                 self._transport.abort()
             self._mark, self._marked = delivered, now
         elif self._task is not None:
             return
-        elif self._buffer and now - self._since > HEAD_SECONDS:
+        elif self._closing_at:
+            if now > self._closing_at:
+                self._transport.abort()
+        elif self._buffer and now - self._since > patience.head:
             self._refuse(RefusedError(408, "the head did not arrive in time"))
-        elif now - self._since > (IDLE_SECONDS if self._written else HEAD_SECONDS):
+        elif now - self._since > (patience.idle if self._written else patience.head):
             self._transport.close()
 
     def retire(self) -> None:
@@ -378,10 +396,10 @@ class Connection(asyncio.Protocol):
         """
         if self._transport.is_closing():
             return
-        if self._secure or self._closing_at == float("inf"):
+        if self._secure or self._ended:
             self._transport.close()
             return
-        self._closing_at = self._loop.time() + LINGER_SECONDS
+        self._closing_at = self._loop.time() + self._server.patience.linger
         if self._stopped:
             self._stopped = False
             self._transport.resume_reading()

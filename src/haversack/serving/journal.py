@@ -81,6 +81,12 @@ class Journal:
             except (OSError, ValueError) as problem:
                 print(f"haversack: the access log cannot be written: {problem}", file=sys.stderr)
 
+    def close(self) -> None:
+        """Write what waits, and let go of the file."""
+        self.flush()
+        if self._file is not sys.stdout:
+            self._file.close()
+
     def error(self, told: str) -> None:
         """Say at once what is wrong."""
         with self._writing:

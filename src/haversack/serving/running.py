@@ -12,7 +12,7 @@ from pathlib import Path
 from haversack.errors import HaversackError, UsageError
 from haversack.serving.answers import Answer, text
 from haversack.serving.app import App
-from haversack.serving.http import HEAD_SECONDS, Server
+from haversack.serving.http import Patience, Server
 from haversack.serving.journal import Journal
 from haversack.serving.listening import drop_name, inherited, listening, url_of
 from haversack.serving.remembering import Memory, Ready
@@ -75,7 +75,7 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     context = _context(certificate) if certificate else None
-    server = Server(app, _room())
+    server = Server(app, _room(), Patience())
     app.connections = lambda: (len(server.connections), server.accepted)
     given = inherited()
     sockets = given or [listening(address) for address in addresses]
@@ -85,12 +85,12 @@ async def _serve(
             sock=one,
             ssl=context,
             backlog=4096,
-            ssl_handshake_timeout=HEAD_SECONDS if context else None,
+            ssl_handshake_timeout=Patience().head if context else None,
         )
         for one in sockets
     ]
     urls = [url_of(one, context is not None) for one in sockets]
-    numbers = Server(_Numbers(app), 64) if metrics else None
+    numbers = Server(_Numbers(app), 64, Patience(drain=1)) if metrics else None
     if metrics and numbers:
         one = listening(metrics)
         acceptors.append(await loop.create_server(numbers.connection, sock=one))
@@ -125,11 +125,11 @@ async def _serve(
             acceptor.close()
         await server.drain()
         if numbers:
-            await numbers.drain(1)
+            await numbers.drain()
     finally:
         flushing.cancel()
         app.blobs.close()
-        journal.flush()
+        journal.close()
 
 
 async def _flush(journal: Journal) -> None:

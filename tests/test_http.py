@@ -1,0 +1,344 @@
+"""HTTP/1.1 as the live server speaks it: strict heads, connections, ranges, and clients that are slow."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from haversack.model.artifact import digest_of
+from haversack.ports.disk import DiskStore
+from haversack.serving.answers import accepts_gzip, matches, part, preferred
+from haversack.serving.http import Patience
+from haversack.serving.requests import RefusedError, Request, decoded, parse
+from tests.support.live import InThread, Live
+from tests.support.tiny import Tiny, tiny_bundle
+
+HEAD = b"GET /a%20b?n=1&last=x+y HTTP/1.1\r\nHost: mirror.example:80\r\nAccept:  a \r\naccept: b\r\n\r\n"
+
+
+def test_a_head_is_read_whole() -> None:
+    """Method, path, query and fields of a request are what was sent, each decoded once."""
+    request = parse(HEAD)
+    assert (request.method, request.path, request.raw) == ("GET", "/a b", "/a%20b")
+    assert request.query == {"n": "1", "last": "x y"}
+    assert request.header("accept") == "a, b"
+    assert request.keep
+    assert not request.body
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\nY: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET /\x80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET ftp://a/b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"GET / http/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\r\n\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: 1\r\n" * 100 + b"\r\n", 431),
+    ],
+)
+def test_what_is_no_request_is_refused(head: bytes, status: int) -> None:
+    """A head that two readers could take for different requests, or for none, is answered with an error."""
+    with pytest.raises(RefusedError) as refused:
+        parse(head)
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "/%2e%2e/x",
+        "/a/../b",
+        "/./a",
+        "/a%2fb",
+        "/a%2Fb",
+        "/a%5cb",
+        "/a\\b",
+        "/a%00",
+        "/a%0a",
+        "/%zz",
+        "/%",
+        "/%ff",
+    ],
+)
+def test_a_path_leads_nowhere_else(raw: str) -> None:
+    """Dots, encoded separators, control characters and broken encodings are refused before anything is looked up."""
+    with pytest.raises(RefusedError):
+        decoded(raw)
+
+
+def test_a_path_is_decoded_once() -> None:
+    """What was encoded twice is the name of a file with a percent sign, which no view has."""
+    assert decoded("/%252e%252e/a+b") == "/%2e%2e/a+b"
+
+
+def test_a_proxy_may_ask_by_the_whole_address() -> None:
+    """The absolute form of an address means its path."""
+    assert parse(b"GET http://mirror.example/a?b=c HTTP/1.1\r\nHost: a\r\n\r\n").path == "/a"
+
+
+def test_http_1_0_closes_unless_it_asks() -> None:
+    """A client of the older version needs no Host and its connection ends, or it says keep-alive."""
+    assert not parse(b"GET / HTTP/1.0\r\n\r\n").keep
+    assert parse(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").keep
+    assert not parse(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n").keep
+
+
+def ranged(value: str, **more: str) -> Request:
+    """A request for a part."""
+    return Request(
+        "GET", "/", "/", headers={"range": value, **{k.replace("_", "-"): v for k, v in more.items()}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("bytes=0-4", (0, 5)),
+        ("bytes=5-", (5, 10)),
+        ("bytes=-3", (7, 10)),
+        ("bytes=-30", (0, 10)),
+        ("bytes=4-400", (4, 10)),
+        ("BYTES=1-1", (1, 2)),
+        ("bytes=0-1,4-5", None),
+        ("bytes=4-2", None),
+        ("lines=0-1", None),
+        ("bytes=-", None),
+        ("bytes=a-b", None),
+        ("", None),
+    ],
+)
+def test_a_range_is_one_part_or_all(value: str, expected: tuple[int, int] | None) -> None:
+    """One range of bytes gives that part; several, other units and nonsense give the whole."""
+    assert part(ranged(value), '"e"', 10) == expected
+
+
+@pytest.mark.parametrize("value", ["bytes=10-", "bytes=-0", "bytes=99-100", "bytes=" + "9" * 30 + "-"])
+def test_a_range_beyond_the_end_is_told(value: str) -> None:
+    """A range that the page does not have is an error of its own."""
+    with pytest.raises(ValueError, match="page"):
+        part(ranged(value), '"e"', 10)
+
+
+def test_a_range_of_another_version_is_the_whole() -> None:
+    """If-Range with another entity tag, or a date, gives the whole page."""
+    assert part(ranged("bytes=1-2", if_range='"e"'), '"e"', 10) == (1, 3)
+    assert part(ranged("bytes=1-2", if_range='"other"'), '"e"', 10) is None
+
+
+def test_media_types_are_chosen_by_weight() -> None:
+    """The form that a client likes best is given; without any liking the first."""
+    offered = ("text/html", "application/vnd.pypi.simple.v1+json")
+    assert (
+        preferred("", offered) == preferred("image/png", offered) == preferred("*/*", offered) == "text/html"
+    )
+    assert preferred("application/vnd.pypi.simple.v1+json, text/html;q=0.9", offered) == offered[1]
+    assert preferred("application/*;q=0.2, text/html;q=0.1", offered) == offered[1]
+    assert preferred("application/vnd.pypi.simple.v1+json;q=x, text/html;q=0.1", offered) == "text/html"
+    assert [accepts_gzip(v) for v in ("gzip", "br, gzip;q=0.5", "gzip;q=0", "br", "")] == [True, True] + [
+        False
+    ] * 3
+    assert matches('W/"e", "f"', '"e"')
+    assert matches("*", '"e"')
+    assert not matches('"f"', '"e"')
+
+
+# Connections
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A store with a snapshot."""
+    return tiny_bundle(tmp_path_factory.mktemp("store"), padding=3_000_000)
+
+
+@pytest.fixture(scope="module")
+def live(made: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server over it."""
+    with Live(made.store, tmp_path_factory.mktemp("live")) as server:
+        yield server
+
+
+PAGE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+def test_requests_in_a_row_are_answered_in_order(live: Live) -> None:
+    """Requests sent without waiting get their answers in turn, fast ones and slow ones, on one connection."""
+    index = b"GET /pypi/simple/alpha/ HTTP/1.1\r\nHost: a\r\n\r\n"
+    for _ in range(2):
+        text = live.raw(index + PAGE + index + PAGE * 50 + index + LAST)
+        assert text.count(b"HTTP/1.1 200 OK") == 55
+        order = [b"Links for alpha" in piece for piece in text.split(b"HTTP/1.1 200 OK")[1:]]
+        assert order == [True, False, True] + [False] * 50 + [True, False]
+        assert text.endswith(b"ok\n")
+
+
+def test_a_request_may_arrive_in_pieces(live: Live) -> None:
+    """A head that comes byte by byte is the same request; lines before it that are empty are no matter."""
+    host, port = live.url.removeprefix("http://").strip("/").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as one:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"\r\n" + LAST:
+            one.sendall(bytes([byte]))
+        found = b""
+        while chunk := one.recv(4096):
+            found += chunk
+    assert found.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_client_that_says_no_more_still_gets_its_answers(live: Live) -> None:
+    """A half-closed connection is answered to its end."""
+    host, port = live.url.removeprefix("http://").strip("/").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as one:
+        one.sendall(b"GET /pypi/simple/ HTTP/1.1\r\nHost: a\r\nX: half\r\n\r\n" + PAGE)
+        one.shutdown(socket.SHUT_WR)
+        found = b""
+        while chunk := one.recv(4096):
+            found += chunk
+    assert found.count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+        (b"X" * 20000, 431),
+        (b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000, 405),
+        (
+            b"POST /v2/a/b/blobs/uploads/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            405,
+        ),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /", 413),
+        (b"BREW /pot HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 405),
+    ],
+)
+def test_what_cannot_be_answered_ends_the_connection(live: Live, data: bytes, status: int) -> None:
+    """An error is said, what follows on the connection is not taken for a request, and the connection ends."""
+    text = live.raw(data)
+    assert text.startswith(f"HTTP/1.1 {status} ".encode())
+    assert text.count(b"HTTP/1.1 ") == 1
+    if status == 405:
+        assert b"Allow: GET, HEAD" in text
+
+
+def test_head_tells_what_get_gives(live: Live) -> None:
+    """HEAD gives the head of GET, for a page from memory and for a file, and no body."""
+    for path in ("pypi/simple/alpha/", "v2/"):
+        got, told = live.get(path), live.raw(f"HEAD /{path} HTTP/1.0\r\n\r\n".encode())
+        head, _, body = told.partition(b"\r\n\r\n")
+        assert body == b""
+        assert f"Content-Length: {got.headers['content-length']}".encode() in head
+
+
+IMPATIENT = Patience(head=0.5, idle=1.5, linger=0.5, slow=1.0, drain=2.0)
+
+
+def test_clients_that_say_nothing_are_let_go(made: Tiny, tmp_path: Path) -> None:
+    """Half a head is answered with 408, silence with the end, and who was answered once may be idle longer."""
+    with InThread(DiskStore(made.store), tmp_path, IMPATIENT) as server:
+        half, silent, idle = server.connect(), server.connect(), server.connect()
+        with half, silent, idle:
+            half.sendall(b"GET / HTTP/1.1\r\nHo")
+            idle.sendall(PAGE)
+            assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+            begun = time.monotonic()
+            assert half.recv(4096).startswith(b"HTTP/1.1 408")
+            assert silent.recv(10) == b""
+            assert idle.recv(10) == b""
+            assert 1.0 < time.monotonic() - begun < 10
+
+
+def test_a_client_that_does_not_read_is_let_go(tmp_path: Path) -> None:
+    """A download that stands still ends, and its file is closed; one that goes slowly on does not end."""
+    made = tiny_bundle(tmp_path / "site", names=("alpha",), padding=24_000_000)
+    wheel = next(made.wheels.iterdir())
+    digits = digest_of(wheel.read_bytes()).removeprefix("sha256:")
+    path = f"/pypi/files/{digits[:2]}/{digits}/{wheel.name}"
+    request = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+    with InThread(DiskStore(made.store), tmp_path, IMPATIENT) as server:
+        with server.connect() as still, server.connect() as slow:
+            still.sendall(request)
+            slow.sendall(request)
+            found, end = 0, time.monotonic() + 4
+            while time.monotonic() < end:
+                found += len(slow.recv(100_000))
+                time.sleep(0.02)
+            assert found < wheel.stat().st_size
+            cut = _all(still)
+            found += _all(slow)
+        assert cut < wheel.stat().st_size < found
+        for _ in range(100):
+            if digits not in "".join(map(_target, Path("/proc/self/fd").iterdir())):
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("a file is still open")
+
+
+def _all(one: socket.socket) -> int:
+    """How many bytes come before the end, be it a good one or not."""
+    count = 0
+    try:
+        while chunk := one.recv(1 << 20):
+            count += len(chunk)
+    except ConnectionResetError:
+        pass
+    return count
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
+
+
+def test_thousands_of_slow_clients_hurt_nobody(made: Tiny, tmp_path: Path) -> None:
+    """While as many clients as may be open hold half a head each, another is served at once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    many = min(10_000, hard - 1000)
+    with Live(made.store, tmp_path) as live:
+        host, port = live.url.removeprefix("http://").strip("/").split(":")
+        clients: list[socket.socket] = []
+        try:
+            begun = time.monotonic()
+            for number in range(many):
+                # Addresses of loopback have ports enough, each for itself.
+                one = socket.create_connection(
+                    (host, int(port)), timeout=10, source_address=(f"127.0.0.{2 + number // 2000}", 0)
+                )
+                one.sendall(b"GET / HTTP/1.1\r\nHo")
+                clients.append(one)
+            slowest = 0.0
+            for _ in range(50):
+                asked = time.monotonic()
+                assert live.get("pypi/simple/alpha/").status == 200
+                slowest = max(slowest, time.monotonic() - asked)
+            assert slowest < 1.0
+            assert time.monotonic() - begun < 60
+        finally:
+            for one in clients:
+                one.close()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,4 +1,4 @@
-"""A store and a ledger in S3, held to the contracts over two servers that have little in common."""
+"""A store, a ledger and files in S3, held to the contracts over two servers that have little in common."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from pathlib import Path
 import pytest
 
 from haversack.model.artifact import Digest, hex_of
+from haversack.model.bucket import Bucket
 from haversack.ports import Ledger, Store
+from haversack.ports.fetch import HttpFetch
+from haversack.ports.s3fetch import S3Fetch
 from haversack.ports.s3ledger import S3Ledger
 from haversack.testing import FixedClock
-from haversack.testing.contracts import LedgerBench, LedgerContract, StoreBench, StoreContract
+from haversack.testing.contracts import (
+    FetchBench,
+    FetchContract,
+    LedgerBench,
+    LedgerContract,
+    StoreBench,
+    StoreContract,
+)
+from haversack.testing.contracts.fetch import BODY
 from tests.support import s3
 
 
@@ -57,3 +68,15 @@ class TestS3Ledger(LedgerContract):
             server.put(bucket, key, data)
 
         return LedgerBench(S3Ledger(server.store(bucket, tmp_path / "cache"), clock), clock, damage)
+
+
+class TestS3Fetch(FetchContract):
+    """Files of a bucket."""
+
+    @pytest.fixture
+    def bench(self, server: s3.Server) -> FetchBench:
+        """A file whose name has what names may have."""
+        bucket = server.bucket("some files/a+b %41 ä.deb")
+        server.put(Bucket(bucket.name, ""), bucket.path, BODY)
+        http = HttpFetch(lambda _: None, attempts=2, timeout=5, backoff=0.01)
+        return FetchBench(S3Fetch(http, server.environ()), str(bucket), f"{bucket}.absent")

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -89,21 +90,28 @@ def moto(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def rclone(folder: Path) -> Iterator[Server]:
-    """A server of rclone's over ``folder``, whose folders are buckets."""
+def rclone(folder: Path, *words: str | Path) -> Iterator[Server]:
+    """A server of rclone's over ``folder/buckets``, whose folders are buckets; ``words`` are its options."""
     port = free_port()
     buckets = folder / "buckets"
-    buckets.mkdir(parents=True)
+    buckets.mkdir(parents=True, exist_ok=True)
     argv = [str(PROGRAMS / "rclone"), "serve", "s3", "--auth-key", f"{KEY},{SECRET}"]
-    argv += ["--addr", f"127.0.0.1:{port}", "--config", str(folder / "rclone.conf"), str(buckets)]
+    argv += [
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--config",
+        str(folder / "rclone.conf"),
+        str(buckets),
+        *map(str, words),
+    ]
     (folder / "rclone.conf").touch()
-    with _running(argv, port, folder) as server:
+    with _running(argv, port, folder, "https" if "--cert" in words else "http") as server:
         yield server
 
 
 @contextlib.contextmanager
-def _running(argv: list[str], port: int, folder: Path) -> Iterator[Server]:
-    endpoint = f"http://127.0.0.1:{port}"
+def _running(argv: list[str], port: int, folder: Path, scheme: str = "http") -> Iterator[Server]:
+    endpoint = f"{scheme}://127.0.0.1:{port}"
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONWARNINGS": "ignore"}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log, env=environ)
@@ -124,7 +132,9 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
         except urllib.error.HTTPError as problem:
             problem.close()
             return
-        except OSError:
+        except OSError as problem:
+            if isinstance(getattr(problem, "reason", None), ssl.SSLError):
+                return
             time.sleep(0.05)
     raise AssertionError(f"{process.args!r} does not answer")
 

@@ -137,12 +137,16 @@ def _profile(environ: Mapping[str, str]) -> dict[str, str]:
     ):
         place = Path(environ.get(variable) or home / file).expanduser()
         reader = configparser.RawConfigParser(default_section="")
+        told = ""
         try:
             reader.read_string(place.read_text() if place.is_file() else "")
-        except (OSError, UnicodeError, configparser.Error) as problem:
-            # An error of the parser quotes the line, which may be a key.
-            told = getattr(problem, "strerror", None) or "is not written as Amazon's tools write it"
-            raise StoreError(f"cannot be read: {told}", where=str(place)) from None
+        except OSError as problem:
+            told = problem.strerror or "it is not there"
+        except (UnicodeError, configparser.Error):
+            told = "it is not written as Amazon's tools write it"
+        if told:
+            # Raised out here: an error of the parser quotes the line, which may be a key.
+            raise StoreError(f"cannot be read: {told}", where=str(place))
         if reader.has_section(section):
             found |= dict(reader.items(section))
     return found
@@ -185,8 +189,13 @@ def _meaning(text: str, code: str) -> tuple[str, str]:
         return f"it is refused ({told})", _RIGHTS
     if status:
         return f"the server answered {told}", "run this again; if it stays so, ask whoever runs the storage"
-    if "CertificateError" in text or "certificate" in text:
-        return "its certificate is not trusted", "let AWS_CA_BUNDLE name a file with your root certificates"
+    if "InvalidCertificate" in text:
+        # The reason is a word of rustls: Expired, NotValidForName, UnknownIssuer, CaUsedAsEndEntity …
+        reason = _found(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)", text)
+        return (
+            f"its certificate is not trusted ({reason})",
+            "let AWS_CA_BUNDLE name a file with your root certificates; one that signs cannot serve as well",
+        )
     if "kind: Connect" in text:
         return "the server cannot be reached", "check AWS_ENDPOINT_URL and the network"
     if "kind: Timeout" in text:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from haversack.errors import FetchError, SpaceError, StoreError
+from haversack.errors import FetchError, IntegrityError, SpaceError, StoreError
 from haversack.model.artifact import Digest
 from haversack.model.bucket import Bucket, bucket_of
 from haversack.ports import Fetch
@@ -30,8 +30,28 @@ class S3Fetch:
 
     def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
         """See the protocol."""
+        told = 0
+
+        def count(size: int) -> None:
+            nonlocal told
+            told += size
+            on_bytes(size)
+
         with _named(url) as bucket:
-            return self._http.get(signed(bucket, self._environ, "GET"), digest, dest, on_bytes)
+            source, held = signed(bucket, self._environ, "GET"), dest.exists()
+            try:
+                return self._http.get(source, digest, dest, count)
+            except IntegrityError:
+                # Some servers give a part of the file when asked for one, and call it the whole.
+                if not held:
+                    raise
+                on_bytes(-told)
+                return self._http.get(source, digest, dest, on_bytes)
+
+    def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
+        """See the protocol."""
+        with _named(url) as bucket:
+            return self._http.take(signed(bucket, self._environ, "GET"), dest, on_bytes)
 
 
 @contextmanager
@@ -49,6 +69,8 @@ def _named(url: str) -> Iterator[Bucket]:
         raise
     except StoreError as problem:
         raise FetchError(problem.message, where=problem.where, remedy=problem.remedy) from None
+    except IntegrityError as problem:
+        raise IntegrityError(problem.message, where=str(bucket), remedy=problem.remedy) from None
     except FetchError as problem:
         remedy = problem.remedy
         if " 403 " in f"{problem.message} ":

@@ -152,4 +152,50 @@ def export(
     setting.console.report(done, lines)
 
 
-COMMANDS = (serve, export)
+@click.command()
+@click.argument("registry")
+@click.option("--snapshot", help="A snapshot other than the current one.")
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Only this environment or image (may stand several times)."
+)
+@click.option(
+    "--auth",
+    type=click.Choice(["none", "env", "netrc", "keyring", "docker"]),
+    default="docker",
+    show_default=True,
+    help="Where the login comes from; docker is what docker login or podman login wrote, if they did.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be sent.")
+@common
+@pass_setting
+def push(
+    setting: Setting,
+    registry: str,
+    snapshot: str | None,
+    only: tuple[str, ...],
+    auth: str,
+    dry_run: bool,
+) -> None:
+    """Put a snapshot, its environments and its images into an OCI registry.
+
+    REGISTRY is a host, and what shall stand before every name there.  Images keep their names and digests below it.
+
+    \b
+    haversack push harbor.example.org/airgap
+    podman pull harbor.example.org/airgap/docker.io/library/python:3.11-slim
+    """
+    from haversack.cli.setting import registry_to_fill
+    from haversack.verbs.push import push as run
+
+    place, port = registry_to_fill(registry, auth)
+    done = run(place, setting.inside(), port, snapshot=snapshot, only=only, dry_run=dry_run)
+    setting.console.findings(done.findings)
+    verb = "would push" if dry_run else "pushed"
+    lines = [
+        f"{verb} {done.snapshot} to {done.registry}: {done.blobs} files, {human_size(done.size)}; {done.present} were there",
+        *(f"    {name} {digest}" for name, digest in done.references),
+    ]
+    setting.console.report(done, lines)
+
+
+COMMANDS = (serve, export, push)

@@ -18,7 +18,7 @@ from haversack.model.bucket import SCHEME, Bucket, bucket_of
 
 if TYPE_CHECKING:
     from haversack.model.site import Site
-    from haversack.ports import Inside, Ledger, Media, Outside, Store
+    from haversack.ports import Inside, Ledger, Media, Outside, Push, Store
     from haversack.ports.s3 import S3Store
 
 _SIZES = {
@@ -204,6 +204,40 @@ class Setting:
                 file = click.get_current_context().with_resource(Path(paths[0]).open("rb"))  # noqa: SIM115 - closed with the command
             return TarStream(file, paths[0])
         return Folders([Path(path) for path in paths])
+
+
+def registry_to_fill(text: str, auth: str) -> tuple[str, Push]:
+    """The place that ``push`` was given, and the port to it; plain http where ``text`` begins with ``http://``.
+
+    Raises ``UsageError`` for what is no place in a registry.
+    """
+    import re
+
+    from haversack.errors import FetchError, UsageError
+    from haversack.model.site import Credentials, Registry
+    from haversack.ports.credentials import IndexCredentials
+    from haversack.ports.registry import HttpPush
+
+    match = re.fullmatch(r"(?:(https?)://)?([A-Za-z0-9.-]+(?::[0-9]{1,5})?)((?:/[a-z0-9._-]+)*)/?", text)
+    if match is None:
+        # Not repeated: somebody may have written a password before the host.
+        raise UsageError(
+            "REGISTRY is no place in a registry", remedy="write it like harbor.example.org/airgap"
+        )
+    scheme, host, prefix = match.groups()
+    there = Registry("push", f"{scheme or 'https'}://{host}", host, auth)
+    credentials = IndexCredentials([there], os.environ)
+
+    def login(url: str) -> Credentials | None:
+        try:
+            return credentials.by_registry(url)
+        except FetchError:
+            # Nobody logged in: the registry may let anybody in, and says so otherwise.
+            if auth != "docker":
+                raise
+            return None
+
+    return f"{host}{prefix}", HttpPush([there], login)
 
 
 pass_setting = click.make_pass_decorator(Setting)

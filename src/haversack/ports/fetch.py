@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from haversack.errors import FetchError, IntegrityError
 from haversack.model.artifact import Digest
 from haversack.model.site import Credentials
-from haversack.ports.http import BasicLogin, Hitch, Http, chunked, length_of, let_go, redact, refusal, via
+from haversack.ports.http import BasicLogin, Hitch, Http, chunked, length_of, let_go, redact, via
 from haversack.ports.partial import CHUNK, Partial
 
 __all__ = ["HttpFetch", "redact"]
@@ -112,7 +112,7 @@ class HttpFetch:
                 let_go(answer)
                 raise Hitch(f"its host has another file now{via(url, here)}")
             if answer.status != 200:
-                raise refusal(answer, url, here)
+                raise self._http.refusal(answer, url, here)
             part.restart()
             version[0] = _version(answer)
             self._pour(url, here, answer, part)
@@ -142,7 +142,7 @@ class HttpFetch:
                 self._pour(url, here, answer, part)
                 return False
             if not (part.size and answer.status in {206, 416}):
-                raise refusal(answer, url, here)
+                raise self._http.refusal(answer, url, here)
             let_go(answer)
         # The host cannot go on from here: it has another file, or another idea of ranges.
         part.restart()

@@ -101,7 +101,8 @@ class Http:
     ``attempts`` counts tries without progress (a mebibyte more than ever before); ``timeout`` is in seconds,
     for connecting and for each read; ``backoff`` is the first pause between tries, which doubles up to
     ``longest_wait``, the bound of Retry-After too.  Proxies come from the environment (``https_proxy``,
-    ``http_proxy``, ``all_proxy``, ``no_proxy``) at construction.
+    ``http_proxy``, ``all_proxy``, ``no_proxy``) at construction.  ``login_remedy`` is what to do when a login is
+    refused.
     """
 
     def __init__(
@@ -113,8 +114,9 @@ class Http:
         backoff: float = 0.5,
         longest_wait: float = 60.0,
         connections: int = 32,
+        login_remedy: str = "set `auth` of the index in haversack.toml, and check the credentials it names",
     ) -> None:
-        self._login = login
+        self._login, self._login_remedy = login, login_remedy
         self._attempts, self.timeout = attempts, timeout
         self._backoff, self._longest_wait = backoff, longest_wait
         # Its default roots are those of OpenSSL, so that SSL_CERT_FILE brings in a company's own.
@@ -210,7 +212,7 @@ class Http:
         answer, here = self.open(method, url, headers, body)
         with answer:
             if answer.status not in expected:
-                raise refusal(answer, url, here)
+                raise self.refusal(answer, url, here)
             try:
                 data = answer.read(_MOST + 1, decode_content=False)
             except HTTPError as error:
@@ -276,6 +278,24 @@ class Http:
                 text = "the connection broke off"
         return Hitch(text + via(url, here))
 
+    def refusal(self, answer: urllib3.BaseHTTPResponse, url: str, here: str) -> Exception:
+        """What a status that brings no file means."""
+        status = answer.status
+        phrase = next((known.phrase for known in http.HTTPStatus if known == status), "")
+        text = " ".join(filter(None, ["its host answered", str(status), phrase])) + via(url, here)
+        wait = _retry_after(answer)
+        let_go(answer)
+        if status >= 500 or status in _PASSING:
+            return Hitch(text, wait=wait)
+        remedy = ""
+        if status in {401, 403}:
+            remedy = self._login_remedy
+        elif status in {404, 410}:
+            remedy = "the file is gone or was never there: lock again"
+        elif status == 407:
+            remedy = "put the proxy's user name and password into the *_proxy variable"
+        return FetchError(text, where=redact(url), remedy=remedy)
+
 
 class Hitch(Exception):  # noqa: N818 - not an error yet
     """Something that may pass, after ``wait`` seconds at least."""
@@ -283,25 +303,6 @@ class Hitch(Exception):  # noqa: N818 - not an error yet
     def __init__(self, message: str, *, wait: float = 0.0) -> None:
         super().__init__(message)
         self.wait = wait
-
-
-def refusal(answer: urllib3.BaseHTTPResponse, url: str, here: str) -> Exception:
-    """What a status that brings no file means."""
-    status = answer.status
-    phrase = next((known.phrase for known in http.HTTPStatus if known == status), "")
-    text = " ".join(filter(None, ["its host answered", str(status), phrase])) + via(url, here)
-    wait = _retry_after(answer)
-    let_go(answer)
-    if status >= 500 or status in _PASSING:
-        return Hitch(text, wait=wait)
-    remedy = ""
-    if status in {401, 403}:
-        remedy = "set `auth` of the index in haversack.toml, and check the credentials it names"
-    elif status in {404, 410}:
-        remedy = "the file is gone or was never there: lock again"
-    elif status == 407:
-        remedy = "put the proxy's user name and password into the *_proxy variable"
-    return FetchError(text, where=redact(url), remedy=remedy)
 
 
 def via(url: str, here: str) -> str:

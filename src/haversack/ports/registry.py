@@ -28,6 +28,7 @@ _TYPES = (
 _HUB = {"docker.io": "https://registry-1.docker.io"}
 """A name in references that is not the name of the registry's host."""
 _CHUNK = 1 << 20
+_LOGIN = "set `auth` of the registry ([registry.NAME] in haversack.toml, --auth of push), and check the login it names"
 
 
 class _Hosts:
@@ -40,6 +41,7 @@ class _Hosts:
         options: Mapping[str, Any],
     ) -> None:
         self._places = {registry.host: registry.url.rstrip("/") for registry in registries}
+        options = {"login_remedy": _LOGIN, **options}
         self.http = Http(TokenLogin(credentials, **options), **options)
 
     def url(self, repository: str, rest: str) -> str:

@@ -17,27 +17,27 @@ _MEGA = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
 
 # What the shell of whoever submits may not say about the environment of a job: sbatch hands all of it on.
 _CLEAN = """\
-for name in $(compgen -e); do
-    case "$name" in
+for haversack_name in $(compgen -e); do
+    case "$haversack_name" in
         CONDA_* | _CONDA_* | MAMBA_* | PIP_* | PIXI_* | PYTHON* | RATTLER_* | UV_* | LD_PRELOAD | VIRTUAL_ENV)
-            unset "$name" ;;
+            unset "$haversack_name" ;;
     esac
 done
 """
 # A batch shell is no login shell, and has no `module` unless the one that submitted handed it on.
 _MODULES = """\
-for init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
-    if ! type module > /dev/null 2>&1 && [ -r "$init" ]; then . "$init" || :; fi
+for haversack_init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
+    if ! type module > /dev/null 2>&1 && [ -r "$haversack_init" ]; then . "$haversack_init" || :; fi
 done
 """
 _BROADCAST = """\
-work="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/haversack-$SLURM_JOB_ID"
-on_nodes() { srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@"; }
-on_nodes mkdir -m 700 "$work"
-trap 'on_nodes rm -rf "$work"' EXIT
-sbcast @ARCHIVE@ "$work/environment.tar"
-on_nodes tar -x -f "$work/environment.tar" -C "$work"
-export VIRTUAL_ENV="$work/environment" PATH="$work/environment/bin:$PATH"
+haversack_work="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/haversack-$SLURM_JOB_ID"
+haversack_on_nodes() { srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@"; }
+haversack_on_nodes mkdir -m 700 "$haversack_work"
+trap 'haversack_on_nodes rm -rf "$haversack_work"' EXIT
+sbcast @ARCHIVE@ "$haversack_work/environment.tar"
+haversack_on_nodes tar -x -f "$haversack_work/environment.tar" -C "$haversack_work"
+export VIRTUAL_ENV="$haversack_work/environment" PATH="$haversack_work/environment/bin:$PATH"
 """
 
 

@@ -1,0 +1,227 @@
+"""Modulefiles and job scripts as texts: golden files, and programs that read them back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from haversack.errors import PrefixError, UsageError
+from haversack.formats import modulefile, prefixes, sbatch
+from haversack.model.artifact import digest_of
+from haversack.model.finding import Finding
+from haversack.model.lock import LockedEnvironment
+from haversack.model.snapshot import Snapshot, SnapshotEnvironment
+from haversack.model.target import ANY
+from haversack.platforms import Order
+from haversack.platforms.slurm import PLATFORM
+from haversack.ports import Inside
+from tests.support import tiny
+from tests.support.site import plain_environ
+
+GOLDEN = Path(__file__).parent / "golden" / "slurm"
+ORIGIN = "Written by haversack render slurm, of snapshot 2026-11 (sha256:2222…), declaration sha256:3333…."
+OLD, NEW = digest_of(b"2026-10"), digest_of(b"2026-11")
+# What is odd in Tcl and in sh, as far as a variable may hold it at all.
+ODD = [
+    "it's",
+    'say "x"',
+    "$HOME",
+    "[exit]",
+    "{",
+    "}",
+    "a;b",
+    "#",
+    "\\",
+    "\\n",
+    "a b",
+    "`id`",
+    "$(id)",
+    "é",
+    "*",
+]
+
+
+def order(root: Path, **more: Any) -> Order:
+    """What is asked of a site below ``root`` whose current snapshot is 2026-11."""
+    settings = {"modules": f"{root}/modulefiles", "envs": ["analysis", "geo"], "account": "lab"}
+    locked = LockedEnvironment("platform.slurm", ANY.name, "platform", settings=settings)
+    content = Snapshot(NEW, NEW, (SnapshotEnvironment(locked, ANY, (), NEW),), (), {})
+    return Order(settings, content, "2026-11", {"2026-10": OLD, "2026-11": NEW}, ORIGIN, **more)
+
+
+def put(root: Path, name: str, version: str, snapshot: str, *, ref: str = "") -> Path:
+    """A virtual environment where a module can name it, as far as anything is read of it."""
+    prefix = root / "envs" / name / version
+    prefix.mkdir(parents=True)
+    (prefix / "pyvenv.cfg").touch()
+    marker = prefixes.Marker(ref or f"{name}/node", OLD, snapshot, str(prefix))
+    (prefix / prefixes.MARKER).write_bytes(prefixes.write(marker))
+    return prefix
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The shared file system of a cluster, with three environments."""
+    put(tmp_path, "analysis", "2026-10", OLD)
+    put(tmp_path, "analysis", "2026-11", NEW)
+    put(tmp_path, "geo", "2026-11", NEW)
+    return tmp_path
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Inside:
+    """An empty store, and the ports around it."""
+    return tiny.inside(tmp_path / "store")
+
+
+def golden(files: Mapping[str, bytes], root: Path) -> None:
+    """Compare with the golden files; delete the folder and run the test to write them anew."""
+    made = {name: data.decode().replace(str(root), "/shared") for name, data in files.items()}
+    for name, text in made.items():
+        place = GOLDEN / name
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+        assert text == place.read_text(), name
+
+
+def test_modulefiles_are_the_golden_ones(root: Path, inside: Inside) -> None:
+    """One file for each environment and snapshot, and the default version of each module."""
+    made = PLATFORM.render(order(root), inside)
+    assert made.findings == ()
+    assert sorted(made.files) == [
+        "analysis/.version", "analysis/2026-10", "analysis/2026-11", "geo/.version", "geo/2026-11",
+    ]  # fmt: skip
+    golden(made.files, root)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("module", {"time": "04:00:00"}),
+        ("array", {"array": "0-9%2", "cpus": "4", "gpus": "a100:2", "partition": "gpu"}),
+        ("broadcast", {"broadcast": True, "account": "other"}),
+    ],
+)
+def test_job_scripts_are_the_golden_ones(
+    root: Path, inside: Inside, name: str, asked: dict[str, Any]
+) -> None:
+    """A job script by each way into the environment; a node's shell parses it."""
+    made = PLATFORM.render(
+        order(
+            root,
+            asked={"env": "analysis", "name": name, **asked},
+            command=("python", "scripts/analysis.py", "it's"),
+            folder=root / "jobs",
+            movable=frozenset({"analysis"}),
+        ),
+        inside,
+    )
+    assert made.findings == ()
+    assert list(made.files) == [made.printable] == [f"{name}.sbatch"]
+    assert dict(made.archives) == (
+        {"analysis-2026-11.tar": root / "envs" / "analysis" / "2026-11"} if "broadcast" in asked else {}
+    )
+    golden(made.files, root)
+    (root / "job").write_bytes(made.files[f"{name}.sbatch"])
+    for checker in (["bash", "-n"], ["shellcheck", "--exclude=SC1090,SC1091"]):
+        done = subprocess.run([*checker, root / "job"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_module_sets_is_what_was_meant(tmp_path: Path) -> None:
+    """Values and folders of odd characters come through Tcl and the shell as they are, and are taken back."""
+    (tmp_path / "odd").mkdir()
+    variables = {f"ODD{number}": text for number, text in enumerate(ODD)}
+    paths = [("PATH", f"/x/{text}") for text in ODD]
+    made = modulefile.module("odd", "odd", conflicts=["odd"], paths=paths, variables=variables)
+    (tmp_path / "odd" / "1").write_bytes(made)
+    show = "python3 -c 'import json, os; print(json.dumps(dict(os.environ)))'"
+    script = f". /etc/profile.d/modules.sh; module use {tmp_path}; {show}; module load odd; {show}; module unload odd; {show}"
+    argv = ["bash", "--norc", "--noprofile", "-c", script]
+    done = subprocess.run(argv, env=plain_environ(), capture_output=True, text=True)
+    assert done.stderr == ""
+    before, during, after = map(json.loads, done.stdout.splitlines())
+    assert {name: during[name] for name in variables} == variables
+    assert during["PATH"].split(":") == [
+        *(f"/x/{text}" for text in reversed(ODD)),
+        *before["PATH"].split(":"),
+    ]
+    assert after["PATH"] == before["PATH"]
+    assert not variables.keys() & after.keys()
+
+
+def test_what_is_not_as_it_should_be_is_found(root: Path, inside: Inside) -> None:
+    """A folder of another snapshot or environment makes no module; one that is missing is told with its command."""
+    shutil.rmtree(root / "envs" / "geo" / "2026-11")
+    put(root, "geo", "2026-10", NEW)
+    put(root, "geo", "mine", OLD, ref="other/node")
+    (put(root, "geo", "broken", OLD) / prefixes.MARKER).write_text("{")
+    (root / "envs" / "geo" / "theirs").mkdir()
+    # A snapshot that the store has forgotten is still what its folder says.
+    put(root, "geo", "2025-01", digest_of(b"pruned"))
+    made = PLATFORM.render(order(root), inside)
+    assert [path for path in made.files if path.startswith("geo")] == ["geo/2025-01"]
+    told = {Path(finding.subject).name: finding.remedy for finding in made.findings}
+    assert sorted(told) == ["2026-10", "2026-11", "broken", "mine"]
+    assert told["2026-11"] == f"haversack install geo --snapshot 2026-11 --to {root}/envs/geo/2026-11"
+    assert not any(finding.blocking for finding in made.findings)
+
+
+def test_an_environment_that_cannot_be_moved_is_not_sent(root: Path, inside: Inside) -> None:
+    """What works only where it was installed is not broadcast; the reason and the way are told."""
+    asked = {"env": "geo", "broadcast": True}
+    with pytest.raises(UsageError, match="only where it was installed") as caught:
+        PLATFORM.render(order(root, asked=asked, command=("true",), folder=root), inside)
+    assert "--broadcast" in caught.value.remedy
+
+
+def test_the_folder_of_environments_can_be_named(root: Path, inside: Inside, tmp_path: Path) -> None:
+    """With the key `prefixes` environments lie where it says."""
+    (root / "envs").rename(root / "opt")
+    asked = order(root)
+    assert PLATFORM.render(asked, inside).files == {}
+    settings = {**asked.settings, "prefixes": str(root / "opt")}
+    moved = Order(settings, asked.content, asked.name, asked.names, asked.origin)
+    assert "analysis/2026-11" in PLATFORM.render(moved, inside).files
+
+
+def test_an_environment_that_is_absent_makes_no_script(root: Path, inside: Inside) -> None:
+    """A job script names a place that is there."""
+    shutil.rmtree(root / "envs")
+    with pytest.raises(PrefixError, match="not installed"):
+        PLATFORM.render(order(root, asked={"env": "geo"}, command=("true",)), inside)
+
+
+@pytest.mark.parametrize(
+    ("text", "megabytes"), [("1", 1), ("1K", 1), ("1025K", 2), ("32G", 32768), ("2T", 2097152), ("500M", 500)]
+)
+def test_memory_is_counted_as_sbatch_does(text: str, megabytes: int) -> None:
+    """Without a letter megabytes, rounded up."""
+    assert sbatch.megabytes(text) == megabytes
+
+
+def test_preflight_finds_what_keeps_modules_from_loading(root: Path, inside: Inside) -> None:
+    """No folder; then files that are missing, and one that names what is gone."""
+
+    def subjects() -> dict[str, Finding]:
+        return {finding.subject: finding for finding in PLATFORM.preflight(order(root), inside)}
+
+    folder = root / "modulefiles"
+    assert f"render slurm -o {folder}" in subjects()[str(folder)].remedy
+    for path, data in PLATFORM.render(order(root), inside).files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    assert not [subject for subject in subjects() if subject.startswith("/")]
+    (folder / "geo" / "2026-11").unlink()
+    shutil.rmtree(root / "envs" / "analysis" / "2026-10")
+    found = subjects()
+    assert found[str(folder / "geo" / "2026-11")].message == "is not there"
+    assert "no environment that is installed" in found[str(folder / "analysis" / "2026-10")].message
+    assert {found["sinfo"].code, found["nodes"].code} == {"platform-unknown"}

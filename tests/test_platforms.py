@@ -1,0 +1,96 @@
+"""Platforms in a declaration and in a lock; what each of them renders is tested beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from haversack.errors import DeclarationError, UsageError
+from haversack.formats.declaration import parse
+from haversack.kinds import keys, kinds
+from haversack.model.finding import CODES
+from haversack.model.lock import LockedEnvironment
+from haversack.model.site import Site
+from haversack.model.snapshot import SnapshotEnvironment
+from haversack.model.target import ANY
+from tests.support import tiny
+from tests.support.site import Lab
+from tests.support.wheels import make_wheel
+
+SLURM = '[platform.slurm]\nmodules = "/shared/modulefiles"\nenvs = ["lab"]\n'
+LAB = 'kind = "pip"\nrequirements = ["requirements.txt"]\ntargets = ["linux-x86_64-py311"]\n'
+
+
+def declared(folder: Path, text: str) -> Site:
+    """A declaration with an environment ``lab``."""
+    (folder / "requirements.txt").write_text("demo\n")
+    (folder / "haversack.toml").write_text(f'[site]\nname = "lab"\n[env.lab]\n{LAB}{text}')
+    return parse(folder / "haversack.toml", keys())
+
+
+def test_a_platform_is_an_environment_of_its_own_name(tmp_path: Path) -> None:
+    """`[platform.slurm]` is for no machine in particular, and collides with no `[env.slurm]`."""
+    site = declared(tmp_path, f"[env.slurm]\n{LAB}{SLURM}")
+    assert [environment.name for environment in site.environments] == ["lab", "slurm", "platform.slurm"]
+    platform = site.environments[-1]
+    assert (platform.kind, platform.targets) == ("platform", (ANY.name,))
+    assert platform.settings == {"modules": "/shared/modulefiles", "envs": ("lab",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "says"),
+    [
+        ("[platform.slrum]\n", "platform.slrum", "did you mean slurm?"),
+        ("[platform.nomad]\n", "platform.nomad", "known here are"),
+        ("[platform]\nslurm = 1\n", "platform.slurm", "table"),
+        ('[platform.slurm]\nmodules = "/m"\n', "platform.slurm", "envs"),
+        (f"{SLURM}partiton = 'gpu'\n", "platform.slurm.partiton", "did you mean partition?"),
+        (f"{SLURM}prefixes = 'shared/envs'\n", "platform.slurm.prefixes", "an absolute path"),
+        (f"{SLURM}prefixes = '/shared/../envs'\n", "platform.slurm.prefixes", "an absolute path"),
+        (f"{SLURM}prefixes = '/a:/b'\n", "platform.slurm.prefixes", "an absolute path"),
+        (f"{SLURM}account = 'a b'\n", "platform.slurm.account", "an account"),
+        (f'[env."platform.slurm"]\n{LAB}', 'env."platform.slurm"', "keeps"),
+        (f'[env."Platform.x"]\n{LAB}', 'env."Platform.x"', "keeps"),
+    ],
+)
+def test_what_is_no_platform_is_refused(tmp_path: Path, text: str, where: str, says: str) -> None:
+    """A name or a key that nobody knows, or a value that cannot be, names its place and what to write."""
+    with pytest.raises(DeclarationError) as caught:
+        declared(tmp_path, text)
+    assert caught.value.where == f"haversack.toml: {where}"
+    assert says in f"{caught.value.message} {caught.value.remedy}"
+
+
+def test_an_environment_that_is_not_declared_cannot_be_locked(tmp_path: Path) -> None:
+    """A platform that names another environment blocks the lock, with the names there are."""
+    with Lab(tmp_path / "lab") as lab:
+        make_wheel(lab.wheels, "demo", "1.0")
+        lab.declare("demo", more=SLURM.replace('"lab"', '"lap"'))
+        done = lab("lock")
+        assert done.returncode == 3
+        assert "lap is no environment of this declaration [platform-setting]" in done.stderr
+        assert "write one of lab" in done.stderr
+    assert CODES["platform-setting"][0] is DeclarationError
+
+
+def test_a_platform_is_not_installed(tmp_path: Path) -> None:
+    """Whoever tries is told what renders it."""
+    locked = LockedEnvironment("platform.slurm", ANY.name, "platform")
+    environment = SnapshotEnvironment(locked, ANY, (), f"sha256:{'0' * 64}")
+    inside = tiny.inside(tmp_path / "store")
+    with pytest.raises(UsageError) as caught:
+        kinds()["platform"].install(
+            environment, tmp_path / "to", None, inside, home=tmp_path / "to", compile_bytecode=False
+        )
+    assert caught.value.remedy == "haversack render slurm"
+
+
+def test_a_snapshot_without_the_platform_says_which_it_has(tmp_path: Path) -> None:
+    """`render` and `doctor` of a platform that nobody declared say so."""
+    made = tiny.tiny_bundle(tmp_path / "tiny")
+    for words in (("render", "slurm", "-o", tmp_path / "out"), ("doctor", "slurm"), ("doctor", "nomad")):
+        done = tiny.haversack(*words, store=made.store)
+        assert done.returncode == 18, done.stderr
+        assert "it has none" in done.stderr
+    assert not (tmp_path / "out").exists()

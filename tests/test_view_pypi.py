@@ -18,7 +18,7 @@ from zipfile import ZipFile
 import pytest
 
 from haversack.errors import IntegrityError, NotFoundError
-from haversack.formats import uv
+from haversack.formats import oci, uv
 from haversack.model.artifact import Artifact, digest_of, hex_of
 from haversack.model.lock import LockedEnvironment
 from haversack.ports.disk import DiskStore
@@ -490,3 +490,20 @@ def test_warnings_of_yanked_packages_are_read() -> None:
         "warning: `c==2` is yanked\nwarning: `d` is deprecated\n  warning: `e==1` is yanked\n"
     )
     assert uv.yanked(said) == {("a-b", "1.0+cu1"): 'x (y) \\"z\\"', ("c", "2"): ""}
+
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "spec" / "examples"
+SHOWN = {
+    "simple-page.html": "pypi/simple/scoring-model/index.html",
+    "simple-page.json": "pypi/simple/scoring-model/index.v1_json",
+    "tags-list.json": "v2/haversack/snapshot/tags/list",
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_specification_shows_real_pages(name: str) -> None:
+    """The pages in docs/spec/views.md are those of the snapshot of the examples, byte for byte."""
+    blobs = {digest_of(path.read_bytes()): path.read_bytes() for path in EXAMPLES.iterdir()}
+    blobs[digest_of(b"{}")] = b"{}"
+    snapshot = oci.read(digest_of((EXAMPLES / "snapshot.json").read_bytes()), lambda digest: blobs[digest])
+    assert data(view_of(snapshot), SHOWN[name]) == (EXAMPLES / name).read_bytes()

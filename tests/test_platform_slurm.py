@@ -334,3 +334,60 @@ def test_a_job_for_what_is_not_installed_is_refused(site: Site, tmp_path: Path) 
         (tmp_path / "away").rename(prefix)
     assert done.returncode == 15
     assert f"haversack install lab --snapshot 2026-11 --to {prefix}" in done.stderr
+
+
+# Before a job fails
+
+
+def test_doctor_says_that_the_cluster_runs_jobs(site: Site, cluster: Cluster) -> None:
+    """Where all is in place nothing is found, but what only the nodes can tell is said to be unknown."""
+    done = haversack_within(cluster, site, "doctor", "slurm", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [(f["code"], f["subject"]) for f in told["findings"]] == [("platform-unknown", "nodes")]
+
+
+def test_doctor_finds_a_cluster_that_runs_none(site: Site, cluster: Cluster) -> None:
+    """When every node is drained, that blocks; when the controller does not answer, it is unknown."""
+    host = cluster.run("sinfo", "-h", "-o", "%n").stdout.strip()
+    cluster.run("scontrol", "update", f"nodename={host}", "state=drain", "reason=test")
+    try:
+        done = haversack_within(cluster, site, "doctor", "slurm")
+    finally:
+        cluster.run("scontrol", "update", f"nodename={host}", "state=resume")
+    assert done.returncode == 20
+    assert "no node can run a job; their states: drained" in done.stderr
+    nowhere = site("doctor", "slurm", env={"SLURM_CONF": "/nonexistent"})
+    assert nowhere.returncode == 0
+    assert "the cluster is not known" in nowhere.stderr
+
+
+def test_doctor_finds_another_module_of_the_name(site: Site, cluster: Cluster, tmp_path: Path) -> None:
+    """A module of the same name in another folder of MODULEPATH is told, with its folder."""
+    (tmp_path / "geo").mkdir()
+    env = {"HAVERSACK_STORE": str(site.store), "MODULEPATH": f"{site.modules}:{tmp_path}"}
+    done = cluster.run(*command("doctor", "slurm"), env=env)
+    assert done.returncode == 0
+    assert f"geo: is a module of {tmp_path} too" in done.stderr
+    assert "lab: is a module" not in done.stderr
+
+
+def test_doctor_changes_nothing(site: Site) -> None:
+    """Looking writes neither into the modules nor beside the environments."""
+    shared = site.folder / "shared"
+    before = {path: path.lstat().st_mtime_ns for path in shared.rglob("*")}
+    site("doctor", "slurm")
+    assert {path: path.lstat().st_mtime_ns for path in shared.rglob("*")} == before
+
+
+# Shared environments
+
+
+def test_a_user_clones_the_shared_environment(site: Site, tmp_path: Path) -> None:
+    """A person's own copy of a shared environment shares its files on disk, and works."""
+    mine = tmp_path / "mine"
+    site.must("install", "lab", "--to", mine, "--clone-of", site.prefix("lab", "2026-11"))
+    (module,) = mine.glob("lib/python3*/site-packages/demo/__init__.py")
+    assert module.stat().st_nlink > 1
+    done = subprocess.run([mine / "bin" / "python", "-c", "import demo"], env=plain_environ())
+    assert done.returncode == 0

@@ -229,6 +229,29 @@ def test_an_object_that_changed_is_never_handed_out(rclone: s3.Server, tmp_path:
     assert store.size(digest) is None
 
 
+def test_doctor_finds_and_drops_what_rots_in_a_bucket(rclone: s3.Server, tmp_path: Path) -> None:
+    """A damaged object is told by its place in the bucket, dropped, and brought back by the bundle."""
+    bundle = tiny.tiny_bundle(tmp_path / "tiny", padding=1000)
+    bucket = rclone.bucket()
+    env = rclone.environ(XDG_STATE_HOME=str(tmp_path / "state"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return tiny.haversack(*words, "--store", str(bucket), store=tmp_path / "none", env=env)
+
+    assert run("receive", bundle.bundle).returncode == 0
+    wheel = next(bundle.wheels.glob("alpha*")).read_bytes()
+    key = f"blobs/sha256/{hex_of(digest_of(wheel))}"
+    rclone.put(bucket, key, wheel[:-1] + b"!")
+    found = run("doctor", "--read-all")
+    assert found.returncode == 13, found.stdout + found.stderr
+    assert f"{bucket}/{key}" in found.stderr
+    assert run("doctor", "--drop-damaged").returncode == 13
+    assert run("receive", bundle.bundle).returncode == 0
+    done = run("doctor", "--read-all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "free: the storage does not say" in done.stdout
+
+
 def test_a_store_copied_from_disk_is_one(tmp_path: Path) -> None:
     """What lies on disk as a store is one when its files are put into a bucket, with its snapshots and ledger."""
     bundle = tiny.tiny_bundle(tmp_path / "tiny")

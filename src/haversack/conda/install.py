@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def install(
     prefix = prefix.parent.resolve() / prefix.name
     check_room(packages, home)
     wheels_install.check_blobs(inside.store, [package.digest for package in packages])
-    records = [_at_hand(package, inside) for package in packages]
+    with ThreadPoolExecutor(wheels_install.BLOBS_AT_ONCE) as pool:
+        records = list(pool.map(lambda package: _at_hand(package, inside), packages))
 
     def make() -> None:
         with inside.progress("linking", 0, ""):

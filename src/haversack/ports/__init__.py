@@ -18,6 +18,9 @@ from haversack.model.ledger import Entry, Line
 from haversack.model.site import Credentials
 from haversack.model.target import Target, VirtualPackage
 
+UNKNOWN_ROOM = 1 << 62
+"""What a store answers that cannot know how much room it has: more than anybody will ever add."""
+
 
 class Store(Protocol):
     """Blobs by digest, and one index that names snapshots.
@@ -57,7 +60,7 @@ class Store(Protocol):
         ...
 
     def free(self) -> int:
-        """Bytes that can still be added."""
+        """Bytes that can still be added; :data:`UNKNOWN_ROOM` where nobody can say."""
         ...
 
     def index(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
 from haversack.model.artifact import Digest, hex_of, is_digest
 from haversack.model.bucket import Bucket
+from haversack.ports import UNKNOWN_ROOM
 from haversack.ports.blobcache import BlobCache
 from haversack.ports.disk import CHUNK, Checked
 from haversack.ports.s3client import connect, explained, refused
@@ -36,8 +37,6 @@ _BLOBS = "blobs/sha256/"
 _STATE = "haversack/state/"
 _PATIENCE = 1.0  # seconds for another writer to end
 _MAKING = 30.0  # seconds for another one to make the store
-# A server does not say how much room it has.
-_ROOM = 1 << 62
 # So many questions after single blobs are asked one by one; then all are listed.
 _SINGLE = 32
 _LISTED = 30.0  # seconds for which an absence is believed
@@ -204,8 +203,8 @@ class S3Store:
         yield from sorted(found.items())
 
     def free(self) -> int:
-        """See the protocol; a server does not say, so it is as much as a number of 63 bits holds."""
-        return _ROOM
+        """See the protocol; a server does not say."""
+        return UNKNOWN_ROOM
 
     def index(self) -> dict[str, Any]:
         """See the protocol."""

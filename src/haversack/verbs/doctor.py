@@ -15,7 +15,7 @@ from haversack.model.artifact import Digest
 from haversack.model.finding import Finding, worst_first
 from haversack.model.ledger import check_chain
 from haversack.model.lock import TOOL
-from haversack.ports import Inside
+from haversack.ports import UNKNOWN_ROOM, Inside
 from haversack.verbs import holdings
 from haversack.verbs.install import MARKER, read_marker
 from haversack.wheels import drift, interpreter
@@ -136,7 +136,7 @@ def store(inside: Inside, *, read_all: bool = False, drop_damaged: bool = False)
     findings += check_chain(lines, inside.ledger.head())
     looked.append(f"ledger: {len(lines)} entries")
     free = inside.store.free()
-    looked.append(f"free: {free} bytes")
+    looked.append("free: the storage does not say" if free == UNKNOWN_ROOM else f"free: {free} bytes")
     if free < _LOW:
         findings.append(
             Finding(

@@ -19,6 +19,8 @@ from haversack.wheels import cache
 from haversack.wheels.drift import changed_since
 
 _CHUNK = 1 << 20
+BLOBS_AT_ONCE = 8
+"""Blobs to ask a store for at once: it may be far away."""
 
 
 def python_of(prefix: Path) -> Path:
@@ -71,8 +73,10 @@ def fill(
             make()
         return
     farm = inside.cache / "wheels"
-    for wheel in wheels:
-        link(inside.store.path(wheel.digest), farm / hex_of(wheel.digest) / wheel.filename)
+    with ThreadPoolExecutor(BLOBS_AT_ONCE) as pool:
+        blobs = list(pool.map(inside.store.path, [wheel.digest for wheel in wheels]))
+    for wheel, blob in zip(wheels, blobs, strict=True):
+        link(blob, farm / hex_of(wheel.digest) / wheel.filename)
     copy = not _links_between(inside.cache, prefix.parent)
     stamps = {wheel.name: farm / hex_of(wheel.digest) / ".unpacked" for wheel in wheels}
     check_blobs(inside.store, [wheel.digest for wheel in wheels if stamps[wheel.name].exists()])
@@ -135,10 +139,12 @@ def damaged(digest: Digest, store: Store) -> Finding | None:
         with store.open(digest) as file:
             while file.read(_CHUNK):
                 """To the end, where the digest is compared."""
-    except IntegrityError:
-        place = str(store.path(digest))
+    except IntegrityError as problem:
         return Finding(
-            "store-damaged", place, "is not what its name says", "receive a bundle that holds it again"
+            "store-damaged",
+            problem.where or digest,
+            "is not what its name says",
+            "receive a bundle that holds it again",
         )
     return None
 

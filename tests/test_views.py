@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,16 +28,18 @@ from haversack.formats import oci, repodata
 from haversack.formats.canonical import canonical
 from haversack.model.artifact import Artifact, digest_of, hex_of, is_digest, is_safe_filename
 from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
-from haversack.model.snapshot import Snapshot
+from haversack.model.snapshot import Snapshot, SnapshotEnvironment
 from haversack.model.target import Target
 from haversack.ports import Inside
 from haversack.verbs import holdings, serve
-from haversack.views import Page, Union, View, place_of, view_of, views
+from haversack.views import Page, Union, View, listing, place_of, view_of, views
 from haversack.views.channel import Channels
 from haversack.views.upstream import Upstream
 from tests.support import tiny
 from tests.support.channel import ChannelServer
 from tests.support.conda import Package, make_conda
+from tests.support.viewing import stocked as shelved
+from tests.support.viewing import wheel_of
 from tests.support.wheels import make_wheel
 
 FORGE = "https://conda.example.org/conda-forge"
@@ -125,12 +128,50 @@ def test_a_channel_has_its_packages_and_indexes_for_every_target(tool: Package, 
     assert page == Page("application/octet-stream", tool.record["size"], blob=conda(tool).digest)
 
 
+def every_kind(tool: Package, old: Package, path: Path) -> tuple[list[LockedEnvironment], list[Artifact]]:
+    """Environments with something for each view to show."""
+
+    def plain(kind: str, filename: str, ref: str, facts: dict[str, Any]) -> Artifact:
+        digest = digest_of(filename.encode())
+        return Artifact(kind, filename, "", filename, digest, 1, f"path:{filename}", (ref,), facts)
+
+    layer = plain("image", "layer.tar", "images/any", {"role": "layer"})
+    root = {
+        "role": "manifest",
+        "refs": ["h.example/a/b:1"],
+        "media_type": oci.MANIFEST,
+        "children": [layer.digest],
+    }
+    git = {
+        "url": "https://git.example.org/x",
+        "rev": "v1",
+        "commit": "0" * 40,
+        "head": "refs/heads/main",
+        "refs": {},
+    }
+    environments = [
+        LockedEnvironment("geo", "node", "conda"),
+        LockedEnvironment("images", "any", "image"),
+        LockedEnvironment("files", "any", "file"),
+        LockedEnvironment("folder", "any", "project", settings={"links": {"ln": "src/x"}}),
+        LockedEnvironment("repository", "any", "project", settings={"git": git}),
+    ]
+    artifacts = [
+        *(replace(each, members=("geo/node",)) for each in (conda(tool), conda(old))),
+        wheel_of(path, "geo/node", f"https://files.example.org/packages/ab/{path.name}"),
+        *(layer, plain("image", "manifest.json", "images/any", root)),
+        plain("file", "tool.deb", "files/any", {}),
+        plain("file", "src-x", "folder/any", {"path": "src/x"}),
+        *(plain("git", f"pack-{'0' * 40}.{end}", "repository/any", {}) for end in ("pack", "idx")),
+    ]
+    return environments, artifacts
+
+
 def test_every_view_keeps_to_the_protocol(tmp_path: Path, tool: Package, old: Package) -> None:
     """Paths are sorted, safe and each has a page; what is not listed has none; nothing is ever opened."""
     made = make_wheel(tmp_path, "demo", "1.0")
-    wheels = wheel(made, "https://files.example.org/packages/ab/demo-1.0-py3-none-any.whl")
-    content, _ = snapshot({"geo": [conda(tool), conda(old), wheels]})
-    assert {"conda", "files", "projects", "pypi", "upstream", "v2"} <= set(views())
+    content, _ = shelved(tmp_path / "store", *every_kind(tool, old, made), [])
+    assert set(views()) == {"conda", "files", "projects", "pypi", "upstream", "v2"}
     for view in (*(make(content) for make in views().values()), view_of(content)):
         paths = list(view.paths())
         assert paths
@@ -153,6 +194,38 @@ def test_every_view_keeps_to_the_protocol(tmp_path: Path, tool: Package, old: Pa
         ):
             assert view.get(wrong) is None
         assert view.findings() == []
+
+
+def test_what_lies_below_a_folder_is_found_by_its_edges() -> None:
+    """Names directly below are given once each, folders with a slash, whatever sorts between them."""
+    paths = sorted(["a-b/x", "a.txt", "a/b/c", "a/b/d", "a/e", "a0", "b", "a/b.txt", "a/b-c/x"])
+    assert listing(paths, "") == ["a-b/", "a.txt", "a/", "a0", "b"]
+    assert listing(paths, "a/") == ["b-c/", "b.txt", "b/", "e"]
+    assert listing(paths, "a/b/") == ["c", "d"]
+    assert listing(paths, "c/") == listing([], "") == listing(paths, "a/e/") == []
+
+
+def test_views_of_a_big_site_are_made_at_once() -> None:
+    """Twenty thousand wheels and packages are shown in half a second, every path among them."""
+    url = "https://conda.example.org/f"
+    facts = {"channel": url, "subdir": "linux-64", "record": {}, "metadata_sha256": "0" * 64}
+    artifacts = []
+    for number in range(20_000):
+        kind, end = ("wheel", "py3-none-any.whl") if number % 2 else ("conda", "0.conda")
+        filename = f"pkg_{number}-1.0-{end}"
+        digest = digest_of(filename.encode())
+        artifacts.append(
+            Artifact(kind, f"pkg-{number}", "1.0", filename, digest, 1, f"{url}/{filename}", (), facts)
+        )
+    locked = LockedEnvironment("big", "node", "conda")
+    environment = SnapshotEnvironment(locked, NODE, tuple(artifacts), digest_of(b"manifest"))
+    blobs = {artifact.digest: 1 for artifact in artifacts}
+    content = Snapshot(digest_of(b"id"), digest_of(b"lock"), (environment,), (), blobs)
+    begin = time.process_time()
+    view = view_of(content)
+    took = time.process_time() - begin
+    assert took < 0.5
+    assert len(list(view.paths())) > 70_000
 
 
 def test_an_index_is_the_same_for_zstd_and_for_current(tool: Package) -> None:

@@ -176,7 +176,7 @@ def _named(items: tuple[Mapping[str, Any], ...]) -> dict[str, Mapping[str, Any]]
     for number, item in enumerate(items):
         where = f"haversack.toml: file[{number}]"
         path = item["url"].removeprefix("path:") if _is_local(item) else urlsplit(item["url"]).path
-        last = posixpath.basename(path if _is_local(item) else unquote(path))
+        last = posixpath.basename(path) if _is_local(item) else unquote(posixpath.basename(path))
         name = item.get("name", last)
         if not is_safe_filename(name) or name.casefold() in _RESERVED:
             raise DeclarationError(

@@ -204,15 +204,18 @@ class RealRegistry:
         return skopeo("inspect", "--raw", f"docker://{self.host}/{name}", registry=self)
 
 
-def skopeo(verb: str, *words: str | Path, registry: RealRegistry | None = None) -> bytes:
-    """What skopeo says; raises where it fails.  ``registry`` tells how to get in."""
+def skopeo(verb: str, *words: str | Path, registry: RealRegistry | None = None, whole: bool = True) -> bytes:
+    """What skopeo says; raises where it fails.  ``registry`` tells how to get in.
+
+    Without ``whole`` a copy may change digests, as one to an archive of docker does.
+    """
     options: list[str] = []
     sides = ("",) if verb in {"inspect", "list-tags"} else ("src-", "dest-")
     for side in sides if registry else ():
         options.append(f"--{side}tls-verify=false")
         if registry and registry.login:
             options += [f"--{side}creds", ":".join(registry.login)]
-    if verb == "copy":
+    if verb == "copy" and whole:
         options.append("--preserve-digests")
     # A machine without /etc/containers/policy.json has none to break.
     argv = ["skopeo", "--insecure-policy", verb, *options, *map(str, words)]

@@ -7,27 +7,56 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from haversack.errors import HaversackError
 from haversack.formats import oci
 from haversack.formats.canonical import canonical
-from haversack.model.artifact import Artifact, Digest, hex_of
+from haversack.images.manifest import OCI_INDEX, OCI_MANIFEST
+from haversack.model.artifact import Artifact, Digest, digest_of, hex_of
 from haversack.model.finding import Finding
 from haversack.ports import Store
 
 _CHUNK = 1 << 20
 
 
-def index(artifacts: Iterable[Artifact]) -> bytes:
-    """The ``index.json``: every image under each of its names, and what refers to another by none."""
-    entries = []
-    for a in sorted(artifacts, key=lambda a: (a.name, a.digest)):
-        described = {"mediaType": a.facts.get("media_type", ""), "digest": a.digest, "size": a.size}
+def layout(artifacts: Iterable[Artifact]) -> tuple[bytes, dict[Digest, bytes]]:
+    """The ``index.json``, and blobs that only the layout has.
+
+    Every image stands there under each of its names, and what refers to another one by none.  skopeo and podman
+    find by name only what is of OCI's own types: docker's manifests stand in a list of OCI's made for them.
+    """
+    there = {artifact.digest: artifact for artifact in artifacts}
+    entries: list[dict[str, Any]] = []
+    made: dict[Digest, bytes] = {}
+    for a in sorted(there.values(), key=lambda a: (a.name, a.digest)):
+        described = _descriptor(a)
         refs = a.facts.get("refs", ())
+        if refs and a.facts["media_type"] not in {OCI_INDEX, OCI_MANIFEST}:
+            listed = (
+                [there[c] for c in a.facts["children"] if c in there] if a.facts["role"] == "index" else [a]
+            )
+            data = canonical({**oci.empty_index(), "manifests": [_descriptor(one) for one in listed]})
+            made[digest_of(data)] = data
+            described = oci.descriptor(OCI_INDEX, data)
         entries += [{**described, "annotations": {oci.REF_NAME: name}} for name in refs]
         if a.facts.get("subject") and not refs:
             entries.append(described)
-    return canonical({**oci.empty_index(), "manifests": entries})
+    return canonical({**oci.empty_index(), "manifests": entries}), made
+
+
+def _descriptor(artifact: Artifact) -> dict[str, Any]:
+    """A descriptor of an artifact, with its platform if it has one."""
+    told = {
+        "mediaType": artifact.facts.get("media_type", ""),
+        "digest": artifact.digest,
+        "size": artifact.size,
+    }
+    if artifact.facts.get("platform"):
+        system, architecture, *variant = artifact.facts["platform"].split("/")
+        platform = {"architecture": architecture, "os": system}
+        told["platform"] = {**platform, **({"variant": variant[0]} if variant else {})}
+    return told
 
 
 def lay(artifacts: Sequence[Artifact], folder: Path, store: Store) -> None:
@@ -49,8 +78,11 @@ def lay(artifacts: Sequence[Artifact], folder: Path, store: Store) -> None:
             while chunk := blob.read(_CHUNK):
                 if copy:
                     copy.write(chunk)
+    index, made = layout(artifacts)
+    for digest, data in made.items():
+        (place / hex_of(digest)).write_bytes(data)
     (folder / "oci-layout").write_bytes(oci.LAYOUT_FILE)
-    (folder / "index.json").write_bytes(index(artifacts))
+    (folder / "index.json").write_bytes(index)
 
 
 def differences(artifacts: Sequence[Artifact], folder: Path, *, hashing: bool = True) -> list[Finding]:
@@ -67,12 +99,14 @@ def differences(artifacts: Sequence[Artifact], folder: Path, *, hashing: bool = 
         elif file.stat().st_size != artifact.size or (hashing and _digest(file) != artifact.digest):
             message = f"{artifact.name} was changed"
             found.append(Finding("env-changed", f"blobs/sha256/{file.name}", message, remedy))
-    for name, data in (("index.json", index(artifacts)), ("oci-layout", oci.LAYOUT_FILE)):
+    index, made = layout(artifacts)
+    small = {"index.json": index, "oci-layout": oci.LAYOUT_FILE}
+    for name, data in {**small, **{f"blobs/sha256/{hex_of(d)}": data for d, data in made.items()}}.items():
         if not (folder / name).is_file():
             found.append(Finding("env-missing", name, "is gone", remedy))
         elif (folder / name).read_bytes() != data:
             found.append(Finding("env-changed", name, "was changed", remedy))
-    known = {hex_of(artifact.digest) for artifact in artifacts}
+    known = {*map(hex_of, made), *(hex_of(artifact.digest) for artifact in artifacts)}
     for file in sorted(place.iterdir()) if place.is_dir() else ():
         if file.name not in known:
             message = "is no part of these images"

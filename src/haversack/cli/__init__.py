@@ -10,9 +10,10 @@ import click
 
 from haversack import __version__
 from haversack.cli import inside, leaving, outside, rendering, serving
-from haversack.cli.setting import Setting
+from haversack.cli.setting import Setting, StorePlace
 from haversack.console import Console
 from haversack.errors import HaversackError, UsageError
+from haversack.model.bucket import Bucket
 
 
 class Commands(click.Group):
@@ -26,15 +27,15 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--store",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=StorePlace(),
     envvar="HAVERSACK_STORE",
-    help="Where the store is.",
+    help="Where the store is: a folder or s3://BUCKET/PATH.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value for scripts.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
 @click.version_option(__version__, prog_name="haversack")
 @click.pass_context
-def cli(context: click.Context, store: Path | None, as_json: bool, quiet: bool) -> None:
+def cli(context: click.Context, store: Path | Bucket | None, as_json: bool, quiet: bool) -> None:
     """Machine learning where there is no internet.
 
     \b

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,7 +217,7 @@ def job(site: Site, folder: Path, *words: str | Path) -> Path:
     return script
 
 
-@pytest.mark.parametrize("way", [(), ("--via", "activate")])
+@pytest.mark.parametrize("way", [(), ("--via", "activate"), ("--via", "run")])
 def test_a_job_runs_in_its_environment(
     site: Site, cluster: Cluster, tmp_path: Path, way: tuple[str, ...]
 ) -> None:
@@ -231,19 +232,29 @@ def test_a_job_runs_in_its_environment(
         "UV_PYTHON": "/usr/bin/python3", "PIP_INDEX_URL": "https://example.org", "CONDA_PREFIX": "/opt/conda",
         "PYTHONPATH": "/nowhere", "VIRTUAL_ENV": "/nowhere", "KEPT": "yes",
     }  # fmt: skip
+    # Through `haversack run` it must be where the job is, and whoever submits has it.
+    theirs["PATH"] = f"{Path(sys.executable).parent}:{cluster.environ['PATH']}"
     done = cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path, env=theirs)
     said = (tmp_path / "out").read_text()
     assert done.returncode == 0, said + done.stderr + cluster.log()
     argv, prefix, version, names = json.loads(said)
     assert argv == WORDS
     assert (prefix, version) == (str(site.prefix("lab", "2026-10")), "1.0")
-    assert set(theirs) & set(names) == {"KEPT", "VIRTUAL_ENV"}
+    assert set(theirs) & set(names) == {"KEPT", "PATH", "VIRTUAL_ENV"}
 
 
 def test_a_job_ends_as_its_command_did(site: Site, cluster: Cluster, tmp_path: Path) -> None:
     """The exit code of the command is that of the job."""
     script = job(site, tmp_path, "--mem", "100", "--", "python", "-c", "raise SystemExit(3)")
     assert cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path).returncode == 3
+
+
+def test_a_job_without_haversack_says_so(site: Site, cluster: Cluster, tmp_path: Path) -> None:
+    """Through `haversack run` a node that lacks it ends the job before the command."""
+    script = job(site, tmp_path, "--mem", "100", "--via", "run", "--", "touch", "ran")
+    assert cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path).returncode == 1
+    assert "haversack is not on the PATH of this node" in (tmp_path / "out").read_text()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_an_array_runs_every_task(site: Site, cluster: Cluster, tmp_path: Path) -> None:

@@ -60,6 +60,16 @@ def entered(prefix: Path, inside: Inside) -> Entered:
 
 
 def activation(prefix: Path) -> Path | None:
-    """What a shell sources to enter an environment, if it has such a file."""
-    names = ("haversack-activate", "activate")
-    return next((path for name in names if (path := prefix / "bin" / name).is_file()), None)
+    """What a shell sources to enter an environment, if it has such a file; conda's own would want conda."""
+    for name in ("haversack-activate", "activate"):
+        script = prefix / "bin" / name
+        if script.is_file() and (name != "activate" or not _is_condas(script)):
+            return script
+    return None
+
+
+def _is_condas(script: Path) -> bool:
+    """Whether a script is the one that conda brings, or conda-pack put there."""
+    is_conda = (script.parent.parent / META).is_dir()
+    with script.open("rb") as file:
+        return is_conda and b"haversack" not in file.read(200)

@@ -82,6 +82,12 @@ def by_activation(script: str, first: str) -> str:
     return f". {shlex.quote(script)}\n{_first(first, f'{script} did not activate its environment')}"
 
 
+def by_run() -> str:
+    """Nothing but haversack, which does the rest and must be where the job runs."""
+    says = "haversack is not on the PATH of this node"
+    return f"command -v haversack > /dev/null || {{ echo {shlex.quote(says)} >&2; exit 1; }}\n"
+
+
 def by_broadcast(archive: str) -> str:
     """Send an archive of a virtual environment to the disk of every node, enter it there, and remove it at the end.
 

@@ -21,6 +21,7 @@ from haversack.model.artifact import Digest
 from haversack.model.finding import Finding
 from haversack.model.site import Site
 from haversack.model.snapshot import Snapshot
+from haversack.model.target import ANY
 from haversack.ports import Inside
 
 KIND = "platform"
@@ -109,8 +110,8 @@ def unknown(subject: str, message: str, remedy: str) -> Finding:
 
 
 def undeclared(names: Sequence[str], site: Site, subject: str) -> list[Finding]:
-    """A finding for every name that is no declared environment."""
-    known = {environment.name for environment in site.environments if environment.kind != KIND}
+    """A finding for every name that is neither a declared environment nor a project."""
+    known = {e.name for e in site.environments if e.targets != (ANY.name,) or e.kind == "project"}
     return [
         Finding(
             "platform-setting",

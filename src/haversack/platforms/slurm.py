@@ -20,6 +20,7 @@ from haversack.formats.prefixes import MARKER, Marker
 from haversack.formats.schema import NAME, NAME_SAYS, Key, KindKeys
 from haversack.model.finding import Finding
 from haversack.model.site import Site
+from haversack.model.target import ANY
 from haversack.platforms import Order, Rendered, undeclared, unknown
 from haversack.ports import Inside
 
@@ -32,6 +33,7 @@ def _text(description: str, pattern: str, expects: str) -> Key:
     return Key("string", description, pattern=pattern, expects=expects)
 
 
+_BESIDE = "env"
 _DIRECTIVES = {
     "account": "account", "array": "array", "cpus": "cpus-per-task", "gpus": "gpus", "mem": "mem",
     "partition": "partition", "time": "time",
@@ -55,10 +57,14 @@ done
 
 @dataclass(frozen=True, slots=True)
 class _Installed:
-    """An environment where a module can name it; ``version`` is the name of its folder."""
+    """An environment where a module can name it; ``version`` is the name of its folder.
+
+    Of a project ``folder`` is where it was installed, and ``prefix`` the environment beside it.
+    """
 
     name: str
     version: str
+    folder: Path
     prefix: Path
     marker: Marker
 
@@ -98,7 +104,9 @@ class Slurm:
         "partition": _text("Partition.", sbatch.NAMES, "a partition"),
         "account": _text("Account.", sbatch.NAMES, "an account"),
         "via": Key(
-            "string", "How the job enters the environment (default: module).", choices=("module", "activate")
+            "string",
+            "How the job enters the environment (default: module).",
+            choices=("module", "activate", "run"),
         ),
         "broadcast": Key(
             "boolean", "Send the environment to the nodes' own disks as one file.", default=False
@@ -145,7 +153,12 @@ def _look(order: Order) -> tuple[list[_Installed], list[Finding]]:
                 said = f"holds {marker.ref} of {marker.snapshot}, and not {name} of {folder.name}"
                 findings.append(_unready(str(folder), said, _install(name, folder.name, folder)))
                 continue
-            found.append(_Installed(name, folder.name, folder, marker))
+            prefix = folder / _BESIDE if marker.ref.endswith(f"/{ANY.name}") else folder
+            if not (prefix / MARKER).is_file():
+                remedy = f"declare an environment for it, or take {name} out of envs"
+                findings.append(_unready(str(folder), "is a project without an environment", remedy))
+                continue
+            found.append(_Installed(name, folder.name, folder, prefix, marker))
         if not any(one.name == name and one.version == order.name for one in found):
             here = root / name / order.name
             remedy = _install(name, order.name, here)
@@ -194,10 +207,11 @@ def _job(order: Order, inside: Inside) -> Rendered:
     if name not in settings["envs"]:
         known = ", ".join(settings["envs"])
         raise UsageError(f"{name} is none of the environments of this platform", remedy=f"known are {known}")
-    prefix = _root(settings) / name / order.name
-    if not any(one.prefix == prefix for one in _look(order)[0]):
-        remedy = _install(name, order.name, prefix)
-        raise PrefixError(f"{name} of {order.name} is not installed there", where=str(prefix), remedy=remedy)
+    where = _root(settings) / name / order.name
+    one = next((one for one in _look(order)[0] if one.folder == where), None)
+    if one is None:
+        remedy = _install(name, order.name, where)
+        raise PrefixError(f"{name} of {order.name} is not installed there", where=str(where), remedy=remedy)
     wanted = {
         option: asked.get(key) or settings.get(key)
         for key, option in _DIRECTIVES.items()
@@ -206,31 +220,34 @@ def _job(order: Order, inside: Inside) -> Rendered:
     called = asked.get("name", name)
     directives = {"job-name": called, **wanted}
     archives: dict[str, Path] = {}
-    programs, via = str(prefix / "bin"), asked.get("via", "module")
+    command, programs, via = order.command, str(one.prefix / "bin"), asked.get("via", "module")
     if asked.get("broadcast"):
-        archive = _archive(order, prefix)
-        archives[archive.name] = prefix
+        archive = _archive(order, one)
+        archives[archive.name] = one.prefix
         ready = sbatch.by_broadcast(str(archive))
+    elif via == "run":
+        ready = sbatch.by_run()
+        command = ("haversack", "run", name, "--dir", str(one.folder), "--", *command)
     elif via == "activate":
-        if (script := activation(prefix)) is None:
+        if (script := activation(one.prefix)) is None:
             raise UsageError(f"{name} has no script that activates it", remedy="leave --via out")
         ready = sbatch.by_activation(str(script), programs)
     else:
         ready = sbatch.by_module(settings["modules"], f"{name}/{order.name}", settings["envs"], programs)
     file = f"{called}.sbatch"
-    job = sbatch.Job(directives, ready, order.command, stays=bool(archives))
+    job = sbatch.Job(directives, ready, command, stays=bool(archives))
     findings = _too_large(wanted.get("mem"), wanted.get("partition"), inside)
     return Rendered({file: sbatch.write(order.origin, job)}, tuple(findings), archives, file)
 
 
-def _archive(order: Order, prefix: Path) -> Path:
+def _archive(order: Order, one: _Installed) -> Path:
     """Where the one file lies that is sent to nodes.  Raises ``UsageError`` where there cannot be one."""
-    name = order.asked["env"]
+    name = one.name
     if "via" in order.asked:
         raise UsageError("--via and --broadcast exclude each other", remedy="leave one of them out")
-    if name not in order.movable:
+    if name not in order.movable or one.prefix != one.folder:
         raise UsageError(
-            f"{name} works only where it was installed, at {prefix}",
+            f"{name} works only where it was installed, at {one.folder}",
             remedy="run the job from there: leave --broadcast out",
         )
     if order.folder is None:

@@ -15,8 +15,10 @@ from haversack.model.artifact import Artifact, digest_of, hex_of
 from haversack.model.lock import LockedEnvironment
 from haversack.model.snapshot import Snapshot
 from haversack.ports.disk import DiskStore
+from haversack.verbs import holdings
 from haversack.views import View, view_of
 from haversack.views.v2 import Registry
+from tests.support.site import Lab
 from tests.support.viewing import ViewServer, stocked, wheel_of
 from tests.support.wheels import make_wheel
 
@@ -306,3 +308,24 @@ def test_ranges_of_a_layer(tmp_path: Path) -> None:
         url = f"{server.url}v2/{NAME}/blobs/{digest_of(b'a layer')}"
         done = subprocess.run(["curl", "-sf", "--noproxy", "*", "--range", "2-6", url], capture_output=True)
     assert done.stdout == b"layer"
+
+
+# From the declaration to the client
+
+
+def test_a_declared_image_is_pulled_by_its_name(tmp_path: Path) -> None:
+    """An image from a layout on disk is locked, packed, and pulled under the name it was given, digest and all."""
+    layout = built(tmp_path / "built")
+    (described,) = json.loads((layout.folder / "index.json").read_text())["manifests"]
+    with Lab(tmp_path / "lab") as lab:
+        image = f'[[image]]\nref = "oci:{layout.folder}:tiny"\nas = "docker.io/team/tiny:1"\n'
+        lab.write("none.txt", "")
+        lab.declare(env='requirements = ["none.txt"]', more=image)
+        lab.told("lock")
+        done = lab.told("pack", "-o", lab.folder / "out", "--no-rehearse")
+        store = DiskStore(lab.store)
+        with ViewServer(view_of(holdings.load(store, done["snapshot"])), store) as server:
+            ref = f"docker://{server.address}/docker.io/team/tiny:1"
+            told = json.loads(skopeo("inspect", "--tls-verify=false", ref))
+            skopeo("copy", "-q", "--src-tls-verify=false", ref, f"oci:{tmp_path / 'out'}:1")
+    assert told["Digest"] == described["digest"]

@@ -305,6 +305,22 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with site.lock:
             site.asked.append((self.command, self.path, word))
+        if self.path.startswith("/token"):
+            self._token(word)
+        elif site.tokens and not site.admits(word):
+            scope = re.match(r"/v2/(.+)/(?:manifests|blobs|referrers|tags)/", self.path)
+            realm = f'realm="{site.url}/token",service="front"'
+            wanted = f',scope="repository:{scope[1]}:pull,push"' if scope else ""
+            self._send(401, {"WWW-Authenticate": f"Bearer {realm}{wanted}"}, b"{}")
+        else:
+            self._answer(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = _any  # noqa: N815 - the names are the base class's
+
+    def _answer(self, body: bytes) -> None:
+        """What the registry says, or trouble: only requests that were let in meet it."""
+        site = self.site
+        with site.lock:
             trouble = next(
                 (
                     t
@@ -315,21 +331,12 @@ class _Handler(BaseHTTPRequestHandler):
             )
             if trouble:
                 trouble.times -= 1
-        if self.path.startswith("/token"):
-            self._token(word)
-        elif site.tokens and not site.admits(word):
-            scope = re.match(r"/v2/(.+)/(?:manifests|blobs|referrers|tags)/", self.path)
-            realm = f'realm="{site.url}/token",service="front"'
-            wanted = f',scope="repository:{scope[1]}:pull,push"' if scope else ""
-            self._send(401, {"WWW-Authenticate": f"Bearer {realm}{wanted}"}, b"{}")
-        elif trouble and trouble.redirect:
+        if trouble and trouble.redirect:
             self._send(307, {"Location": trouble.redirect + self.path}, b"")
         elif trouble and trouble.status:
             self._send(trouble.status, trouble.headers, b"{}")
         else:
             self._pass(body, trouble)
-
-    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = _any  # noqa: N815 - the names are the base class's
 
     def _token(self, word: str) -> None:
         site = self.site

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http
 import random
 import re
@@ -210,7 +211,8 @@ class Http:
     ) -> Answer:
         """The same by one try; what may pass raises :class:`Hitch`."""
         answer, here = self.open(method, url, headers, body)
-        with answer:
+        # What answers HEAD is closed already, and may be closed again but not entered.
+        with contextlib.closing(answer):
             if answer.status not in expected:
                 raise self.refusal(answer, url, here)
             try:

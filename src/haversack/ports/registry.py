@@ -114,10 +114,18 @@ class HttpRegistries:
 
     def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
         """See :class:`haversack.ports.Fetch`."""
+        place = self._url(url)
         try:
-            return self._fetch.get(self._url(url), digest, dest, on_bytes)
+            return self._fetch.get(place, digest, dest, on_bytes)
         except (FetchError, IntegrityError) as problem:
             raise type(problem)(str(problem), where=url, remedy=problem.remedy) from problem
+
+    def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
+        """See :class:`haversack.ports.Fetch`: such a URL ends in the digest of what it names."""
+        self._url(url)
+        digest = url.rpartition("/")[2]
+        self.get(url, digest, dest, on_bytes)
+        return digest
 
     def _url(self, url: str) -> str:
         """Where a ``docker://`` URL leads.  Raises ``FetchError`` for one that leads to no part of an image."""

@@ -42,7 +42,7 @@ class Challenge:
 def challenges(text: str) -> list[Challenge]:
     """Every challenge in a ``WWW-Authenticate`` header; what is none is left out."""
     marks = list(re.finditer(r"(?:^|,)\s*(Basic|Bearer)\b\s*", text, re.IGNORECASE))
-    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    ends = [*(mark.start() for mark in marks), len(text)][1:]
     found = []
     for mark, end in zip(marks, ends, strict=True):
         pairs = _PARAMETER.findall(text[mark.end() : end])

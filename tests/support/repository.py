@@ -13,13 +13,13 @@ class Repository:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._moment = 1_700_000_000
         path.mkdir(parents=True)
         self.git("init", "--quiet", "--initial-branch=main")
-        self._moment = 1_700_000_000
 
     def git(self, *words: str) -> str:
         """Run git in it, and give what it printed."""
-        return run_git("-C", str(self.path), *words, moment=getattr(self, "_moment", 0)).strip()
+        return run_git("-C", str(self.path), *words, moment=self._moment).strip()
 
     def commit(self, files: Mapping[str, str], message: str = "change") -> str:
         """Write files, commit them all, and give the commit."""
@@ -32,7 +32,7 @@ class Repository:
         return self.git("rev-parse", "HEAD")
 
 
-def run_git(*words: str, moment: int = 0) -> str:
+def run_git(*words: str, moment: int = 1_700_000_000) -> str:
     """Run git as Ada, with no settings of this machine; the output of a run that must succeed."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     who = {"NAME": "Ada", "EMAIL": "ada@example.org", "DATE": f"{moment} +0000"}

@@ -74,6 +74,8 @@ def _expression(glob: str) -> str:
         elif glob[place] == "[" and (match := re.match(r"\[([!^]?)(\]?[^\]]*)\]", glob[place:])):
             inner = match[2].replace("\\", "\\\\").replace("[", "\\[")
             found, place = found + f"(?!/)[{'^' if match[1] else ''}{inner}]", place + match.end()
+        elif glob[place] == "[":
+            return "(?!)"  # to git a class without its end is nothing
         else:
             place += glob[place] == "\\" and place + 1 < len(glob)
             found, place = found + re.escape(glob[place]), place + 1

@@ -14,8 +14,6 @@ from haversack.projects.digests import digest_of_file
 
 RECORD = "haversack-project.json"
 """The file beside the project's folder."""
-# Of a repository only what says where its branches are: git writes the rest whenever it looks.
-_OF_GIT = ("HEAD", "config", "packed-refs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,8 @@ class Record:
     """What haversack laid: each path of the folder ``name`` with what was there.
 
     That is ``link:`` and a target, or a digest, the size in bytes and the time of change (ns), since a file with
-    the same size and time is not read again.
+    the same size and time is not read again.  Of a repository it is ``ref:`` and what HEAD, each branch, tag and
+    stash means: git writes the other files whenever it looks.
     """
 
     name: str
@@ -32,7 +31,7 @@ class Record:
 
 def taken(name: str, folder: Path) -> Record:
     """The record of a folder as it is now."""
-    return Record(name, {path: _told(place) for path, place in _walk(folder)})
+    return Record(name, {path: _told(place) for path, place in _walk(folder)} | _refs(folder / ".git"))
 
 
 def write(record: Record) -> bytes:
@@ -52,13 +51,13 @@ def read(prefix: Path) -> Record | None:
 
 def changes(record: Record, folder: Path) -> Iterator[tuple[str, str]]:
     """Every path that is not as it was laid, and whether it is ``gone``, ``changed`` or ``added``."""
-    now = dict(_walk(folder))
+    now, refs = dict(_walk(folder)), _refs(folder / ".git")
     for path, told in sorted(record.entries.items()):
-        if path not in now:
+        if path not in now and path not in refs:
             yield path, "gone"
-        elif not _is_still(now[path], told):
+        elif refs[path] != told if path in refs else not _is_still(now[path], told):
             yield path, "changed"
-    for path in sorted(now.keys() - record.entries.keys()):
+    for path in sorted((now.keys() | refs.keys()) - record.entries.keys()):
         yield path, "added"
 
 
@@ -85,12 +84,32 @@ def _walk(folder: Path, base: str = "") -> Iterator[tuple[str, Path]]:
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path, place = f"{base}{entry.name}", Path(entry.path)
-        if path == ".git" and entry.is_dir(follow_symlinks=False):
-            yield from ((f".git/{name}", place / name) for name in _OF_GIT if (place / name).is_file())
-            yield from _walk(place / "refs", ".git/refs/")
-        elif entry.name in ignore.MADE:
+        if entry.name in ignore.MADE:
             continue
         elif entry.is_dir(follow_symlinks=False):
             yield from _walk(place, f"{path}/")
         else:
             yield path, place
+
+
+def _refs(own: Path) -> dict[str, str]:
+    """What a repository's HEAD and references mean, loose or packed (gitrepository-layout(5)), by their paths.
+
+    What it knows of its remotes is nobody's work.
+    """
+    if not (own / "HEAD").is_file():
+        return {}
+    found = {"HEAD": (own / "HEAD").read_text(errors="replace")}
+    packed = own / "packed-refs"
+    for line in packed.read_text(errors="replace").splitlines() if packed.is_file() else ():
+        if not line.startswith(("#", "^")):
+            sha, _, ref = line.partition(" ")
+            found[ref] = sha
+    for place in (own / "refs").rglob("*"):
+        if place.is_file():
+            found[place.relative_to(own).as_posix()] = place.read_text(errors="replace")
+    return {
+        f".git/{ref}": f"ref:{told.strip()}"
+        for ref, told in sorted(found.items())
+        if not ref.startswith("refs/remotes/")
+    }

@@ -13,6 +13,14 @@ need ip iproute2
 need mkfs.ext4 e2fsprogs
 need skopeo skopeo
 need umoci umoci
+need podman podman
+need docker-registry docker-registry
+need htpasswd apache2-utils
+need nginx nginx-light
+need podman podman
+need runc runc
+need containerd containerd
+need chromium chromium
 need faketime faketime
 need setpriv util-linux
 need shellcheck shellcheck

@@ -134,12 +134,9 @@ def test_each_file_is_read_as_meant() -> None:
     }
     assert json.loads(files["daemon.json"]) == {"registry-mirrors": [BASE]}
     hosts = tomllib.loads(files["certs.d/registry.example.org:5000/hosts.toml"])
-    assert hosts == {
-        "server": f"{BASE}/v2/registry.example.org_5000",
-        "capabilities": ["pull", "resolve"],
-        "override_path": True,
-        "ca": f"{HOME}/{CA}",
-    }
+    own = {"capabilities": ["pull", "resolve"], "override_path": True, "ca": f"{HOME}/{CA}"}
+    place = f"{BASE}/v2/registry.example.org_5000"
+    assert hosts == {"server": place, **own, "host": {place: own}}
     assert [name for name in files if ".." in name] == []
 
 

@@ -16,17 +16,21 @@ def _files(served: Served) -> dict[str, str]:
         return {}
     found = {}
     for host, place in served.registries().items():
+        url = json.dumps(f"{served.base}/v2/{place}")
+        own = ['capabilities = ["pull", "resolve"]', "override_path = true"]
+        if served.ca:
+            own.append(f"ca = {json.dumps(served.at(CA))}")
         lines = [
             *served.head(
                 f"For containerd: /etc/containerd/certs.d/{host}/hosts.toml, and in its config.toml",
                 'config_path = "/etc/containerd/certs.d" of the registry.',
             ),
-            f"server = {json.dumps(f'{served.base}/v2/{place}')}",
-            'capabilities = ["pull", "resolve"]',
-            "override_path = true",
+            f"server = {url}",
+            *own,
+            # containerd 1.6 reads no file without such a table.
+            f"[host.{url}]",
+            *own,
         ]
-        if served.ca:
-            lines.append(f"ca = {json.dumps(served.at(CA))}")
         found[f"certs.d/{host}/hosts.toml"] = text(lines)
     return found
 

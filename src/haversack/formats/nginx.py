@@ -169,7 +169,7 @@ map $uri $haversack_vary {
 map $arg_ns $haversack_registry {
     default docker.io;
     "~^(?<haversack_ns>[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)$" $haversack_ns;
-    "~^(?<haversack_ns_host>[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*):(?<haversack_ns_port>[0-9]+)$"
+    "~^(?<haversack_ns_host>[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*)(:|%3A)(?<haversack_ns_port>[0-9]+)$"
         "${haversack_ns_host}_${haversack_ns_port}";
 }
 """
@@ -189,7 +189,7 @@ add_header X-Content-Type-Options nosniff;
 
 # The snapshot by its name, and images without a host or by `?ns=HOST`.
 rewrite ^/@NAME(/.*)$ $1;
-rewrite ^/v2/(?!haversack/)([^/.:_]+/.+)$ /v2/$haversack_registry/$1;
+rewrite ^/v2/(?!haversack/)(?<haversack_image>[^/.:_]+/.+)$ /v2/$haversack_registry/$haversack_image;
 # Pages whose type their name does not tell.
 if ($haversack_type) { rewrite ^ /-/$haversack_type$uri last; }
 

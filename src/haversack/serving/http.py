@@ -133,7 +133,8 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         server.connections.add(self)
-        transport.set_write_buffer_limits(0)
+        # Not 0: under TLS, asyncio takes an empty buffer for one that reached it.
+        transport.set_write_buffer_limits(1, 0)
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]) if isinstance(name, tuple) else "unix"
         self._secure = transport.get_extra_info("ssl_object") is not None
@@ -207,6 +208,9 @@ class Connection(asyncio.Protocol):
                     self._refuse(RefusedError(431, "the head is too long"))
                 elif b"\n\n" in buffer:
                     self._refuse(RefusedError(400, "a line ends with a line feed alone"))
+                elif buffer and not buffer[:1].isalpha():
+                    # TLS, mostly: podman and skopeo try that first, and would wait for the time-out of the head.
+                    self._refuse(RefusedError(400, "no method begins like this; TLS is not spoken here"))
                 return
             head, self._buffer = buffer[: end + 4], buffer[end + 4 :]
             self._since = self._loop.time()
@@ -299,7 +303,9 @@ class Connection(asyncio.Protocol):
     # Bytes
 
     def _delivered(self) -> int:
-        return self._written - int(self._transport.get_write_buffer_size())
+        # A TLS transport that is closed knows no size any more.
+        waiting = 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
+        return self._written - int(waiting)
 
     async def _flushed(self) -> None:
         """Wait until every byte written is on its way."""

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from packaging.utils import canonicalize_name
@@ -86,6 +87,8 @@ def _registry(view: View, path: str, request: Request) -> Found:
     rest = path.removeprefix(REGISTRY)
     if not rest:
         return Found(REGISTRY, Page(JSON, 2, b"{}"))
+    if rest == "_catalog":
+        return Found(path, view.get(path))
     match = re.fullmatch(r"(.+)/(manifests|blobs|referrers)/([^/]+)", rest) or re.fullmatch(
         r"(.+)/(tags)/(list)", rest
     )
@@ -122,7 +125,8 @@ def repositories(name: str, host: str) -> Iterator[str]:
     for where in (host, "", _DEFAULT_HOST):
         if where and not _HOST.fullmatch(where):
             continue
-        full = f"{where}/{name}" if where else name
+        # A port is part of the folder's name, as the view has it.
+        full = f"{where.replace(':', '_')}/{name}" if where else name
         yield full
         if where == _DEFAULT_HOST and "/" not in name:
             yield f"{where}/library/{name}"
@@ -137,18 +141,33 @@ def _registered(found: Found, name: str, what: str, request: Request) -> Found:
     if what in {"manifests", "blobs"}:
         digest = page.blob if page.blob and not page.start else digest_of(page.data or b"")
         return Found(found.path, page, headers={"Docker-Content-Digest": digest})
-    value = json.loads(page.data or b"{}")
-    headers: dict[str, str] = {}
-    if what == "tags":
-        value["name"] = name
-        count, last = request.query.get("n", ""), request.query.get("last", "")
-        tags = [tag for tag in sorted(value.get("tags") or []) if not last or tag > last]
-        value["tags"] = tags[: int(count)] if count.isascii() and count.isdigit() and len(count) < 9 else tags
-        if len(value["tags"]) < len(tags) and value["tags"]:
-            more = urlencode({"n": count, "last": value["tags"][-1]})
-            headers["Link"] = f'</{REGISTRY}{quote(name)}/tags/list?{more}>; rel="next"'
-    elif wanted := request.query.get("artifactType"):
-        value["manifests"] = [m for m in value.get("manifests", []) if m.get("artifactType") == wanted]
-        headers["OCI-Filters-Applied"] = "artifactType"
+    cut = _tags(page, name, request.query) if what == "tags" else _of_type(page, request.query)
+    if cut is None:
+        return found
+    value, headers = cut
     data = json.dumps(value, separators=(",", ":")).encode()
     return Found(found.path, Page(page.media_type, len(data), data), headers=headers)
+
+
+def _tags(page: Page, name: str, query: Mapping[str, str]) -> tuple[Any, dict[str, str]] | None:
+    """The tags of a page that a client asks for in portions."""
+    count, last = query.get("n", ""), query.get("last", "")
+    if not last and not count:
+        return None
+    value = json.loads(page.data or b"{}")
+    tags = [tag for tag in sorted(value.get("tags") or []) if tag > last]
+    value["tags"] = tags[: int(count)] if count.isascii() and count.isdigit() and len(count) < 9 else tags
+    if len(value["tags"]) == len(tags) or not value["tags"]:
+        return value, {}
+    more = urlencode({"n": count, "last": value["tags"][-1]})
+    return value, {"Link": f'</{REGISTRY}{quote(name)}/tags/list?{more}>; rel="next"'}
+
+
+def _of_type(page: Page, query: Mapping[str, str]) -> tuple[Any, dict[str, str]] | None:
+    """The referrers of a page that are of the type a client asks for."""
+    wanted = query.get("artifactType")
+    if not wanted:
+        return None
+    value = json.loads(page.data or b"{}")
+    value["manifests"] = [one for one in value.get("manifests", []) if one.get("artifactType") == wanted]
+    return value, {"OCI-Filters-Applied": "artifactType"}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -26,6 +28,8 @@ from haversack.ports.s3ledger import S3Ledger
 from haversack.ports.s3upload import PART
 from haversack.testing import FixedClock
 from tests.support import s3, tiny
+from tests.support.site import Lab
+from tests.support.wheels import make_wheel
 
 LARGE = random.Random(5).randbytes(3 * PART + 1000)
 
@@ -451,6 +455,48 @@ def test_a_bucket_and_its_path_are_read() -> None:
     assert str(bucket_of("s3://my.bucket/")) == "s3://my.bucket"
 
 
+def served(env: dict[str, str], project: str, tmp_path: Path) -> list[bytes]:
+    """The wheels of a project as a server over the store hands them out; its cache is empty at first."""
+    argv = tiny.command("serve", "--listen", "127.0.0.1:0")
+    whole = {**tiny.environ(tmp_path / "none"), **env, "XDG_CACHE_HOME": str(tmp_path / "cache-of-server")}
+    with subprocess.Popen(argv, env=whole, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
+        try:
+            assert server.stderr is not None
+            address = server.stderr.readline().decode().split()[-1]
+            page = f"{address.rstrip('/')}/pypi/simple/{project}/"
+            with s3.direct().open(page) as answer:
+                links = re.findall(r'href="([^"#]+\.whl)', answer.read().decode())
+            found = []
+            for link in links:
+                with s3.direct().open(urljoin(page, link)) as answer:
+                    found.append(answer.read())
+        finally:
+            server.kill()
+    return found
+
+
+def test_a_site_is_packed_from_a_bucket(rclone: s3.Server, tmp_path: Path) -> None:
+    """Outside, the store and a declared file lie in buckets: lock, pack and verify, and the file crosses."""
+    bucket, file = rclone.bucket(), rclone.bucket("drivers/tool_1_amd64.bin")
+    rclone.put(Bucket(file.name, ""), file.path, b"a driver" * 1000)
+    env = rclone.environ(XDG_STATE_HOME=str(tmp_path / "state"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    env |= {"HAVERSACK_STORE": str(bucket)}
+    with Lab(tmp_path / "lab") as lab:
+        make_wheel(lab.wheels, "demo", "1.0")
+        lab.declare("demo", more=f'[[file]]\nurl = "{file}"\n')
+        lab.told("lock", env=env)
+        text = (lab.root / "haversack.lock").read_text()
+        assert str(file) in text
+        assert "X-Amz" not in text
+        for words in (
+            ("pack", "-o", tmp_path / "bundle"),
+            ("verify", tmp_path / "bundle"),
+            ("audit", "verify"),
+        ):
+            lab.told(*words, env=env)
+    assert rclone.store(bucket, tmp_path / "own").size(digest_of(b"a driver" * 1000)) == 8000
+
+
 @pytest.mark.parametrize("name", ["moto", "rclone"])
 def test_a_site_lives_in_a_bucket(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Receive twice at once, install, switch, diff, prune, export and audit over ``s3://``, as on disk."""
@@ -486,6 +532,10 @@ def test_a_site_lives_in_a_bucket(name: str, tmp_path: Path, request: pytest.Fix
     python = tmp_path / "env" / "bin" / "python"
     asked = [str(python), "-c", "import alpha, importlib.metadata as m; print(m.version('alpha'))"]
     assert subprocess.run(asked, capture_output=True, text=True).stdout == "1.0\n"
+    run("serve", "--export", tmp_path / "export")
+    wheel = next(first.wheels.glob("alpha*")).read_bytes()
+    assert any(path.is_file() and path.read_bytes() == wheel for path in (tmp_path / "export").rglob("*.whl"))
+    assert wheel in served(env, "alpha", tmp_path)
     run("use", "2026-12")
     run("prune", "--keep", "1")
     run("install", "lab", "--to", tmp_path / "env")

@@ -45,7 +45,7 @@ class Server:
         """A new bucket, and a path in it."""
         name = f"b-{secrets.token_hex(8)}"
         url = sign(connect(Bucket(name, ""), self.environ()), "PUT", "", timedelta(minutes=1))
-        with _direct().open(urllib.request.Request(url, method="PUT"), timeout=10):
+        with direct().open(urllib.request.Request(url, method="PUT"), timeout=10):
             """Made."""
         return Bucket(name, path)
 
@@ -127,7 +127,7 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
     due = time.monotonic() + 30
     while time.monotonic() < due and process.poll() is None:
         try:
-            with _direct().open(endpoint, timeout=5):
+            with direct().open(endpoint, timeout=5):
                 return
         except urllib.error.HTTPError as problem:
             problem.close()
@@ -139,7 +139,8 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"{process.args!r} does not answer")
 
 
-def _direct() -> urllib.request.OpenerDirector:
+def direct() -> urllib.request.OpenerDirector:
+    """What opens URLs past any proxy."""
     return urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

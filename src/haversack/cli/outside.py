@@ -224,11 +224,14 @@ def pack(
 
 def _plan(planned: Plan) -> tuple[dict[str, Any], list[str]]:
     """A plan for scripts and for people."""
+    from haversack.ports import UNKNOWN_ROOM
+
     unknown = f" and {planned.unknown} of unknown size" if planned.unknown else ""
     known = len(planned.fetch) - planned.unknown
+    room = "" if planned.free == UNKNOWN_ROOM else f"; free in the store: {human_size(planned.free)}"
     lines = [
         f"to fetch: {known} files, {human_size(planned.bytes)}{unknown}; {planned.held} files are here already",
-        f"to cross: {human_size(planned.travel)}{unknown}; free in the store: {human_size(planned.free)}",
+        f"to cross: {human_size(planned.travel)}{unknown}{room}",
     ]
     value = {
         "fetch": [artifact.filename for artifact in planned.fetch],

@@ -17,7 +17,6 @@ need podman podman
 need docker-registry docker-registry
 need htpasswd apache2-utils
 need nginx nginx-light
-need podman podman
 need runc runc
 need containerd containerd
 need chromium chromium

@@ -84,11 +84,12 @@ def activated(
     The scripts that conda packages bring for activation are run by sh, which then becomes the command.
     """
     programs = prefix / ("Scripts" if os.name == "nt" else "bin")
-    env = {key: value for key, value in environ.items() if key not in _FOREIGN}
+    env = {
+        key: value for key, value in environ.items() if key not in _FOREIGN and not key.startswith("CONDA_")
+    }
     env["PATH"] = f"{programs}{os.pathsep}{environ.get('PATH', os.defpath)}"
     if not (prefix / META).is_dir():
         return tuple(argv), {**env, "VIRTUAL_ENV": str(prefix)}
-    env = {key: value for key, value in env.items() if not key.startswith("CONDA_")}
     env["CONDA_PREFIX"] = env["CONDA_DEFAULT_ENV"] = str(prefix)
     script = next(
         (p for p in map(programs.joinpath, ("haversack-activate", "activate")) if _is_ours(p)), None

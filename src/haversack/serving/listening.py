@@ -59,7 +59,7 @@ def _bound(address: str) -> socket.socket:
         listening.bind(path)
     else:
         host, mark, port = address.rpartition(":")
-        if not mark or not port.isdigit():
+        if not mark or not port.isdigit() or int(port) > 65535:
             raise ValueError("an address is HOST:PORT, [ADDRESS]:PORT or unix:PATH")
         host = host.removeprefix("[").removesuffix("]")
         found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -174,6 +174,50 @@ def test_what_is_not_as_it_should_be_is_found(root: Path, inside: Inside) -> Non
     assert not any(finding.blocking for finding in made.findings)
 
 
+def test_a_project_is_offered_by_the_environment_beside_it(root: Path, inside: Inside) -> None:
+    """Of a project that was installed the module is the environment in it; one that has none is told."""
+    folder = put(root, "analysis", "2026-09", OLD, ref="analysis/any")
+    (folder / "pyvenv.cfg").rename(folder / "README")
+    told = {
+        Path(finding.subject).name: finding.message
+        for finding in PLATFORM.render(order(root), inside).findings
+    }
+    assert told == {"2026-09": "is a project without an environment"}
+    shutil.copytree(root / "envs" / "analysis" / "2026-11", folder / "env")
+    made = PLATFORM.render(order(root), inside)
+    assert made.findings == ()
+    assert f"setenv VIRTUAL_ENV {folder}/env\n" in made.files["analysis/2026-09"].decode()
+
+
+def test_conda_is_not_needed_to_enter_what_conda_packed(root: Path, inside: Inside) -> None:
+    """The activation script that conda-pack left in a folder asks for conda, and is left alone."""
+    prefix = root / "envs" / "geo" / "2026-11"
+    (prefix / "conda-meta").mkdir()
+    (prefix / "bin").mkdir()
+    (prefix / "bin" / "activate").write_text("conda activate\n")
+    made = PLATFORM.render(order(root), inside)
+    assert made.findings == ()
+    assert f"setenv CONDA_PREFIX {prefix}\n" in made.files["geo/2026-11"].decode()
+
+
+def test_what_a_module_cannot_set_is_told(root: Path, inside: Inside) -> None:
+    """A variable with a line break is left out, and an activation that fails makes no module."""
+    activate = root / "envs" / "geo" / "2026-11" / "bin" / "activate"
+    (activate.parent.parent / "conda-meta").mkdir()
+    activate.parent.mkdir()
+    enter = f"# haversack\nexport PATH={activate.parent}:$PATH\n"
+    activate.write_text(f"{enter}export TWO='a\nb' ONE=1\n")
+    made = PLATFORM.render(order(root), inside)
+    assert [finding.message for finding in made.findings] == [
+        "TWO holds a line break, which no module can set"
+    ]
+    assert "setenv ONE 1\n" in made.files["geo/2026-11"].decode()
+    activate.write_text(f"{enter}echo it broke >&2; return 3\n")
+    made = PLATFORM.render(order(root), inside)
+    assert ["it broke" in finding.message for finding in made.findings] == [True]
+    assert "geo/2026-11" not in made.files
+
+
 def test_an_environment_that_cannot_be_moved_is_not_sent(root: Path, inside: Inside) -> None:
     """What works only where it was installed is not broadcast; the reason and the way are told."""
     asked = {"env": "geo", "broadcast": True}

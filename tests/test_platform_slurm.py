@@ -234,9 +234,9 @@ def test_a_job_runs_in_its_environment(
     }  # fmt: skip
     # Through `haversack run` it must be where the job is, and whoever submits has it.
     theirs["PATH"] = f"{Path(sys.executable).parent}:{cluster.environ['PATH']}"
-    done = cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path, env=theirs)
+    code = cluster.job(script, tmp_path, theirs)
     said = (tmp_path / "out").read_text()
-    assert done.returncode == 0, said + done.stderr + cluster.log()
+    assert code == 0, said + cluster.log()
     argv, prefix, version, names = json.loads(said)
     assert argv == WORDS
     assert (prefix, version) == (str(site.prefix("lab", "2026-10")), "1.0")
@@ -252,7 +252,7 @@ def test_a_job_ends_as_its_command_did(site: Site, cluster: Cluster, tmp_path: P
 def test_a_job_without_haversack_says_so(site: Site, cluster: Cluster, tmp_path: Path) -> None:
     """Through `haversack run` a node that lacks it ends the job before the command."""
     script = job(site, tmp_path, "--mem", "100", "--via", "run", "--", "touch", "ran")
-    assert cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path).returncode == 1
+    assert cluster.job(script, tmp_path) == 1
     assert "haversack is not on the PATH of this node" in (tmp_path / "out").read_text()
     assert not (tmp_path / "ran").exists()
 
@@ -261,7 +261,7 @@ def test_an_array_runs_every_task(site: Site, cluster: Cluster, tmp_path: Path) 
     """Each task of an array is told its number."""
     code = "import os, pathlib; pathlib.Path(os.environ['SLURM_ARRAY_TASK_ID']).touch()"
     script = job(site, tmp_path, "--mem", "100", "--array", "0-4:2", "--", "python", "-c", code)
-    assert cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path).returncode == 0
+    assert cluster.job(script, tmp_path) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "2", "4", "job.sh", "out"]
 
 
@@ -276,9 +276,9 @@ def test_an_environment_is_sent_to_the_node_as_one_file(site: Site, cluster: Clu
     node = tmp_path / "node"
     node.mkdir()
     script = tmp_path / "lab.sbatch"
-    done = cluster.run("sbatch", "--wait", "-o", "out", script, cwd=tmp_path, env={"TMPDIR": str(node)})
+    code = cluster.job(script, tmp_path, {"TMPDIR": str(node)})
     said = (tmp_path / "out").read_text()
-    assert done.returncode == 0, said + cluster.log()
+    assert code == 0, said + cluster.log()
     _, prefix, version, _ = json.loads(said)
     assert Path(prefix).is_relative_to(node)
     assert version == "2.0"
@@ -366,6 +366,7 @@ def test_doctor_finds_a_cluster_that_runs_none(site: Site, cluster: Cluster) -> 
         done = haversack_within(cluster, site, "doctor", "slurm")
     finally:
         cluster.run("scontrol", "update", f"nodename={host}", "state=resume")
+        cluster.until("sinfo", "-h", "-o", "%t", says="idle")
     assert done.returncode == 20
     assert "no node can run a job; their states: drained" in done.stderr
     nowhere = site("doctor", "slurm", env={"SLURM_CONF": "/nonexistent"})

@@ -3,7 +3,7 @@
 ::
 
     with Cluster(tmp_path / "cluster") as cluster:
-        done = cluster.run("sbatch", "--wait", script)
+        code = cluster.job(script, tmp_path)
 
 Its daemons are children of the test, and end with it.  A second address on the loopback is needed: where
 127.0.0.1 is the only one, Slurm's name lookup ignores it and every tool waits for minutes.
@@ -12,6 +12,7 @@ Its daemons are children of the test, and end with it.  A second address on the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -84,16 +85,16 @@ class Cluster:
                 "-c",
                 "ip link set lo up && ip addr add 10.9.9.1/32 dev lo && exec sleep 3600",
             )
-            self._until("ip", "-4", "addr", "show", "dev", "lo", says="10.9.9.1")
+            self.until("ip", "-4", "addr", "show", "dev", "lo", says="10.9.9.1")
             munge = self.folder / "munge"
             self._start_within(
                 "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={munge}/socket",
                 f"--pid-file={munge}/pid", f"--seed-file={munge}/seed", "--num-threads=2",
             )  # fmt: skip
-            self._until("munge", "-S", f"{munge}/socket", "-n", says="MUNGE:")
+            self.until("munge", "-S", f"{munge}/socket", "-n", says="MUNGE:")
             self._start_within("slurmctld", "-D")
             self._start_within("slurmd", "-D", "-N", host)
-            self._until("sinfo", "-h", "-o", "%t", says="idle")
+            self.until("sinfo", "-h", "-o", "%t", says="idle")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -118,6 +119,22 @@ class Cluster:
             self._within(*words), env={**self.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
+    def job(self, script: str | Path, cwd: Path, env: dict[str, str] | None = None) -> int:
+        """Submit a script whose output goes to the file ``out``, and wait: its exit code.
+
+        As ``sbatch --wait``, which asks every other second.
+        """
+        done = self.run("sbatch", "--parsable", "-o", "out", script, cwd=cwd, env=env)
+        assert done.returncode == 0, done.stderr
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            told = self.run("scontrol", "-o", "show", "job", done.stdout.strip()).stdout
+            states = set(re.findall(r"JobState=(\w+)", told))
+            if states and not states & {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING"}:
+                return max(int(code) for code in re.findall(r" ExitCode=(\d+):", told))
+            time.sleep(0.1)
+        raise AssertionError(f"the job does not end: {told}\n{self.log()}")
+
     def log(self) -> str:
         """What the daemons said, for a test that fails."""
         logs = [self.folder / name for name in ("daemons.log", "slurmctld.log", "slurmd.log")]
@@ -137,7 +154,7 @@ class Cluster:
                 subprocess.Popen([program, *words[1:]], env=self.environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
             )  # fmt: skip
 
-    def _until(self, *words: str, says: str) -> None:
+    def until(self, *words: str, says: str) -> None:
         """Ask until an answer holds a word; a daemon that ended early ends the waiting."""
         until = time.monotonic() + 30
         while time.monotonic() < until:

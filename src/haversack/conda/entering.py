@@ -16,7 +16,7 @@ from haversack.ports import Inside
 _LISTS = ("PATH", "DIRS")
 _OF_A_SHELL = {"PATH", "PS1", "SHLVL", "_", "PWD", "OLDPWD", "CONDA_PROMPT_MODIFIER"}
 _BEFORE = "/usr/bin:/bin"
-_SOURCED = 'env -0; printf "\\0"; . "$1" > /dev/null; exec env -0'
+_SOURCED = 'env -0; printf "\\0"; . "$1" > /dev/null && exec env -0'
 
 
 @dataclass(frozen=True, slots=True)

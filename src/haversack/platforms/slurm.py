@@ -315,6 +315,7 @@ def _of_cluster(inside: Inside) -> list[Finding]:
     told = _sinfo(["-o", "%T"], inside)
     if isinstance(told, Finding):
         findings.append(told)
+    # A sign behind a state says more of it: a star that the node does not answer.
     elif not set(told) & {"idle", "mixed", "allocated", "completing"}:
         said = f"no node can run a job; their states: {', '.join(sorted(set(told))) or 'none'}"
         findings.append(_unready("sinfo", said, "see: sinfo -R", blocking=True))

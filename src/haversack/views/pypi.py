@@ -68,11 +68,11 @@ class Index:
             return Page(METADATA, None, blob=wheel.digest, metadata=metadata)
         folder, _, name = path.rpartition("/")
         project = folder.removeprefix("simple/")
-        if name not in PAGES or not (folder == "simple" or project in self._projects):
+        if name not in PAGES:
             return None
         if folder == "simple":
             data = _root_html(self._projects) if PAGES[name] == HTML else _root_json(self._projects)
-        elif folder.startswith("simple/"):
+        elif project != folder and project in self._projects:
             wheels = sorted(self._projects[project], key=_order)
             data = _html(project, wheels) if PAGES[name] == HTML else _json(project, wheels)
         else:
@@ -143,8 +143,8 @@ def _html(project: str, wheels: Sequence[Artifact]) -> bytes:
             "data-upload-time": _text(wheel, "upload_time"),
         }
         words = [f' {key}="{html.escape(value)}"' for key, value in attributes.items() if value]
-        if (yanked := wheel.facts.get("yanked")) is not None:
-            words.append(f' data-yanked="{html.escape(str(yanked))}"')
+        if "yanked" in wheel.facts:
+            words.append(f' data-yanked="{html.escape(_text(wheel, "yanked"))}"')
         link = html.escape(f"../../{quote(_path(wheel))}#{wheel.digest.replace(':', '=')}")
         lines.append(f'<a href="{link}"{"".join(words)}>{html.escape(wheel.filename)}</a><br/>')
     return _document(f"Links for {project}", lines)
@@ -169,7 +169,8 @@ def _json(project: str, wheels: Sequence[Artifact]) -> bytes:
             "url": f"../../{quote(_path(wheel))}",
             "hashes": {"sha256": hex_of(wheel.digest)},
             "size": wheel.size or 0,
-            "yanked": wheel.facts.get("yanked") or wheel.facts.get("yanked") is not None,
+            # PEP 691: the reason, or true where there is none.
+            "yanked": "yanked" in wheel.facts and (_text(wheel, "yanked") or True),
         }
         if python := _text(wheel, "requires_python"):
             entry["requires-python"] = python

@@ -119,9 +119,10 @@ def lock(setting: Setting, file: Path, upgrade: bool, check: bool) -> None:
             "changed": answer.changed,
             "artifacts": count,
             "environments": environments,
+            "added": answer.added,
             "findings": answer.findings,
         },
-        [f"{path}: {state}, {count} files for {len(environments)} environments"],
+        [*answer.added, f"{path}: {state}, {count} files for {len(environments)} environments"],
     )
 
 

@@ -165,6 +165,18 @@ class File:
         return found
 
 
+def name_of(item: Mapping[str, Any]) -> str:
+    """What a declared file is called inside."""
+    return str(item.get("name", _last(item)))
+
+
+def _last(item: Mapping[str, Any]) -> str:
+    """The last part of the address of a declared file."""
+    if _is_local(item):
+        return posixpath.basename(str(item["url"]).removeprefix("path:"))
+    return unquote(posixpath.basename(urlsplit(str(item["url"])).path))
+
+
 def _is_local(item: Mapping[str, Any]) -> bool:
     return str(item["url"]).startswith("path:")
 
@@ -175,9 +187,7 @@ def _named(items: tuple[Mapping[str, Any], ...]) -> dict[str, Mapping[str, Any]]
     folded: dict[str, tuple[int, str]] = {}
     for number, item in enumerate(items):
         where = f"haversack.toml: file[{number}]"
-        path = item["url"].removeprefix("path:") if _is_local(item) else urlsplit(item["url"]).path
-        last = posixpath.basename(path) if _is_local(item) else unquote(posixpath.basename(path))
-        name = item.get("name", last)
+        last, name = _last(item), name_of(item)
         if not is_safe_filename(name) or name.casefold() in _RESERVED:
             raise DeclarationError(
                 f"{name!r} is not a name that a file may have inside",

@@ -22,6 +22,9 @@ from haversack.model.target import Target
 from haversack.ports import Inside, Outside, Store
 from haversack.wheels import answer, drift, install, interpreter, resolve
 
+LINES = "lines"
+"""The setting that holds requirements of an environment that a platform needs; no declaration can write it."""
+
 
 class Pip:
     """Wheels, resolved by uv for the target, proven from their own metadata, installed by uv."""
@@ -128,7 +131,7 @@ class Pip:
 
 def _roots(root: Path, settings: Any) -> tuple[str, ...]:
     """What people asked for, in their words; a lock that they had already says only what it resolved to."""
-    found: list[str] = []
+    found = requirements.plain(settings.get(LINES, ()))
     for name in settings.get("requirements", ()):
         found += requirements.of_file(name, lambda path: (root / path).read_bytes())
     if "project" in settings:
@@ -184,6 +187,7 @@ def _question(
         exclude_newer=settings.get("exclude_newer", site.exclude_newer),
         pins=tuple(pins),
         build=bool(settings.get("build")),
+        lines=settings.get(LINES, ()),
     )
 
 

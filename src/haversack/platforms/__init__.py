@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from haversack.formats.schema import Key, KindKeys
 from haversack.model.artifact import Digest
 from haversack.model.finding import Finding
-from haversack.model.site import Site
+from haversack.model.site import Environment, Site
 from haversack.model.snapshot import Snapshot
 from haversack.model.target import ANY
 from haversack.ports import Inside
@@ -76,6 +76,15 @@ class Platform(Protocol):
 
     def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
         """Everything in its table that is wrong with respect to the rest of the declaration; pure."""
+        ...
+
+    def needs(self, settings: Mapping[str, Any], site: Site) -> tuple[Environment, ...]:
+        """What must be locked for it; pure, and the same for the same declaration.
+
+        What stands in lists (``files``, ``images``) is added to what people listed, an environment of another
+        kind to theirs.  Where people declared something of the same name, theirs is taken
+        (``haversack.verbs.needs``).
+        """
         ...
 
     def render(self, order: Order, inside: Inside) -> Rendered:

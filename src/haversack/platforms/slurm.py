@@ -19,7 +19,7 @@ from haversack.formats import modulefile, prefixes, sbatch
 from haversack.formats.prefixes import MARKER, Marker
 from haversack.formats.schema import NAME, NAME_SAYS, Key, KindKeys
 from haversack.model.finding import Finding
-from haversack.model.site import Site
+from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
 from haversack.platforms import Order, Rendered, undeclared, unknown
 from haversack.ports import Inside
@@ -116,6 +116,10 @@ class Slurm:
     def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
         """See :class:`haversack.platforms.Platform`."""
         return undeclared(settings["envs"], site, "platform.slurm.envs")
+
+    def needs(self, settings: Mapping[str, Any], site: Site) -> tuple[Environment, ...]:
+        """See :class:`haversack.platforms.Platform`: what is declared is all that jobs need."""
+        return ()
 
     def render(self, order: Order, inside: Inside) -> Rendered:
         """See :class:`haversack.platforms.Platform`: modulefiles, or with ``env`` one job script."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import posixpath
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import resources
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
@@ -21,6 +19,7 @@ from haversack.model.lock import TOOL, Lock, LockedEnvironment, merge_artifacts
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY, Target
 from haversack.ports import Outside
+from haversack.verbs.needs import completed
 from haversack.wheels import resolve
 
 # uv is busy with the network most of the time, and opens many connections: more of it at once makes name
@@ -31,12 +30,16 @@ _TOOL_PYTHON = "3.11"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What ``lock`` found: the lock, whether it differs from the one before, and what to know about it."""
+    """What ``lock`` found: the lock, whether it differs from the one before, and what to know about it.
+
+    ``added`` says, a line each, what platforms need and the declaration did not name.
+    """
 
     lock: Lock
     data: bytes
     changed: bool
     findings: tuple[Finding, ...]
+    added: tuple[str, ...] = ()
 
 
 def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) -> Answer:
@@ -46,7 +49,7 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
     error of the worst finding, with all of them, when an environment cannot be locked.
     """
     kept = None if upgrade else held
-    site = site.on(out.machine)
+    site, added, unmet = completed(site.on(out.machine))
     jobs = [(environment, name) for environment in site.environments for name in environment.targets]
     tools = _tool_targets(
         [site.target(name) for _, name in jobs if name != ANY.name] or [*site.targets, out.machine]
@@ -75,7 +78,7 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
         # The tool's targets are few and share their resolution with nobody: they go in the same pool.
         pending += [pool.submit(tool, target) for target in tools]
         results = [future.result() for future in pending]
-    findings = worst_first({finding: None for result in results for finding in result.findings})
+    findings = worst_first(dict.fromkeys([*unmet, *(f for result in results for f in result.findings)]))
     raise_blocking(findings, f"{site.name} cannot be locked", remedy="see the findings")
     targets = {site.target(name) for _, name in jobs} | set(tools)
     made = Lock(
@@ -87,7 +90,7 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
     )
     made = _with_known_sizes(made, held)
     data = lockfile.write(made)
-    return Answer(made, data, held is None or lockfile.write(held) != data, tuple(findings))
+    return Answer(made, data, held is None or lockfile.write(held) != data, tuple(findings), added)
 
 
 def _with_known_sizes(made: Lock, held: Lock | None) -> Lock:
@@ -146,13 +149,16 @@ def _tool(site: Site, target: Target, own: Artifact, held: Lock | None, out: Out
     requires = [line for line in distribution.requires or () if "extra ==" not in line]
     environment = LockedEnvironment(TOOL, target.name, "pip", (f"haversack=={distribution.version}",))
     pins = [(a.name, a.version) for a in held.artifacts if environment.ref in a.members] if held else []
-    with tempfile.TemporaryDirectory(prefix="haversack-lock-") as folder:
-        wish = Path(folder) / "requirements.txt"
-        wish.write_text("".join(f"{Requirement(line)}\n" for line in requires))
-        question = resolve.Question(
-            environment.ref, Path(folder), (str(wish),), target, site.indexes, pins=tuple(pins)
-        )
-        picks, findings = resolve.resolve(question, out)
+    question = resolve.Question(
+        environment.ref,
+        site.root,
+        (),
+        target,
+        site.indexes,
+        pins=tuple(pins),
+        lines=tuple(str(Requirement(line)) for line in requires),
+    )
+    picks, findings = resolve.resolve(question, out)
     artifacts, more = resolve.to_artifacts(picks, environment.ref, site.root)
     mine = replace(own, members=(environment.ref,))
     return Locked(environment, (mine, *artifacts), (*findings, *more))

@@ -23,8 +23,9 @@ from haversack.ports import Completed, Outside
 class Question:
     """What to resolve: ``inputs`` are the words that name requirements to ``uv pip compile``, read in ``root``.
 
-    ``pins`` are names and versions to keep to where that is possible; ``build`` allows source distributions
-    for packages that have no wheel.  ``subject`` names the environment in findings.
+    ``lines`` are requirements that stand in no file.  ``pins`` are names and versions to keep to where that is
+    possible; ``build`` allows source distributions for packages that have no wheel.  ``subject`` names the
+    environment in findings.
     """
 
     subject: str
@@ -35,6 +36,7 @@ class Question:
     exclude_newer: str | None = None
     pins: tuple[tuple[str, str], ...] = ()
     build: bool = False
+    lines: tuple[str, ...] = ()
 
 
 def resolve(question: Question, out: Outside) -> tuple[list[pylock.Pick], list[Finding]]:
@@ -42,6 +44,10 @@ def resolve(question: Question, out: Outside) -> tuple[list[pylock.Pick], list[F
     building: list[str] = []
     with tempfile.TemporaryDirectory(prefix="haversack-lock-") as folder:
         output = Path(folder) / "pylock.toml"
+        if question.lines:
+            wish = Path(folder) / "requirements.txt"
+            wish.write_text("".join(f"{line}\n" for line in question.lines))
+            question = replace(question, inputs=(*question.inputs, str(wish)))
         while True:
             if question.pins:
                 output.write_bytes(pylock.preferences(question.pins))

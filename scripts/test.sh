@@ -25,6 +25,7 @@ need setpriv util-linux
 need shellcheck shellcheck
 need openssl openssl
 need curl curl
+need promtool prometheus
 need zsh zsh
 need fish fish
 need tcsh tcsh

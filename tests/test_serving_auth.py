@@ -1,0 +1,293 @@
+"""Who may read from the live server: users, tokens, rules by path, and the file they stand in."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from haversack.errors import DeclarationError
+from haversack.ports.run import scrubbed
+from haversack.serving import auth
+from haversack.serving.auth import DeniedError
+from tests.support.live import Live, Reply, ask
+from tests.support.tiny import Tiny, command, environ, haversack, tiny_bundle
+
+TOKEN = "a-token-that-is-long-and-random"
+ALICE, PASSWORD = "alice", "s3cret: it's ünusual"
+NOW = 1_800_000_000.0
+
+
+def basic(name: str, password: str) -> str:
+    """The value of an Authorization field."""
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+def rules_file(folder: Path) -> Path:
+    """A file with a user of each kind, and rules."""
+    path = folder / "auth.toml"
+    path.write_text(
+        auth.entry(ALICE, auth.hashed_password(PASSWORD), token=False, expires=None)
+        + auth.entry("ci", auth.hashed_token(TOKEN), token=True, expires=None)
+        + f'[[user]]\nname = "old"\ntoken = "{auth.hashed_token("old-" + TOKEN)}"\nexpires = 2020-01-01\n'
+        + '[[rule]]\npath = "/pypi/"\nallow = ["alice", "ci"]\n'
+        + '[[rule]]\npath = "/pypi/simple/beta/"\nallow = ["ci"]\n'
+        + '[[rule]]\npath = "/v2/docker.io/team/"\nallow = ["alice"]\n'
+        + '[[rule]]\npath = "/metrics"\nallow = []\n'
+        + '[[rule]]\npath = "/healthz"\nallow = ["*"]\n'
+    )
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A store with a snapshot."""
+    return tiny_bundle(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def live(made: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server with users and rules."""
+    folder = tmp_path_factory.mktemp("auth")
+    with Live(made.store, folder / "live", "--auth", rules_file(folder)) as server:
+        yield server
+
+
+def test_a_rule_lets_only_those_in_whom_it_names(live: Live) -> None:
+    """Without a login 401, with one that is not named 403, with the right one the page; the longest path decides."""
+    alice, ci = basic(ALICE, PASSWORD), f"Bearer {TOKEN}"
+    for _ in range(2):
+        assert live.get("pypi/simple/alpha/").status == 401
+        assert live.get("pypi/simple/alpha/", authorization=alice).status == 200
+        assert live.get("pypi/simple/alpha/", authorization=ci).status == 200
+        assert live.get("pypi/simple/beta/", authorization=alice).status == 403
+        assert live.get("pypi/simple/beta/", authorization=ci).status == 200
+        assert live.get("metrics", authorization=alice).status == 403
+        assert live.get("healthz").status == live.get("").status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "@2026-11/pypi/simple/alpha/",
+        "@current/pypi/simple/alpha/",
+        "pypi",
+        "pypi/",
+        "pypi/simple/Alpha",
+        "pypi/simple/alpha/index.html",
+        "pyp%69/simple/alpha/",
+    ],
+)
+def test_no_other_way_leads_around_a_rule(live: Live, path: str) -> None:
+    """A rule holds in every snapshot and for every spelling of a path."""
+    assert live.get(path).status == 401
+
+
+def test_a_registry_asks_for_a_login_at_its_root(live: Live) -> None:
+    """Clients send a login only where the root asked for one; a rule holds for every name of an image."""
+    asked = live.get("v2/")
+    assert asked.status == 401
+    assert json.loads(asked.body)["errors"][0]["code"] == "UNAUTHORIZED"
+    assert live.get("v2/", authorization=basic(ALICE, PASSWORD)).status == 200
+    assert live.get("v2/docker.io/team/x/manifests/1").status == 401
+    assert live.get("v2/docker.io/other/x/manifests/1").status == 404
+    # What podman sends where it has no login for a registry that asks for one.
+    assert live.get("v2/docker.io/other/x/manifests/1", authorization=basic("", "")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (basic(ALICE, "wrong"), "wrong user or password"),
+        (basic("nobody", "wrong"), "wrong user or password"),
+        (basic("ci", "wrong"), "wrong user or password"),
+        ("Bearer wrong", "not known"),
+        ("Bearer old-" + TOKEN, "expired"),
+        (basic("old", "old-" + TOKEN), "expired"),
+        ("Basic %%%", "cannot be read"),
+        ("Digest x", "Basic and Bearer"),
+    ],
+)
+def test_a_login_that_is_wrong_is_told(live: Live, header: str, reason: str) -> None:
+    """A wrong login is refused everywhere, with a reason and both challenges, and no secret is logged."""
+    for path in ("pypi/simple/alpha/", "", "v2/"):
+        refused = live.get(path, authorization=header)
+        assert refused.status == 401
+        assert reason in refused.body.decode()
+    raw = live.raw(f"GET / HTTP/1.0\r\nAuthorization: {header}\r\n\r\n".encode())
+    assert b"WWW-Authenticate: Basic realm=" in raw
+    assert b"\r\nWWW-Authenticate: Bearer realm=" in raw
+
+
+def test_secrets_are_nowhere(live: Live) -> None:
+    """The log names users and reasons, never a password, a token or what is stored of them."""
+    live.get("pypi/", authorization=basic(ALICE, "my-wrong-word"))
+    live.get("pypi/", authorization=basic(ALICE, PASSWORD))
+    time.sleep(0.5)
+    text = live.log.read_text() + live.errors.read_text()
+    assert '"user":"alice"' in text
+    assert "wrong user or password for 'alice'" in text
+    for secret in ("my-wrong-word", "s3cret", TOKEN, "scrypt", basic(ALICE, PASSWORD)[6:]):
+        assert secret not in text
+
+
+def test_a_token_serves_as_a_password(live: Live, tmp_path: Path) -> None:
+    """Clients that know only names and passwords give the token as one: pip in its address, curl, skopeo."""
+    address = live.url.replace("http://", f"http://ci:{TOKEN}@")
+    env = scrubbed(os.environ) | {"HOME": str(tmp_path), "no_proxy": "*"}
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run(
+        [*pip, "--index-url", f"{address}pypi/simple/", "-d", tmp_path, "beta"], check=True, env=env
+    )
+    curl = ["curl", "-sSf", "--noproxy", "*", "-u", f"ci:{TOKEN}", f"{live.url}pypi/simple/beta/"]
+    subprocess.run(curl, check=True, capture_output=True)
+
+
+def test_a_password_is_quick_once_it_was_right(live: Live) -> None:
+    """scrypt makes the first guess slow; a login that was right is remembered."""
+    begun = time.monotonic()
+    for number in range(100):
+        assert live.get(f"pypi/simple/alpha/?{number}", authorization=basic(ALICE, PASSWORD)).status == 200
+    assert time.monotonic() - begun < 3
+
+
+def test_rules_are_read_anew(made: Tiny, tmp_path: Path) -> None:
+    """After SIGHUP the file holds as it is now; if it is none any more, what was read before."""
+    path = rules_file(tmp_path)
+    with Live(made.store, tmp_path / "live", "--auth", path) as live:
+        ci = f"Bearer {TOKEN}"
+        assert live.get("pypi/simple/alpha/", authorization=ci).status == 200
+        path.write_text('[[rule]]\npath = "/pypi/"\nallow = ["*"]\n')
+        live.process.send_signal(signal.SIGHUP)
+        assert _soon(lambda: live.get("pypi/simple/alpha/"), 200)
+        assert live.get("pypi/simple/alpha/", authorization=ci).status == 401
+        path.write_text("[[rules]]\n")
+        live.process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert live.get("pypi/simple/alpha/").status == 200
+        assert "stays in use" in live.errors.read_text()
+
+
+def _soon(call: object, status: int) -> bool:
+    assert callable(call)
+    for _ in range(60):
+        reply: Reply = call()
+        if reply.status == status:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_login_ends_while_it_is_remembered(tmp_path: Path) -> None:
+    """A login is right until its moment and not after, however often it was right before."""
+    path = rules_file(tmp_path)
+    path.write_text(
+        f'[[user]]\nname = "a"\ntoken = "{auth.hashed_token("t")}"\nexpires = 2027-01-15T08:00:00Z\n'
+    )
+    clock = [NOW - 1]
+    rules = auth.read(path, lambda: clock[0])
+    assert rules.login("Bearer t") == auth.Login("a", NOW)
+    clock[0] = NOW
+    with pytest.raises(DeniedError, match="expired"):
+        rules.login("Bearer t")
+
+
+# The file
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[[users]]", "users"),
+        ("user = 1", "user"),
+        ("[[user]]", "user[0].name"),
+        ('[[user]]\nname = "a:b"\ntoken = "x"', "user[0].name"),
+        ('[[user]]\nname = "a"', "user[0]"),
+        ('[[user]]\nname = "a"\npassword = "plain"', "user[0]"),
+        ('[[user]]\nname = "a"\npassword = "scrypt:3:8:1:AAAA:AAAA"', "user[0]"),
+        ('[[user]]\nname = "a"\ntoken = "sha256:00"', "user[0]"),
+        (f'[[user]]\nname = "a"\ntoken = "sha256:{"0" * 64}"\nexpires = "soon"', "user[0].expires"),
+        (f'[[user]]\nname = "a"\ntoken = "sha256:{"0" * 64}"\nadmin = true', "user[0].admin"),
+        (f'[[user]]\nname = "a"\ntoken = "sha256:{"0" * 64}"\n' * 2, "user[1]"),
+        ('[[rule]]\npath = "pypi"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "/pypi"', "rule[0].allow"),
+        ('[[rule]]\npath = "/pypi"\nallow = "alice"', "rule[0].allow"),
+        ("[[", "auth.toml"),
+    ],
+)
+def test_a_wrong_file_is_told_by_its_place(tmp_path: Path, text: str, place: str) -> None:
+    """What is wrong is named with its place, and no secret of the file is repeated."""
+    path = tmp_path / "auth.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(DeclarationError) as wrong:
+        auth.read(path, time.time)
+    assert place in wrong.value.where
+    assert "0" * 64 not in str(wrong.value)
+    assert "plain" not in str(wrong.value)
+
+
+def test_a_file_that_everybody_reads_is_refused(made: Tiny, tmp_path: Path) -> None:
+    """Hashes of passwords are for the server alone; the server does not start."""
+    path = rules_file(tmp_path)
+    path.chmod(0o644)
+    done = haversack("serve", "--auth", path, store=made.store)
+    assert done.returncode == DeclarationError.exit_code
+    assert "chmod 600" in done.stderr
+
+
+def test_users_are_added_without_a_secret_on_the_command_line(made: Tiny, tmp_path: Path) -> None:
+    """A password comes from a terminal or standard input, a token is made and shown once; the file is private."""
+    path = tmp_path / "users.toml"
+    argv = command("user", "add", path, "alice", "--password-stdin")
+    subprocess.run(argv, input=f"{PASSWORD}\n", text=True, env=environ(made.store), check=True)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text(path.read_text() + "# a word of a person\n")
+    added = haversack(
+        "user", "add", path, "ci", "--token", "--expires", "2999-01-01", "--json", store=made.store
+    )
+    token = json.loads(added.stdout)["token"]
+    text = path.read_text()
+    assert "# a word of a person" in text
+    assert token not in text
+    assert PASSWORD not in text
+    rules = auth.read(path, time.time)
+    assert rules.login(basic("alice", PASSWORD)).name == "alice"
+    assert rules.login(f"Bearer {token}").name == "ci"
+    twice = haversack("user", "add", path, "ci", "--token", store=made.store)
+    assert twice.returncode == DeclarationError.exit_code
+    assert haversack("user", "add", path, "a:b", "--token", store=made.store).returncode != 0
+    empty = subprocess.run(
+        command("user", "add", path, "bob", "--password-stdin"),
+        input="\n",
+        text=True,
+        env=environ(made.store),
+    )
+    assert empty.returncode == 2
+
+
+def test_a_name_nobody_has_takes_as_long_as_a_wrong_password(tmp_path: Path) -> None:
+    """Nobody learns by the clock which users there are."""
+    rules = auth.read(rules_file(tmp_path), time.time)
+    spans = []
+    for name in ("alice", "nobody"):
+        begun = time.monotonic()
+        with pytest.raises(DeniedError):
+            rules.login(basic(name, "wrong"))
+        spans.append(time.monotonic() - begun)
+    assert 0.2 < spans[0] / spans[1] < 5
+
+
+def test_nobody_is_asked_without_rules(made: Tiny, tmp_path: Path) -> None:
+    """A server without --auth looks at no login: clients send theirs to every host of a file."""
+    with Live(made.store, tmp_path) as live:
+        assert ask(live.url + "pypi/simple/", data=None, authorization="Basic x").status == 200

@@ -20,7 +20,10 @@ def completed(site: Site) -> tuple[Site, tuple[str, ...], list[Finding]]:
     What people declared is never replaced: their file, image or environment of the same name is taken, and a
     finding says so where it is another one.  Targets that only a platform names are added to the site's.
     """
-    environments = {environment.name: environment for environment in site.environments}
+    # A project may have the name of an environment.
+    environments = {
+        (_stands(environment), environment.name): environment for environment in site.environments
+    }
     targets = {target.name: target for target in (*site.targets, ANY)}
     added: list[str] = []
     findings: list[Finding] = []
@@ -31,13 +34,17 @@ def completed(site: Site) -> tuple[Site, tuple[str, ...], list[Finding]]:
             findings += unknown
             if unknown:
                 continue
-            merge = _listed if kinds()[wanted.kind].keys.stands == "listed" else _whole
-            merged, more, told = merge(platform.name, wanted, environments.get(wanted.name))
-            environments[wanted.name] = merged
+            merge, key = _listed if _stands(wanted) == "listed" else _whole, (_stands(wanted), wanted.name)
+            merged, more, told = merge(platform.name, wanted, environments.get(key))
+            environments[key] = merged
             findings += more
             added += [f"{platform.name} adds {line}" for line in told]
     known = tuple(target for target in targets.values() if target != ANY)
     return replace(site, environments=tuple(environments.values()), targets=known), tuple(added), findings
+
+
+def _stands(environment: Environment) -> str:
+    return kinds()[environment.kind].keys.stands
 
 
 def _add_targets(targets: dict[str, Target], wanted: Environment, platform: str) -> list[Finding]:

@@ -475,6 +475,25 @@ def served(env: dict[str, str], project: str, tmp_path: Path) -> list[bytes]:
     return found
 
 
+def test_whoever_may_only_read_installs_and_keeps_his_own_record(moto: s3.Server, tmp_path: Path) -> None:
+    """With keys that may not write, installs work and are recorded in the user's folder; receiving is refused."""
+    bundle = tiny.tiny_bundle(tmp_path / "tiny")
+    bucket = str(moto.bucket())
+    env = moto.environ(XDG_STATE_HOME=str(tmp_path / "state"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    env |= {"HAVERSACK_STORE": bucket}
+    received = tiny.haversack("receive", bundle.bundle, store=tmp_path, env=env)
+    assert received.returncode == 0, received.stderr
+    with s3.for_readers(moto) as endpoint:
+        env |= {"AWS_ENDPOINT_URL": endpoint}
+        for words in (("install", "lab", "--to", tmp_path / "env"), ("audit", "verify"), ("snapshots",)):
+            done = tiny.haversack(*words, store=tmp_path, env=env)
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert '"act":"install"' in (tmp_path / "state" / "haversack" / "ledger.jsonl").read_text()
+        done = tiny.haversack("receive", bundle.bundle, store=tmp_path, env=env)
+        assert done.returncode == 13
+        assert "refused (403 Forbidden AccessDenied)" in done.stderr
+
+
 def test_a_site_is_packed_from_a_bucket(rclone: s3.Server, tmp_path: Path) -> None:
     """Outside, the store and a declared file lie in buckets: lock, pack and verify, and the file crosses."""
     bucket, file = rclone.bucket(), rclone.bucket("drivers/tool_1_amd64.bin")
@@ -497,14 +516,12 @@ def test_a_site_is_packed_from_a_bucket(rclone: s3.Server, tmp_path: Path) -> No
     assert rclone.store(bucket, tmp_path / "own").size(digest_of(b"a driver" * 1000)) == 8000
 
 
-@pytest.mark.parametrize("name", ["moto", "rclone"])
-def test_a_site_lives_in_a_bucket(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_site_lives_in_a_bucket(rclone: s3.Server, tmp_path: Path) -> None:
     """Receive twice at once, install, switch, diff, prune, export and audit over ``s3://``, as on disk."""
-    server: s3.Server = request.getfixturevalue(name)
     first = tiny.tiny_bundle(tmp_path / "first")
     more = tiny.tiny_bundle(tmp_path / "more", names=("alpha==1.1", "beta"), base=first, name="2026-12")
-    store = str(server.bucket())
-    env = server.environ(XDG_STATE_HOME=str(tmp_path / "state"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    store = str(rclone.bucket())
+    env = rclone.environ(XDG_STATE_HOME=str(tmp_path / "state"), XDG_CACHE_HOME=str(tmp_path / "cache"))
     env |= {"HAVERSACK_STORE": store}
 
     def run(*words: str | Path, code: int = 0) -> str:
@@ -543,6 +560,6 @@ def test_a_site_lives_in_a_bucket(name: str, tmp_path: Path, request: pytest.Fix
     run("doctor", "--read-all")
     run("audit", "verify")
     assert json.loads(run("receipt"))
-    left = connect(bucket_of(store), server.environ())
+    left = connect(bucket_of(store), rclone.environ())
     assert [entry["path"] for page in left.list("haversack/locks/") for entry in page] == []
     assert not (tmp_path / "none").exists()

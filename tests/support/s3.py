@@ -7,12 +7,14 @@ conditions and ranges.  Together they hold a client to what all servers have in 
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import secrets
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -137,6 +139,66 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
                 return
             time.sleep(0.05)
     raise AssertionError(f"{process.args!r} does not answer")
+
+
+_REFUSED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
+
+class _ForReaders(http.server.BaseHTTPRequestHandler):
+    """Passes questions on and refuses whatever changes something, as keys of a reader are."""
+
+    protocol_version = "HTTP/1.1"
+    behind = ""
+
+    def do_GET(self) -> None:
+        request = urllib.request.Request(self.behind + self.path, method=self.command)
+        for name in ("Authorization", "X-Amz-Date", "X-Amz-Content-Sha256"):
+            if value := self.headers.get(name):
+                request.add_header(name, value)
+        try:
+            with direct().open(request, timeout=20) as answer:
+                self._answer(answer.status, dict(answer.headers), answer.read())
+        except urllib.error.HTTPError as problem:
+            with problem:
+                self._answer(problem.code, dict(problem.headers), problem.read())
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer(403, {"Content-Length": str(len(_REFUSED))}, _REFUSED)
+
+    def do_POST(self) -> None:
+        self.do_PUT()
+
+    def do_DELETE(self) -> None:
+        self.do_PUT()
+
+    def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
+        self.send_response(status)
+        for name in ("Content-Length", "Content-Type", "ETag", "Last-Modified"):
+            if found := next((v for n, v in headers.items() if n.lower() == name.lower()), None):
+                self.send_header(name, found)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@contextlib.contextmanager
+def for_readers(server: Server) -> Iterator[str]:
+    """The endpoint of something in front of a server (of moto's) through which nothing can be changed."""
+    handler = type("Handler", (_ForReaders,), {"behind": server.endpoint})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as front:
+        front.daemon_threads = True
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{front.server_address[1]}"
+        finally:
+            front.shutdown()
 
 
 def direct() -> urllib.request.OpenerDirector:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from haversack.console import Console
-from haversack.errors import NotFoundError
+from haversack.errors import NotFoundError, StoreError
 from haversack.model.bucket import SCHEME, Bucket, bucket_of
 
 if TYPE_CHECKING:
@@ -157,13 +157,17 @@ class Setting:
     def has_store(self) -> bool:
         """Whether there is a store that can be read."""
         if isinstance(self.store, Bucket):
-            from haversack.ports.s3client import connect, explained
+            from haversack.ports.s3client import connect, explained, refused
 
             try:
                 with explained(str(self.store), "opening the store"):
                     connect(self.store, os.environ).head("oci-layout")
             except FileNotFoundError:
                 return False
+            except StoreError as problem:
+                if refused(problem):
+                    return False
+                raise
             return True
         return os.access(self.store / "oci-layout", os.R_OK)
 

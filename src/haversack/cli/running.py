@@ -151,7 +151,8 @@ def run(setting: Setting, name: str, command: tuple[str, ...], place: Path | Non
             setting.console.notes([_installed(plain(name, home, ports), None, False)])
         else:
             laid = lay(project, home, held, lambda env, at: plain(env, at, ports), ports)
-            setting.console.notes([_laid(laid, False)])
+            beside = [_installed(laid.environment, None, False)] if laid.environment else []
+            setting.console.notes([_laid(laid, False), *beside])
 
     done = verb(name, command, home, os.environ, inside, first, dry_run=dry_run)
     setting.console.notes([f"note: {note}" for note in done.notes])

@@ -6,6 +6,7 @@ variables that ``env.sh`` gives to a shell that knew other mirrors before.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from tests.support.mirror import BASE, HOST, IMAGE, OTHER, SERVERS, Airgap, Crossed, crossed
+from tests.support.mirror import BASE, HOST, IMAGE, OTHER, SERVERS, Airgap, Crossed, Guarded, crossed
 
 UV = find_uv_bin()
 
@@ -187,37 +188,40 @@ def test_podman_pulls_and_runs(inside: Inside, podman: list[str]) -> None:
     assert digest.strip() == inside.site.digests[IMAGE]
 
 
-def test_containerd_pulls_and_runs(inside: Inside, tmp_path: Path) -> None:
-    """With ``hosts.toml``, as a Kubernetes node does, by the image's own name."""
-    config, socket = tmp_path / "config.toml", tmp_path / "s.sock"
+@contextlib.contextmanager
+def containerd(gap: Airgap, folder: Path) -> Iterator[tuple[str, ...]]:
+    """containerd in the gap; the words that its client begins with."""
+    config, socket = folder / "config.toml", folder / "s.sock"
     config.write_text(
-        f'version = 2\nroot = "{tmp_path}/data"\nstate = "{tmp_path}/state"\n'
+        f'version = 2\nroot = "{folder}/data"\nstate = "{folder}/state"\n'
         f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "{socket}"\n'
     )
-    with (tmp_path / "log").open("wb") as log:
-        daemon = subprocess.Popen(
-            inside.gap.argv("containerd", "-c", config),
-            stdout=log,
-            stderr=log,
-            env={"PATH": os.environ["PATH"]},
-        )
+    with (folder / "log").open("wb") as log:
+        env = {"PATH": os.environ["PATH"]}
+        daemon = subprocess.Popen(gap.argv("containerd", "-c", config), stdout=log, stderr=log, env=env)
         try:
             for _ in range(200):
-                if inside.gap("ctr", "-a", socket, "version").returncode == 0:
+                if gap("ctr", "-a", socket, "version").returncode == 0:
                     break
                 time.sleep(0.05)
-            ctr = ("ctr", "-a", socket)
-            inside.told(*ctr, "images", "pull", "--hosts-dir", inside.clients / "certs.d", IMAGE)
-            assert f"{IMAGE}" in inside.told(*ctr, "images", "ls", "-q")
-            assert inside.site.digests[IMAGE] in inside.told(*ctr, "images", "ls")
-            absent = IMAGE.replace("tiny", "absent")
-            done = inside.gap(*ctr, "images", "pull", "--hosts-dir", inside.clients / "certs.d", absent)
-            assert "not found" in done.stderr
-            # Nobody else was dialled.
-            assert "dial tcp" not in done.stderr
+            yield "ctr", "-a", str(socket)
         finally:
             daemon.terminate()
             daemon.wait(20)
+
+
+def test_containerd_pulls(inside: Inside, tmp_path: Path) -> None:
+    """With ``hosts.toml``, as a Kubernetes node does, by the image's own name; what is not there is not sought."""
+    with containerd(inside.gap, tmp_path) as ctr:
+        pull: tuple[str | Path, ...] = (*ctr, "images", "pull", "--hosts-dir", inside.clients / "certs.d")
+        inside.told(*pull, IMAGE)
+        listed = inside.told(*ctr, "images", "ls")
+        assert IMAGE in listed
+        assert inside.site.digests[IMAGE] in listed
+        done = inside.gap(*pull, IMAGE.replace("tiny", "absent"))
+        assert "not found" in done.stderr
+        # Nobody else was dialled.
+        assert "dial tcp" not in done.stderr
 
 
 def test_docker_s_way_of_asking_a_mirror(inside: Inside) -> None:
@@ -307,3 +311,69 @@ def test_a_named_snapshot_is_served_by_its_name(inside: Inside, tmp_path: Path) 
     )
     assert (tmp_path / "t" / "base").is_dir()
     assert inside.gap("curl", "-sf", f"{BASE}/@{name}x/pypi/simple/").returncode == 22
+
+
+@pytest.fixture(scope="module")
+def guarded(site: Crossed) -> Iterator[Inside]:
+    """A server with TLS and a login, and clients that were told of its CA; the login stands where env.sh says."""
+    with Airgap() as gap, Guarded(site, gap) as server:
+        clients = site.folder / "clients-guarded"
+        env = site.rendered(clients, "--ca", server.ca, base=server.base)
+        name, password = server.login
+        netrc = clients / ".netrc"
+        netrc.write_text(f"machine 127.0.0.1 login {name} password {password}\n")
+        netrc.chmod(0o600)
+        inside = Inside(site, gap, clients, {**env, "REGISTRY_AUTH_FILE": str(clients / "auth.json")})
+        inside.told("skopeo", "login", "-u", name, "--password-stdin", HOST, stdin=password)
+        yield inside
+
+
+def test_clients_trust_the_site_s_ca_and_log_in(guarded: Inside, tmp_path: Path) -> None:
+    """With ``--ca`` and a netrc, pip, uv, curl, git and skopeo read from a server with TLS and a login."""
+    guarded.told(sys.executable, "-m", "pip", "install", "--no-cache-dir", "--target", tmp_path / "a", "demo")
+    guarded.told(
+        UV, "pip", "install", "--no-cache", "--python", sys.executable, "--target", tmp_path / "b", "demo"
+    )
+    assert guarded.told("curl", "-nsf", "-r", "0-3", f"{Guarded.base}/files/code.txt") == "0123"
+    guarded.told("git", "clone", "-q", guarded.site.git, tmp_path / "c")
+    skopeo = (
+        "skopeo",
+        "--registries-conf",
+        guarded.clients / "registries.conf",
+        "--insecure-policy",
+        "copy",
+        "-q",
+    )
+    guarded.told(*skopeo, f"docker://{IMAGE}", f"oci:{tmp_path}/layout")
+    with containerd(guarded.gap, tmp_path) as ctr:
+        pull: tuple[str | Path, ...] = (*ctr, "images", "pull", "--hosts-dir", guarded.clients / "certs.d")
+        guarded.told(*pull, "--user", ":".join(Guarded.login), IMAGE)
+        assert "401" in guarded.gap(*pull, OTHER).stderr
+
+
+def test_clients_refuse_a_server_that_nobody_vouches_for(guarded: Inside, tmp_path: Path) -> None:
+    """Without the CA, or without the login, nothing is taken."""
+    pip = (
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--retries",
+        "0",
+        "--no-cache-dir",
+        "--target",
+        tmp_path,
+        "demo",
+    )
+    config = tmp_path / "pip.conf"
+    config.write_text((guarded.clients / "pip.conf").read_text().replace("cert = ", "# "))
+    unknown = {k: v for k, v in guarded.env.items() if "CERT" not in k and "CA_BUNDLE" not in k}
+    done = guarded.gap(*pip, env={**unknown, "PIP_CONFIG_FILE": str(config)})
+    assert "certificate" in (done.stdout + done.stderr).lower()
+    assert done.returncode != 0
+    done = guarded.gap(*pip, "--no-input", env={**guarded.env, "HOME": str(tmp_path)})
+    assert done.returncode != 0
+    assert "No matching distribution" in done.stdout + done.stderr
+    git = ("git", "clone", "-q", guarded.site.git, tmp_path / "c")
+    done = guarded.gap(*git, env={**guarded.env, "HOME": str(tmp_path), "GIT_TERMINAL_PROMPT": "0"})
+    assert done.returncode != 0

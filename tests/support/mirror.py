@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -96,9 +96,9 @@ class Crossed:
     channel: str
     digests: Mapping[str, str]
 
-    def rendered(self, to: Path, *words: str) -> dict[str, str]:
+    def rendered(self, to: Path, *words: str | Path, base: str = BASE) -> dict[str, str]:
         """The clients' files, and the environment that ``env.sh`` gives a shell that knew other mirrors before."""
-        done = tiny.haversack("render", "clients", "-o", to, "--base-url", BASE, *words, store=self.store)
+        done = tiny.haversack("render", "clients", "-o", to, "--base-url", base, *words, store=self.store)
         assert done.returncode == 0, done.stderr
         before = {
             "PATH": os.environ["PATH"],
@@ -188,7 +188,9 @@ def _uv_project(lab: Lab, folder: Path) -> None:
 
 
 class _Server(ABC):
-    """A mirror at :data:`BASE` in an air gap."""
+    """A mirror at ``base`` in an air gap."""
+
+    base = BASE
 
     def __init__(self, site: Crossed, gap: Airgap) -> None:
         self._site, self._gap = site, gap
@@ -206,11 +208,11 @@ class _Server(ABC):
             words, env=tiny.environ(self._site.store), stdout=self._log, stderr=subprocess.STDOUT
         )
         for _ in range(200):
-            if self._gap("curl", "-sf", f"{BASE}/healthz").returncode == 0:
+            if self._gap("curl", "-skf", f"{self.base}/healthz").returncode == 0:
                 return self
             assert self._process.poll() is None, self.log()
             time.sleep(0.05)
-        raise AssertionError(self.log())
+        raise AssertionError(self.log()[-2000:])
 
     def log(self) -> str:
         """What the server said so far."""
@@ -245,4 +247,31 @@ class Live(_Server):
         return tiny.command("serve", "--listen", HOST)
 
 
-SERVERS = {"nginx": Nginx, "live": Live}
+class Guarded(_Server):
+    """haversack's own server with TLS by a CA of the site, for one user with a password."""
+
+    base = f"https://{HOST}"
+    login = ("ada", "correct-horse")
+
+    def argv(self, home: Path) -> Sequence[str | Path]:
+        """See the base."""
+        store = self._site.store
+        made = tiny.haversack("ca", "create", self.ca.parent, "--name", "Site CA", store=store)
+        assert made.returncode == 0, made.stderr
+        users = home / "users.toml"
+        words = tiny.command("user", "add", "--password-stdin", users, self.login[0])
+        subprocess.run(words, input=f"{self.login[1]}\n", text=True, check=True, env=tiny.environ(store))
+        rules = {"/": self.login[0], "/healthz": "*"}
+        users.write_text(
+            users.read_text()
+            + "".join(f'[[rule]]\npath = "{p}"\nallow = ["{who}"]\n' for p, who in rules.items())
+        )
+        return tiny.command("serve", "--listen", HOST, "--tls-ca", self.ca.parent, "--auth", users)
+
+    @property
+    def ca(self) -> Path:
+        """The certificate that vouches for the server."""
+        return Path(self._home.name) / "ca" / "ca.pem"
+
+
+SERVERS: dict[str, Callable[[Crossed, Airgap], _Server]] = {"nginx": Nginx, "live": Live}

@@ -29,7 +29,7 @@ from haversack.serving.answers import (
     part,
     text,
 )
-from haversack.serving.auth import CHALLENGE, NOBODY, DeniedError, Login, Rules
+from haversack.serving.auth import BASIC, CHALLENGE, NOBODY, DeniedError, Login, Rules
 from haversack.serving.blobs import Blobs
 from haversack.serving.catalog import Catalog, Shown
 from haversack.serving.journal import Journal
@@ -329,7 +329,7 @@ def _refused(request: Request, problem: DeniedError) -> Answer:
     else:
         answer = text(problem.status, problem.reason)
     if problem.status == 401:
-        answer.headers["WWW-Authenticate"] = CHALLENGE
+        answer.headers["WWW-Authenticate"] = BASIC if request.path.startswith("/v2/") else CHALLENGE
     answer.headers["Cache-Control"] = "no-store"
     answer.note = problem.reason
     return answer

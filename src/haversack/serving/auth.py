@@ -36,8 +36,11 @@ from haversack.errors import DeclarationError
 from haversack.formats.strict import Place, is_table, only_known
 
 EVERYBODY = "*"
-CHALLENGE = 'Basic realm="haversack", charset="UTF-8"\r\nWWW-Authenticate: Bearer realm="haversack"'
-"""The value of ``WWW-Authenticate``: both schemes, each in a line of its own (RFC 9110 §11.6.1)."""
+BASIC = 'Basic realm="haversack", charset="UTF-8"'
+"""The value of ``WWW-Authenticate`` for clients of registries: they take a realm of ``Bearer`` for the address of a
+token server (distribution specification, "token authentication"), and prefer it."""
+CHALLENGE = f'{BASIC}\r\nWWW-Authenticate: Bearer realm="haversack"'
+"""The value for all others: both schemes, each in a line of its own (RFC 9110 §11.6.1)."""
 _COST, _BLOCK, _LANES = 1 << 14, 8, 1
 """scrypt's N, r and p: 16 MiB and some 50 ms for a guess."""
 _REMEMBERED = 1024

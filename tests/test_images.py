@@ -31,6 +31,8 @@ from tests.support.registry import (
     tarred,
     unfolded,
 )
+from tests.support.site import Lab
+from tests.support.wheels import make_wheel
 
 PYTHON: dict[str, bytes | str] = {"usr/bin/python3.11": b"\x7fELF", "usr/bin/python3": "python3.11"}
 BOTH = ("linux/amd64", "linux/arm64/v8")
@@ -382,3 +384,25 @@ def test_podman_takes_what_was_installed(registry: RealRegistry, tmp_path: Path)
         done = subprocess.run([*root, *words], capture_output=True, text=True, env=tiny.environ(tmp_path))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.strip()) == 64
+
+
+def test_by_commands_alone(registry: RealRegistry, tmp_path: Path) -> None:
+    """An environment and an image, declared together, are locked, packed with a rehearsal, received and installed."""
+    with Lab(tmp_path) as lab:
+        make_wheel(lab.wheels, "demo", "1.0")
+        where = f'[registry.main]\nurl = "{registry.url}"\nhost = "{HOST}"\n'
+        lab.declare("demo", more=f'{where}[[image]]\nref = "{HOST}/team/app:1"\nrequires = ["python3"]\n')
+        assert lab("lock").returncode == 0
+        first = (lab.root / "haversack.lock").read_bytes()
+        assert lab("lock").returncode == 0
+        assert (lab.root / "haversack.lock").read_bytes() == first
+        told = lab.told("pack", "-o", "bundle")
+        assert not [finding for finding in told.get("findings", []) if finding["blocking"]]
+        inside = {"HAVERSACK_STORE": str(tmp_path / "inside")}
+        assert lab("receive", "bundle", env=inside).returncode == 0
+        done = lab("install", "images", "--to", tmp_path / "images", "--check", env=inside)
+        assert done.returncode == 0, done.stderr
+        (digest,) = unfolded(tmp_path / "images", f"{HOST}/team/app:1")
+        assert digest == digest_of(registry.raw("team/app:1"))
+        doctor = lab("doctor", "--env", tmp_path / "images", env=inside)
+        assert doctor.returncode == 0, doctor.stdout + doctor.stderr

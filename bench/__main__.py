@@ -15,6 +15,7 @@ from bench.collecting import collect
 from bench.conda_collecting import conda_collect
 from bench.conda_installing import conda_install
 from bench.conda_locking import conda_lock
+from bench.images import images
 from bench.installing import install
 from bench.lab import Lab
 from bench.locking import lock
@@ -38,6 +39,7 @@ BENCHES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "conda-install": conda_install,
     "view": view,
     "relocate": relocate,
+    "images": images,
 }
 
 

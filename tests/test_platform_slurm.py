@@ -403,3 +403,31 @@ def test_a_user_clones_the_shared_environment(site: Site, tmp_path: Path) -> Non
     assert module.stat().st_nlink > 1
     done = subprocess.run([mine / "bin" / "python", "-c", "import demo"], env=plain_environ())
     assert done.returncode == 0
+
+
+def within_mounts(
+    site: Site, folder: Path, options: str, *words: str | Path
+) -> subprocess.CompletedProcess[str]:
+    """Run haversack where ``folder`` is a file system of its own, which nobody else sees."""
+    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
+    argv = ["unshare", "--mount", "sh", "-c", script, "-", options, folder, *command(*words)]
+    env = {**plain_environ(), "HAVERSACK_STORE": str(site.store)}
+    return subprocess.run(argv, env=env, capture_output=True, text=True)
+
+
+def test_a_full_disk_is_told_as_one(site: Site, tmp_path: Path) -> None:
+    """Where there is no room for an environment the error is of space, says what to do, and nothing is recorded."""
+    before = site.must("audit", "show", "--json")
+    for size in ("16k", "40k"):
+        done = within_mounts(site, tmp_path, f"size={size}", "install", "lab", "--to", tmp_path / "lab")
+        assert done.returncode == 14, done.stdout + done.stderr
+        assert "No space left" in done.stderr
+    assert site.must("audit", "show", "--json") == before
+
+
+def test_a_share_that_may_only_be_read_is_told_as_one(site: Site, tmp_path: Path) -> None:
+    """Neither an environment nor a module is written to a file system that is mounted for reading."""
+    for words in (("install", "lab", "--to", tmp_path / "lab"), ("render", "slurm", "-o", tmp_path / "m")):
+        done = within_mounts(site, tmp_path, "ro,size=1m", *words)
+        assert done.returncode == 15, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ it are linked again, and no path of ours stands where conda looks for the origin
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -17,7 +18,7 @@ from typing import Any
 
 from haversack.conda import activation, checking, engine, scripts, settling
 from haversack.conda.layout import layout_of, record, state_of
-from haversack.errors import PrefixError, ToolError
+from haversack.errors import PrefixError, SpaceError, ToolError
 from haversack.formats import uv
 from haversack.formats.prefixes import META
 from haversack.formats.repodata import record_of
@@ -135,6 +136,11 @@ def _link(records: Sequence[dict[str, Any]], prefix: Path, home: Path, subdir: s
             engine.run(work)
     except (InstallerError, OSError) as problem:
         said = ": ".join(line.removeprefix("Caused by: ") for line in str(problem).splitlines() if line)
+        if uv.is_full(said) or (
+            isinstance(problem, OSError) and problem.errno in {errno.ENOSPC, errno.EDQUOT}
+        ):
+            remedy = "free some space, or ask for a larger quota, and run the same command again"
+            raise SpaceError(f"no room left while linking the packages: {said}", remedy=remedy) from problem
         raise ToolError(f"linking the packages failed: {said}", where="rattler") from problem
     # Conda knows an environment by it, and rattler writes none where there is no package.
     (prefix / META / "history").touch()

@@ -6,6 +6,7 @@ goes through here, so that the doors the facts leave open are shut in one place.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -183,3 +184,8 @@ def add_argv(lock: Path, python: Path, *, copy: bool = False) -> list[str]:
 def check_argv(python: Path) -> list[str]:
     """``uv pip check``: pip check's rule."""
     return ["uv", "pip", "check", "--no-config", "--offline", "--python", str(python)]
+
+
+def is_full(said: str) -> bool:
+    """Whether uv or rattler, both of which are written in Rust, say that a disk or a quota is full."""
+    return any(f"(os error {number})" in said for number in (errno.ENOSPC, errno.EDQUOT))

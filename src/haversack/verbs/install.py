@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from haversack.errors import NotFoundError, PrefixError, ToolError, UsageError
+from haversack.errors import NotFoundError, PrefixError, SpaceError, ToolError, UsageError
 from haversack.formats import prefixes
 from haversack.formats.prefixes import META, Marker
 from haversack.kinds import kinds
@@ -110,7 +111,10 @@ def install(
                 swap_back(aside, prefix, replaced=replaced)
                 raise
     except OSError as problem:
-        raise PrefixError(f"cannot be installed to: {problem.strerror}", where=str(prefix)) from problem
+        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise (SpaceError if full else PrefixError)(
+            f"cannot be installed to: {problem.strerror}", where=str(prefix)
+        ) from problem
     finally:
         if aside.exists():
             shutil.rmtree(aside)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from haversack.errors import IntegrityError, ToolError
+from haversack.errors import IntegrityError, SpaceError, ToolError
 from haversack.formats import pylock, uv
 from haversack.model.artifact import Artifact, Digest, hex_of
 from haversack.model.finding import Finding
@@ -19,6 +19,7 @@ from haversack.wheels import cache
 from haversack.wheels.drift import changed_since
 
 _CHUNK = 1 << 20
+_FULL = "free some space, or ask for a larger quota, and run the same command again"
 BLOBS_AT_ONCE = 8
 """Blobs to ask a store for at once: it may be far away."""
 
@@ -196,7 +197,10 @@ def _links_between(cache: Path, folder: Path) -> bool:
 def _must(inside: Inside, argv: Sequence[str], env: dict[str, str], doing: str) -> None:
     done = inside.run(argv, env=env)
     if done.code:
-        raise ToolError(f"{doing} failed: {uv.redact(done.err.strip() or done.out.strip())}", where="uv")
+        said = uv.redact(done.err.strip() or done.out.strip())
+        if uv.is_full(said):
+            raise SpaceError(f"no room left while {doing}: {said}", remedy=_FULL)
+        raise ToolError(f"{doing} failed: {said}", where="uv")
 
 
 # One module after the other in one process, as a program would.  Each name is flushed before its import:

@@ -239,7 +239,10 @@ def test_every_finding_stands_in_the_reference_with_its_sentence() -> None:
 def commands(group: click.Group, words: tuple[str, ...] = ("haversack",)) -> dict[str, click.Command]:
     """Every command of the program by its words."""
     found: dict[str, click.Command] = {}
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             found |= commands(command, (*words, name))
         else:
@@ -395,10 +398,11 @@ def test_commands_of_console_blocks_exist(page: Path) -> None:
 
 
 def test_the_tutorial_goes_through_the_whole_journey() -> None:
-    """Every command but a few for special occasions is used in the tutorial."""
+    """Every command but a few for special occasions is used in the tutorial or the page of a platform."""
     used = {
         name
-        for words in words_of(DOCS / "tutorial.md")
+        for page in (DOCS / "tutorial.md", *(DOCS / "platforms").glob("*.md"))
+        for words in words_of(page)
         for name in COMMANDS
         if " ".join(words).startswith(name)
     }

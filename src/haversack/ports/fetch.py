@@ -23,6 +23,9 @@ __all__ = ["HttpFetch", "redact"]
 
 # A host that trickles never runs into a read timeout; what is slower than this is as good as stalled.
 _SLOWEST = 1024  # bytes a second
+# What fits a processor's cache is hashed and written from there: with a mebibyte at a time the kernel's part
+# of fetching took twice as long.
+_READ = 1 << 16
 
 
 class HttpFetch:
@@ -154,7 +157,7 @@ class HttpFetch:
         while True:
             try:
                 # read1 passes on what has come; read would keep a broken connection's last bytes to itself.
-                chunk = answer.read1(CHUNK, decode_content=False)
+                chunk = answer.read1(_READ, decode_content=False)
             except HTTPError as error:
                 raise self._http.explained(error, url, here) from error
             if not chunk:

@@ -195,7 +195,7 @@ class Lab:
 
 def serve_tool(folder: Path, *, real_uv: bool = False) -> None:
     """Put wheels of everything that haversack requires into ``folder``."""
-    for name in ("click", "packaging", "ruamel.yaml", "tqdm", "urllib3"):
+    for name in ("click", "packaging", "ruamel.yaml", "tqdm", "typing-extensions", "urllib3"):
         again(name, folder)
     make_wheel(folder, "colorama", "0.4.6")
     for name, modules in (("uv", _FAKE_UV), ("py-rattler", _FAKE_RATTLER), ("obstore", _FAKE_OBSTORE)):

@@ -338,30 +338,31 @@ class Connection(asyncio.Protocol):
         # asyncio's own sendfile does not say how far it is, and lets nobody wait for a socket that a
         # transport has; a second descriptor of the socket may be waited for.
         out = os.dup(self._transport.get_extra_info("socket").fileno())
-        try:
-            while start < stop:
-                if self._transport.is_closing():
-                    raise ConnectionResetError("the client went away")
-                try:
-                    count = os.sendfile(out, file, start, min(_SLICE, stop - start))
-                except BlockingIOError:
-                    await self._writable(out)
-                    continue
-                if not count:
-                    raise ConnectionAbortedError("the file ended early")
-                start += count
-                self._written += count
-                await asyncio.sleep(0)
-        finally:
-            os.close(out)
+        done = self._loop.create_future()
+        position = start
 
-    async def _writable(self, out: int) -> None:
-        future = self._loop.create_future()
-        self._loop.add_writer(out, _wake, future)
+        def push() -> None:
+            nonlocal position
+            try:
+                count = os.sendfile(out, file, position, min(_SLICE, stop - position))
+            except BlockingIOError:
+                return
+            except OSError as problem:
+                _settle(done, problem)
+                return
+            position += count
+            self._written += count
+            if not count:
+                _settle(done, ConnectionAbortedError("the file ended early"))
+            elif position >= stop:
+                _settle(done, None)
+
+        self._loop.add_writer(out, push)
         try:
-            await future
+            await done
         finally:
             self._loop.remove_writer(out)
+            os.close(out)
 
     # Ends
 
@@ -412,6 +413,10 @@ class Connection(asyncio.Protocol):
         self._transport.write_eof()
 
 
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _settle(done: asyncio.Future[None], problem: OSError | None) -> None:
+    if done.done():
+        return
+    if problem:
+        done.set_exception(problem)
+    else:
+        done.set_result(None)

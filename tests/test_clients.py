@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rattler.config import Config
 from ruamel.yaml import YAML
 
 from haversack.clients import BASE_URL, CA, HOME, Served, address, clients
@@ -127,6 +128,8 @@ def test_each_file_is_read_as_meant() -> None:
     assert all(place.startswith(f"{BASE}/") for places in pixi["mirrors"].values() for place in places)
     assert {url for url in pixi["mirrors"] if "mapping" in url or "parselmouth" in url}
     assert pixi["pypi-config"]["index-url"] == f"{BASE}/pypi/simple/"
+    # pixi's own reader of its configuration takes every key.
+    Config.from_toml(files["pixi-config.toml"])
     registries = tomllib.loads(files["registries.conf"])
     assert {r["prefix"]: r["location"] for r in registries["registry"]} == {
         "docker.io": "mirror.example.org/docker.io",

@@ -23,12 +23,12 @@ def _files(served: Served) -> dict[str, str]:
     hidden = {url: f"{served.base}/upstream/{url.removeprefix('https://')}" for url in HIDDEN}
     lines = served.head(
         "For pixi: /etc/pixi/config.toml, ~/.pixi/config.toml, or .pixi/config.toml in a project.",
-        "Locks stay as they are.  A project whose manifest says `conda-pypi-map = {}` asks for no names on PyPI.",
+        "Locks stay as they are.  A manifest with `conda-pypi-map = false` asks for no names on PyPI.",
     )
     if channels:
         lines.append(f"default-channels = {json.dumps(list(channels))}")
     if served.ca:
-        lines.append('tls-root-certs = "system"  # and SSL_CERT_FILE')
+        lines.append('tls-root-certs = "native"  # and SSL_CERT_FILE')
     lines += [
         "",
         "[pypi-config]",

@@ -13,10 +13,12 @@ import pytest
 
 from haversack.errors import FetchError, IntegrityError, NotFoundError
 from haversack.model.site import Credentials, Registry
+from haversack.ports import Manifest
 from haversack.ports.credentials import IndexCredentials
 from haversack.ports.registry import HttpRegistries
 from haversack.ports.tokens import challenges
-from haversack.testing.contracts import FetchBench, FetchContract
+from haversack.testing import MemoryRegistries
+from haversack.testing.contracts import FetchBench, FetchContract, RegistriesBench, RegistriesContract
 from haversack.testing.contracts.fetch import BODY
 from tests.support.imagesite import HOST, ImageSite, told
 from tests.support.registry import Front, Layout, RealRegistry, certificate, digest_of, skopeo
@@ -234,6 +236,25 @@ def test_a_lock_survives_a_bad_day(plain: RealRegistry, tmp_path: Path) -> None:
     written = "".join(path.read_text() for path in tmp_path.rglob("*.json*"))
     assert LOGIN[1] not in written
     assert "token-" not in written
+
+
+class TestHttpRegistries(RegistriesContract):
+    """A real registry."""
+
+    @pytest.fixture
+    def bench(self, plain: RealRegistry) -> RegistriesBench:
+        """The image of the other tests."""
+        return RegistriesBench(client(plain.url), APP, "1", digest_of(plain.raw("team/app:1")))
+
+
+class TestMemoryRegistries(RegistriesContract):
+    """The twin in memory."""
+
+    @pytest.fixture
+    def bench(self) -> RegistriesBench:
+        """One image."""
+        manifest = Manifest("application/vnd.oci.image.manifest.v1+json", b"{}")
+        return RegistriesBench(MemoryRegistries({f"{APP}:1": manifest}), APP, "1", digest_of(b"{}"))
 
 
 class TestImagesAreFetched(FetchContract):

@@ -5,7 +5,7 @@ made there, without a disk, a network or a clock.  :mod:`haversack.testing.contr
 as test suites; haversack's own tests run each of them on the real implementation and on the twin.
 """
 
-from haversack.testing.elsewhere import MemoryFetch, ScriptedRun
+from haversack.testing.elsewhere import MemoryFetch, MemoryRegistries, ScriptedRun
 from haversack.testing.records import FixedClock, MemoryLedger, SteppingProgress
 from haversack.testing.storage import MemoryMedia, MemoryStore, MemoryWriter
 
@@ -14,6 +14,7 @@ __all__ = [
     "MemoryFetch",
     "MemoryLedger",
     "MemoryMedia",
+    "MemoryRegistries",
     "MemoryStore",
     "MemoryWriter",
     "ScriptedRun",

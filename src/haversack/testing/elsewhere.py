@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from haversack.errors import FetchError, IntegrityError, ToolError
+from haversack.errors import FetchError, IntegrityError, NotFoundError, ToolError
 from haversack.model.artifact import Digest, digest_of, hex_of
-from haversack.ports import Completed, Run
+from haversack.ports import Completed, Manifest, Run
 
 
 class MemoryFetch:
@@ -52,6 +52,33 @@ class MemoryFetch:
 def _redacted(url: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+class MemoryRegistries:
+    """A :class:`haversack.ports.Registries` over manifests by ``repository:tag`` and ``repository@digest``.
+
+    What has a tag is found by its digest too; ``about`` are the referrers of digests.
+    """
+
+    def __init__(
+        self, manifests: Mapping[str, Manifest], about: Mapping[Digest, Sequence[Digest]] | None = None
+    ) -> None:
+        self._manifests = dict(manifests)
+        for name, manifest in manifests.items():
+            repository = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
+            self._manifests[f"{repository}@{digest_of(manifest.data)}"] = manifest
+        self._about = dict(about or {})
+
+    def manifest(self, repository: str, reference: str) -> Manifest:
+        """See the protocol."""
+        name = f"{repository}{'@' if reference.startswith('sha256:') else ':'}{reference}"
+        if name not in self._manifests:
+            raise NotFoundError("its registry has no such image", where=name)
+        return self._manifests[name]
+
+    def referrers(self, repository: str, digest: Digest) -> tuple[Digest, ...]:
+        """See the protocol."""
+        return tuple(self._about.get(digest, ()))
 
 
 class ScriptedRun:

@@ -14,6 +14,7 @@ from haversack.testing.contracts.kind import Journey, KindContract, Sample, trav
 from haversack.testing.contracts.ledger import LedgerBench, LedgerContract
 from haversack.testing.contracts.media import MediaBench, MediaContract
 from haversack.testing.contracts.platform import PlatformContract, PlatformSample
+from haversack.testing.contracts.registries import RegistriesBench, RegistriesContract
 from haversack.testing.contracts.run import RunBench, RunContract
 from haversack.testing.contracts.store import StoreBench, StoreContract
 
@@ -28,6 +29,8 @@ __all__ = [
     "MediaContract",
     "PlatformContract",
     "PlatformSample",
+    "RegistriesBench",
+    "RegistriesContract",
     "RunBench",
     "RunContract",
     "Sample",

@@ -91,6 +91,14 @@ def shell(site: Site, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_platform_is_no_list_of_files(site: Site) -> None:
+    """A bundle tells people without haversack of environments that have files, and only names a platform."""
+    volume = site.folder / "2026-11" / "volume-001"
+    assert not list((volume / "environments").glob("platform*"))
+    assert "platform.slurm/any" in (volume / "README.txt").read_text()
+    assert "environments/geo.here." in (volume / "README.txt").read_text()
+
+
 # Modules
 
 

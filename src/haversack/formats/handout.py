@@ -7,6 +7,7 @@ from importlib import resources
 from haversack.model.artifact import hex_of
 from haversack.model.lock import TOOL
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
+from haversack.model.target import ANY
 
 FOLDER = "environments"
 # By the ending of the list that is needed: who installs, and how.
@@ -35,7 +36,7 @@ def tables(snapshot: Snapshot) -> dict[str, bytes]:
     a requirements file with hashes and an ``@EXPLICIT`` file for the folder of those files.
     """
     found: dict[str, bytes] = {}
-    for environment in snapshot.environments:
+    for environment in filter(_has_files, snapshot.environments):
         files = [f"{hex_of(a.digest)}  {a.filename}\n" for a in environment.artifacts]
         pins = [
             f"{a.name}=={a.version} --hash=sha256:{hex_of(a.digest)}\n"
@@ -55,9 +56,14 @@ def tables(snapshot: Snapshot) -> dict[str, bytes]:
     return found
 
 
+def _has_files(environment: SnapshotEnvironment) -> bool:
+    """Whether there is something to list: a platform is settings alone."""
+    return bool(environment.artifacts) or environment.target != ANY
+
+
 def readme(site: str, name: str, volumes: int, snapshot: Snapshot, base: str | None) -> bytes:
     """``README.txt``."""
-    example = next((e for e in snapshot.environments if e.locked.name != TOOL), None)
+    example = next((e for e in snapshot.environments if e.locked.name != TOOL and _has_files(e)), None)
     environments = "".join(f"    {e.ref}\n" for e in snapshot.environments if e.locked.name != TOOL)
     text = resources.files("haversack").joinpath("data/README.txt").read_text(encoding="utf-8")
     kind = f"an increment: it needs snapshot {base} to be there already" if base else "complete in itself"

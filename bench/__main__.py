@@ -23,6 +23,7 @@ from bench.measure import MIB, Row, table
 from bench.packing import increment
 from bench.relocating import relocate
 from bench.scale import scale
+from bench.serving import served
 from bench.viewing import view
 
 BENCHES: dict[str, Callable[[Lab], Iterator[Row]]] = {
@@ -39,6 +40,7 @@ BENCHES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "conda-install": conda_install,
     "view": view,
     "relocate": relocate,
+    "serve": served,
     "images": images,
 }
 

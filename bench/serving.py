@@ -26,11 +26,12 @@ from uv import find_uv_bin
 
 from bench import scale
 from bench.lab import Lab, discard
-from bench.measure import MIB, BenchError, Row, timed
+from bench.measure import MIB, BenchError, Row, pairs, timed
 from haversack.formats import oci
+from haversack.formats.canonical import canonical
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
-from haversack.model.target import Target
+from haversack.model.target import ANY, Target
 from haversack.ports.disk import DiskStore
 
 _LINKS, _LARGE, _CLIENTS, _WHEELS = 300, 200 * MIB, 64, 100
@@ -162,6 +163,7 @@ def served(lab: Lab) -> Iterator[Row]:
     yield from _large_file(lab)
     yield from _start(lab)
     yield from _many_clients(lab)
+    yield from _image(lab)
 
 
 def _rate(url: str) -> float:
@@ -177,7 +179,7 @@ def _rate(url: str) -> float:
 def _index_page(lab: Lab) -> Iterator[Row]:
     """One page of 300 links."""
     folder = lab.work / "page"
-    wheels = [wheel(folder / "wheels", "demo", f"1.{number}") for number in range(_LINKS)]
+    wheels = [wheel(folder / "wheels/demo", "demo", f"1.{number}") for number in range(_LINKS)]
     stocked(folder / "store", wheels)
     peers = lab.scratch / "serving-peers"
     if not (peers / "bin/pypi-server").exists():
@@ -306,6 +308,94 @@ def _many_clients(lab: Lab) -> Iterator[Row]:
         0.8,
         floor=True,
     )
+
+
+_REGISTRY = """\
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {0}/data}}}}
+http: {{addr: "127.0.0.1:{1}"}}
+"""
+
+
+def _image(lab: Lab) -> Iterator[Row]:
+    """skopeo pulls an image of five layers of 200 MB, which none of the servers packs or unpacks."""
+    folder = lab.work / "image"
+    (folder / "layout/blobs/sha256").mkdir(parents=True)
+
+    def add(data: bytes, media_type: str) -> dict[str, object]:
+        digest = digest_of(data)
+        (folder / "layout/blobs/sha256" / digest.removeprefix("sha256:")).write_bytes(data)
+        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+    layers = [add(random.randbytes(_LARGE), "application/vnd.oci.image.layer.v1.tar") for _ in range(5)]
+    described = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
+    config = add(canonical(described), "application/vnd.oci.image.config.v1+json")
+    body = {"schemaVersion": 2, "mediaType": oci.MANIFEST, "config": config, "layers": layers}
+    root = add(canonical(body), oci.MANIFEST)
+    named = {**root, "annotations": {oci.REF_NAME: "big"}}
+    (folder / "layout/index.json").write_bytes(canonical({"schemaVersion": 2, "manifests": [named]}))
+    (folder / "layout/oci-layout").write_bytes(oci.LAYOUT_FILE)
+    facts: dict[str, object] = {
+        "role": "manifest",
+        "refs": ["registry.example.org/team/big:1"],
+        "children": [str(part["digest"]) for part in (*layers, config)],
+    }
+    artifacts = [_part(root, facts), _part(config, {"role": "config"})]
+    artifacts += [_part(layer, {"role": "layer"}) for layer in layers]
+    lock = Lock(
+        "bench",
+        digest_of(b""),
+        (ANY,),
+        (LockedEnvironment("images", "any", "image"),),
+        merge_artifacts(artifacts),
+    )
+    content, metadata = oci.build(lock, {a.digest: (a.size or 0, {}) for a in artifacts})
+    store = DiskStore(folder / "store", create=True)
+    with store.exclusive():
+        for digest, data in metadata.items():
+            store.add(digest, [data])
+        for path in (folder / "layout/blobs/sha256").iterdir():
+            store.add(f"sha256:{path.name}", [path.read_bytes()])
+        names = [oci.named(content.id, content.blobs[content.id], name) for name in ("2026-11", "current")]
+        store.publish({**oci.empty_index(), "manifests": names})
+
+    def registry(port: int) -> Sequence[str | Path]:
+        (folder / "registry.yml").write_text(_REGISTRY.format(folder, port))
+        return ["docker-registry", "serve", folder / "registry.yml"]
+
+    skopeo = ["skopeo", "--insecure-policy", "copy", "-q"]
+
+    def pull(place: str) -> float:
+        with lab.fresh("pulled") as pulled:
+            words = [*skopeo, "--src-tls-verify=false", f"docker://{place}", f"dir:{pulled}"]
+            return timed(words, env=lab.environ()).seconds
+
+    with (
+        running(lab, ours(lab, folder / "store"), "/v2/") as server,
+        running(lab, registry, "/v2/") as peer,
+    ):
+        push = [*skopeo, "--dest-tls-verify=false", f"oci:{folder}/layout:big"]
+        timed([*push, f"docker://127.0.0.1:{peer.port}/team/big:1"], env=lab.environ())
+        # The first pull pays for the hashing of every blob, which the peer does never.
+        first = pull(f"127.0.0.1:{server.port}/registry.example.org/team/big:1")
+        pull(f"127.0.0.1:{peer.port}/team/big:1")
+        both = pairs(
+            lambda: pull(f"127.0.0.1:{server.port}/registry.example.org/team/big:1"),
+            lambda: pull(f"127.0.0.1:{peer.port}/team/big:1"),
+            lab.runs,
+        )
+    discard(folder)
+    yield Row("first pull of a 1 GB image", "s", (first,))
+    yield Row("pull of a 1 GB image", "s", *both, "docker-registry", 1.0)
+
+
+def _part(described: dict[str, object], facts: dict[str, object]) -> Artifact:
+    digest = str(described["digest"])
+    name = f"{digest.removeprefix('sha256:')}.bin"
+    told = {"media_type": described["mediaType"], **facts}
+    size = int(str(described["size"]))
+    return Artifact("image", "big", "", name, digest, size, "archive:x", ("images/any",), told)
 
 
 def _clients(client: Callable[[int], None], at_once: int, count: int) -> float:

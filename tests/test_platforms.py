@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support import tiny
 from tests.support.site import Lab
 from tests.support.wheels import make_wheel
 
+PAGES = Path(__file__).parent.parent / "docs" / "platforms"
 SLURM = '[platform.slurm]\nmodules = "/shared/modulefiles"\nenvs = ["lab"]\n'
 LAB = 'kind = "pip"\nrequirements = ["requirements.txt"]\ntargets = ["linux-x86_64-py311"]\n'
 
@@ -94,3 +96,15 @@ def test_a_snapshot_without_the_platform_says_which_it_has(tmp_path: Path) -> No
         assert done.returncode == 18, done.stderr
         assert "it has none" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_what_a_page_declares_is_accepted(tmp_path: Path, page: Path) -> None:
+    """The declaration that a page of docs/platforms begins with is read by the strict parser."""
+    text = re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)[0]
+    (tmp_path / "haversack.toml").write_text(text)
+    (tmp_path / "node.target.toml").write_text('platform = "linux-x86_64"\npython = "3.11"\nglibc = "2.28"\n')
+    (tmp_path / "analysis.txt").write_text("numpy\n")
+    (tmp_path / "geo.yml").write_text("dependencies: [gdal]\n")
+    site = parse(tmp_path / "haversack.toml", keys())
+    assert f"platform.{page.stem}" in [environment.name for environment in site.environments]

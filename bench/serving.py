@@ -190,7 +190,7 @@ def _index_page(lab: Lab) -> Iterator[Row]:
         page = urllib.request.urlopen(f"http://127.0.0.1:{server.port}/pypi/simple/demo/").read()
         (folder / "static/simple/demo").mkdir(parents=True)
         (folder / "static/simple/demo/index.html").write_bytes(page)
-        for name, argv, path, limit in (
+        rivals: list[tuple[str, Callable[[int], Sequence[str | Path]], str, float]] = [
             ("nginx", nginx(lab, folder / "static"), "/simple/demo/", 1 / 4),
             (
                 "pypiserver",
@@ -212,7 +212,8 @@ def _index_page(lab: Lab) -> Iterator[Row]:
                 "/simple/demo/",
                 50.0,
             ),
-        ):
+        ]
+        for name, argv, path, limit in rivals:
             with running(lab, argv, path) as peer:
                 left, right = [], []
                 for _ in range(lab.runs):

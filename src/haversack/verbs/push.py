@@ -138,7 +138,7 @@ def _image(
             f"is pushed as {top}, a list of the platforms that travelled: registries refuse {root.digest}, "
             "which names more"
         )
-        remedy = "lock it without `platforms` if its digest must stay"
+        remedy = "lock all of its platforms if its digest must stay"
         findings.append(Finding("image-sparse", reference.name, message, remedy, blocking=False))
     repository.tags[reference.tag or top] = top
     subjects = {*repository.manifests, root.digest}

@@ -34,7 +34,11 @@ BELOW = {
     "clients": {"errors", "model", "formats", "views", "clients"},
     "doors": {"errors", "model", "formats", "ports", "wheels", "conda", "doors"},
     "crossing": {"errors", "model", "formats", "ports", "crossing"},
-    "platforms": {"errors", "model", "formats", "ports", "conda", "platforms"},
+    "clearml": {"errors", "model", "formats", "ports", "images", "clearml"},
+    "platforms": {
+        *("errors", "model", "formats", "ports", "conda", "images", "views", "clients", "clearml"),
+        "platforms",
+    },
     "kinds": {
         "errors",
         "model",

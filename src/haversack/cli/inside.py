@@ -264,15 +264,24 @@ def probe(setting: Setting) -> None:
 )
 @click.option("--read-all", is_flag=True, help="Hash every blob of the store.")
 @click.option("--drop-damaged", is_flag=True, help="Remove damaged blobs, so that receive brings them again.")
+@click.option("--values", metavar="FILE", help="Of a platform: a values file of helm to look at instead.")
+@click.option("--chart", help="Of a platform: the chart that the values file is for.")
+@click.option("--registry", help="Of a platform: the registry that its images should come from.")
 @common
 @pass_setting
 def doctor(
-    setting: Setting, platform: str | None, prefix: Path | None, read_all: bool, drop_damaged: bool
+    setting: Setting,
+    /,
+    platform: str | None,
+    prefix: Path | None,
+    read_all: bool,
+    drop_damaged: bool,
+    **asked: str | None,
 ) -> None:
     """Say what is wrong here, and what to do.
 
     Looks at this machine and the store, with --env at an installed environment, or at a platform of the
-    current snapshot (slurm): everything that would fail, before it fails.
+    current snapshot (slurm, clearml): everything that would fail, before it fails.
     """
     from haversack.model.finding import raise_blocking
     from haversack.verbs import doctor as verb
@@ -283,7 +292,9 @@ def doctor(
     if platform is not None:
         if prefix is not None or read_all or drop_damaged:
             raise UsageError("a platform is looked at alone", remedy="leave the options out")
-        found = [preflight(platform, setting.inside())]
+        found = [preflight(platform, setting.inside(), asked)]
+    elif any(asked.values()):
+        raise UsageError("no platform is named that would look at it", remedy="haversack doctor PLATFORM …")
     elif prefix is not None:
         found = [verb.environment(prefix, setting.inside())]
     else:

@@ -88,7 +88,8 @@ def _command(name: str) -> click.Command:
 
 def _option(name: str, key: Key) -> click.Option:
     """One thing that a platform asks for; what it may be is checked where it is used."""
+    word = f"--{name.replace('_', '-')}"
     if key.type == "boolean":
-        return click.Option([f"--{name}"], is_flag=True, help=key.description)
+        return click.Option([word], is_flag=True, help=key.description)
     metavar = "|".join(key.choices) or "TEXT"
-    return click.Option([f"--{name}"], metavar=metavar, help=key.description)
+    return click.Option([word], metavar=metavar, help=key.description)

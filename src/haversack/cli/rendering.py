@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from haversack.cli.platform import Renders
+from haversack.cli.secret import pull_secret
 from haversack.cli.setting import Setting, common, pass_setting
 
 
@@ -80,5 +81,7 @@ def clients(
         done, lines or [f"{done.folder} is of snapshot {done.snapshot} already, {len(done.files)} files"]
     )
 
+
+render.add_command(pull_secret)
 
 COMMANDS = (render,)

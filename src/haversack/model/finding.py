@@ -88,6 +88,8 @@ CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
     "env-python": (errors.DriftError, "the interpreter of an environment is gone or of another version"),
     "ambient-config": (errors.DriftError, "the machine's own pip or uv configuration is set; haversack ignores it, others do not"),
     "platform-setting": (errors.DeclarationError, "the settings of a platform name what is not declared, or contradict each other"),
+    "values-key": (errors.DeclarationError, "a values file of helm has a key that its chart ignores, or a value that it cannot take"),
+    "values-image": (errors.DeclarationError, "a values file of helm names an image that the site does not have, or asks another registry for it"),
     "platform-refuses": (errors.ToolError, "the platform would refuse what it is asked for"),
     "platform-unready": (errors.ToolError, "something that a platform needs at this site is not as it should be"),
     "platform-unknown": (errors.ToolError, "something that a platform needs at this site could not be found out"),

@@ -74,6 +74,9 @@ class Platform(Protocol):
     asks: Mapping[str, Key]
     """What ``haversack render NAME`` takes as options, beside those that it always takes."""
 
+    looks: Mapping[str, Key]
+    """What ``haversack doctor NAME`` takes as options: some of ``values``, ``chart`` and ``registry``."""
+
     def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
         """Everything in its table that is wrong with respect to the rest of the declaration; pure."""
         ...

@@ -113,6 +113,8 @@ class Slurm:
         ),
     }
 
+    looks: Mapping[str, Key] = {}
+
     def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
         """See :class:`haversack.platforms.Platform`."""
         return undeclared(settings["envs"], site, "platform.slurm.envs")

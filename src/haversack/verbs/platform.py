@@ -74,9 +74,15 @@ def render(
     return Written(name, order.name, order.folder, files, written, removed, findings)
 
 
-def preflight(name: str, inside: Inside) -> Diagnosis:
-    """Everything about a platform of the current snapshot that will fail here.  Raises ``NotFoundError``."""
-    platform, order = _order(name, inside, None, None, {}, ())
+def preflight(name: str, inside: Inside, asked: Mapping[str, Any] | None = None) -> Diagnosis:
+    """Everything about a platform of the current snapshot that will fail here.
+
+    Raises ``NotFoundError``, and ``UsageError`` for what the platform does not look at.
+    """
+    given = {key: value for key, value in (asked or {}).items() if value is not None}
+    platform, order = _order(name, inside, None, None, given, ())
+    if foreign := sorted(given.keys() - platform.looks.keys()):
+        raise UsageError(f"{name} does not take --{foreign[0]}", remedy="leave it out")
     told = f"platform: {name} of snapshot {order.name}"
     return Diagnosis((told,), tuple(worst_first(platform.preflight(order, inside))))
 

@@ -26,7 +26,8 @@ class PlatformSample:
 
     ``declaration`` is a ``haversack.toml`` with one environment ``lab`` and the platform; ``wrong`` is the same
     with settings that the rest of it contradicts.  ``prepare`` puts what is rendered for at its place inside,
-    given the snapshot.  ``asked`` and ``command`` are of one more thing that it renders, if it does.
+    given the snapshot.  ``always`` is asked of all that it renders; ``asked`` and ``command`` are of one more
+    thing that it renders, if it does.
     """
 
     declaration: Path
@@ -34,6 +35,7 @@ class PlatformSample:
     prepare: Callable[[Snapshot], object]
     asked: Mapping[str, Any] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    always: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def declare(platform: Platform, sample: PlatformSample, out: Outside) -> Declare
     (held,) = snapshot.environments
     sample.prepare(snapshot)
     origin = f"Written by haversack render {platform.name}, of snapshot 2026-11."
-    order = Order(held.locked.settings, snapshot, "2026-11", {"2026-11": snapshot.id}, origin)
+    names = {"2026-11": snapshot.id}
+    order = Order(held.locked.settings, snapshot, "2026-11", names, origin, asked=sample.always)
     return Declared(platform, sample, site, environment, locked.environment, order, out)
 
 
@@ -117,9 +120,10 @@ class PlatformContract:
 
     def _orders(self, declared: Declared) -> list[Order]:
         sample, order = declared.sample, declared.order
+        more = {**sample.always, **sample.asked}
         return [
             order,
-            *([replace(order, asked=sample.asked, command=sample.command)] if sample.asked else []),
+            *([replace(order, asked=more, command=sample.command)] if sample.asked else []),
         ]
 
 

@@ -16,10 +16,11 @@ from typing import Any, Protocol
 
 from haversack.errors import HaversackError
 from haversack.serving.answers import Answer, Passage, head_of, text
+from haversack.serving.kernel import sendfile
 from haversack.serving.remembering import Memory, Ready
 from haversack.serving.requests import END, HEAD_LIMIT, RefusedError, Request, parse
 
-_SLICE, _READ = 4 << 20, 512 << 10
+_READ = 512 << 10
 _BACKLOG = 64 << 10
 """Bytes of further requests that are kept while one is answered."""
 
@@ -322,7 +323,7 @@ class Connection(asyncio.Protocol):
         """Send bytes of a file."""
         self._mark, self._marked = self._delivered(), self._loop.time()
         if not self._secure and hasattr(os, "sendfile"):
-            await self._sendfile(file, start, stop)
+            await sendfile(self._transport.get_extra_info("socket").fileno(), file, start, stop, self._passed)
             return
         while start < stop:
             size = min(_READ, stop - start)
@@ -334,35 +335,8 @@ class Connection(asyncio.Protocol):
             start += len(data)
             await self._flushed()
 
-    async def _sendfile(self, file: int, start: int, stop: int) -> None:
-        # asyncio's own sendfile does not say how far it is, and lets nobody wait for a socket that a
-        # transport has; a second descriptor of the socket may be waited for.
-        out = os.dup(self._transport.get_extra_info("socket").fileno())
-        done = self._loop.create_future()
-        position = start
-
-        def push() -> None:
-            nonlocal position
-            try:
-                count = os.sendfile(out, file, position, min(_SLICE, stop - position))
-            except BlockingIOError:
-                return
-            except OSError as problem:
-                _settle(done, problem)
-                return
-            position += count
-            self._written += count
-            if not count:
-                _settle(done, ConnectionAbortedError("the file ended early"))
-            elif position >= stop:
-                _settle(done, None)
-
-        self._loop.add_writer(out, push)
-        try:
-            await done
-        finally:
-            self._loop.remove_writer(out)
-            os.close(out)
+    def _passed(self, count: int) -> None:
+        self._written += count
 
     # Ends
 
@@ -411,12 +385,3 @@ class Connection(asyncio.Protocol):
             self._stopped = False
             self._transport.resume_reading()
         self._transport.write_eof()
-
-
-def _settle(done: asyncio.Future[None], problem: OSError | None) -> None:
-    if done.done():
-        return
-    if problem:
-        done.set_exception(problem)
-    else:
-        done.set_result(None)

@@ -18,6 +18,9 @@ from haversack.images.manifest import fits, read, suffix
 from haversack.images.reference import Reference
 from haversack.kinds import kinds
 from haversack.ports import Manifest
+from haversack.ports.disk import DiskStore
+from haversack.verbs import holdings
+from haversack.views import view_of
 from tests.support import tiny
 from tests.support.imagesite import HOST, ImageSite, told
 from tests.support.registry import (
@@ -32,6 +35,7 @@ from tests.support.registry import (
     unfolded,
 )
 from tests.support.site import Lab
+from tests.support.viewing import ViewServer
 from tests.support.wheels import make_wheel
 
 PYTHON: dict[str, bytes | str] = {"usr/bin/python3.11": b"\x7fELF", "usr/bin/python3": "python3.11"}
@@ -406,3 +410,18 @@ def test_by_commands_alone(registry: RealRegistry, tmp_path: Path) -> None:
         assert digest == digest_of(registry.raw("team/app:1"))
         doctor = lab("doctor", "--env", tmp_path / "images", env=inside)
         assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+
+
+def test_what_crossed_is_served(registry: RealRegistry, tmp_path: Path) -> None:
+    """skopeo pulls the image from the view of the snapshot, by its own name, with the digest that it always had."""
+    site = ImageSite(tmp_path, registry.url)
+    site.declare(f'ref = "{HOST}/team/app:1"')
+    site.pack(site.lock())
+    inside = site.inside()
+    _, content = holdings.current_snapshot(inside.store, None)
+    assert isinstance(inside.store, DiskStore)
+    with ViewServer(view_of(content), inside.store) as server:
+        source = f"docker://{server.url.partition('://')[2].rstrip('/')}/{HOST}/team/app:1"
+        argv = ["skopeo", "--insecure-policy", "inspect", "--raw", "--tls-verify=false", source]
+        done = subprocess.run(argv, capture_output=True, env=tiny.environ(tmp_path))
+        assert done.stdout == registry.raw("team/app:1"), done.stderr

@@ -208,6 +208,29 @@ def test_a_rendered_file_that_was_edited_stays(site: Site, tmp_path: Path) -> No
     assert edited.read_bytes() == rendered
 
 
+def test_the_module_of_an_environment_that_went_goes_too(site: Site, tmp_path: Path) -> None:
+    """Rendering again takes away the module of a folder that is gone; another rendered file beside it stays."""
+    site.must("render", "slurm", "-o", tmp_path)
+    gone = site.prefix("geo", "2026-10")
+    gone.rename(tmp_path / "away")
+    try:
+        assert f"removed {tmp_path}/geo/2026-10" in site.must("render", "slurm", "-o", tmp_path)
+    finally:
+        (tmp_path / "away").rename(gone)
+    assert sorted(path.name for path in (tmp_path / "geo").iterdir()) == [".version", "2026-11"]
+
+
+def test_job_scripts_are_added_to_a_folder(site: Site, tmp_path: Path) -> None:
+    """A second script takes nothing away, and an edited one is not overwritten."""
+    order = ("render", "slurm", "--env", "lab", "-o", tmp_path, "--name")
+    site.must(*order, "one", "--", "true")
+    site.must(*order, "two", "--", "true")
+    assert sorted(path.name for path in tmp_path.glob("*.sbatch")) == ["one.sbatch", "two.sbatch"]
+    (tmp_path / "one.sbatch").write_text("mine\n")
+    assert site(*order, "one", "--", "false").returncode == 15
+    assert (tmp_path / "one.sbatch").read_text() == "mine\n"
+
+
 # Jobs
 
 
@@ -374,7 +397,7 @@ def test_doctor_finds_a_cluster_that_runs_none(site: Site, cluster: Cluster) -> 
         done = haversack_within(cluster, site, "doctor", "slurm")
     finally:
         cluster.run("scontrol", "update", f"nodename={host}", "state=resume")
-        cluster.until("sinfo", "-h", "-o", "%t", says="idle")
+        cluster.until("sinfo", "-h", "-o", "%t", says="idle\n")
     assert done.returncode == 20
     assert "no node can run a job; their states: drained" in done.stderr
     nowhere = site("doctor", "slurm", env={"SLURM_CONF": "/nonexistent"})

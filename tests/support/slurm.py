@@ -94,7 +94,7 @@ class Cluster:
             self.until("munge", "-S", f"{munge}/socket", "-n", says="MUNGE:")
             self._start_within("slurmctld", "-D")
             self._start_within("slurmd", "-D", "-N", host)
-            self.until("sinfo", "-h", "-o", "%t", says="idle")
+            self.until("sinfo", "-h", "-o", "%t", says="idle\n")
         except BaseException:
             self.__exit__(None, None, None)
             raise

@@ -316,6 +316,22 @@ def test_an_environment_is_sent_to_the_node_as_one_file(site: Site, cluster: Clu
     assert list(node.iterdir()) == []
 
 
+def test_each_node_installs_its_own(site: Site, cluster: Cluster, tmp_path: Path) -> None:
+    """What cannot be sent is installed from the store to the node's own disk, and nothing of it is left."""
+    (tmp_path / "print.py").write_text(PRINT)
+    script = job(site, tmp_path, "--mem", "100", "--via", "install", "--", "python", "print.py", *WORDS)
+    node = tmp_path / "node"
+    node.mkdir()
+    path = f"{Path(sys.executable).parent}:{cluster.environ['PATH']}"
+    code = cluster.job(script, tmp_path, {"TMPDIR": str(node), "PATH": path})
+    said = (tmp_path / "out").read_text()
+    assert code == 0, said + cluster.log()
+    argv, prefix, version, _ = json.loads(said.splitlines()[-1])
+    assert (argv, version) == (WORDS, "2.0")
+    assert Path(prefix).is_relative_to(node)
+    assert list(node.iterdir()) == []
+
+
 def test_more_memory_than_a_node_has_is_told(site: Site, cluster: Cluster, tmp_path: Path) -> None:
     """What sbatch would refuse is said before, with what the nodes have; where nobody can tell, that is said."""
     asked = ("--env", "lab", "--mem", "64G", "--", "true")
@@ -441,7 +457,7 @@ def within_mounts(
 ) -> subprocess.CompletedProcess[str]:
     """Run haversack where ``folder`` is a file system of its own, which nobody else sees."""
     script = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
-    argv = ["unshare", "--mount", "sh", "-c", script, "-", options, folder, *command(*words)]
+    argv = ["unshare", "--mount", "sh", "-c", script, "-", options, str(folder), *command(*words)]
     env = {**plain_environ(), "HAVERSACK_STORE": str(site.store)}
     return subprocess.run(argv, env=env, capture_output=True, text=True)
 

@@ -30,11 +30,14 @@ for haversack_init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
     if ! type module > /dev/null 2>&1 && [ -r "$haversack_init" ]; then . "$haversack_init" || :; fi
 done
 """
-_BROADCAST = """\
+# mkdir fails where the folder is there already: nobody else's is entered.
+_ON_NODES = """\
 haversack_work="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/haversack-$SLURM_JOB_ID"
 haversack_on_nodes() { srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@"; }
 haversack_on_nodes mkdir -m 700 "$haversack_work"
 trap 'haversack_on_nodes rm -rf "$haversack_work"' EXIT
+"""
+_BROADCAST = """\
 sbcast @ARCHIVE@ "$haversack_work/environment.tar"
 haversack_on_nodes tar -x -f "$haversack_work/environment.tar" -C "$haversack_work"
 export VIRTUAL_ENV="$haversack_work/environment" PATH="$haversack_work/environment/bin:$PATH"
@@ -45,12 +48,14 @@ export VIRTUAL_ENV="$haversack_work/environment" PATH="$haversack_work/environme
 class Job:
     """A job: the options of sbatch by their names, lines of bash that make it ready, and the command.
 
-    ``stays`` says that the shell waits for the command, since ``ready`` left it something to do at the end.
+    ``before`` stands before the command as it is, unquoted.  ``stays`` says that the shell waits for the command,
+    since ``ready`` left it something to do at the end.
     """
 
     directives: Mapping[str, str]
     ready: str
     command: tuple[str, ...]
+    before: str = ""
     stays: bool = False
 
 
@@ -64,7 +69,7 @@ def write(origin: str, job: Job) -> bytes:
     """The script; ``origin`` is one line that says where it comes from."""
     directives = "".join(f"#SBATCH --{name}={value}\n" for name, value in sorted(job.directives.items()))
     # Without a shell in between the command gets the signals that scancel and a time limit send.
-    run = ("" if job.stays else "exec ") + shlex.join(job.command)
+    run = ("" if job.stays else "exec ") + job.before + shlex.join(job.command)
     return f"#!/bin/bash\n# {origin}\n{directives}\nset -eo pipefail\n{_CLEAN}{job.ready}set -u\n{run}\n".encode()
 
 
@@ -88,12 +93,26 @@ def by_run() -> str:
     return f"command -v haversack > /dev/null || {{ echo {shlex.quote(says)} >&2; exit 1; }}\n"
 
 
-def by_broadcast(archive: str) -> str:
-    """Send an archive of a virtual environment to the disk of every node, enter it there, and remove it at the end.
+def by_install(store: str, name: str, snapshot: str) -> str:
+    """Install an environment to the disk of every node, from a store that they all reach, and remove it at the end.
 
-    ``mkdir`` fails where the folder is there already: nobody else's environment is entered.
+    :data:`IN_INSTALLED` is what stands before a command then.
     """
-    return _BROADCAST.replace("@ARCHIVE@", shlex.quote(archive))
+    words = shlex.join(["haversack", "--quiet", "--store", store, "install", name, "--snapshot", snapshot])
+    # Its cache and its record are of this job, and on this disk too.
+    install = (
+        f'env XDG_STATE_HOME="$haversack_work/state" {words} --to "$haversack_work/environment" > /dev/null'
+    )
+    return f"{by_run()}{_ON_NODES}haversack_on_nodes {install}\n"
+
+
+IN_INSTALLED = 'haversack run {name} --dir "$haversack_work/environment" -- '
+"""Run in what :func:`by_install` installed."""
+
+
+def by_broadcast(archive: str) -> str:
+    """Send an archive of a virtual environment to the disk of every node, enter it there, and remove it at the end."""
+    return _ON_NODES + _BROADCAST.replace("@ARCHIVE@", shlex.quote(archive))
 
 
 def _first(folder: str, otherwise: str) -> str:

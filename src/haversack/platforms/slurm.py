@@ -106,7 +106,7 @@ class Slurm:
         "via": Key(
             "string",
             "How the job enters the environment (default: module).",
-            choices=("module", "activate", "run"),
+            choices=("module", "activate", "run", "install"),
         ),
         "broadcast": Key(
             "boolean", "Send the environment to the nodes' own disks as one file.", default=False
@@ -213,37 +213,47 @@ def _job(order: Order, inside: Inside) -> Rendered:
     if name not in settings["envs"]:
         known = ", ".join(settings["envs"])
         raise UsageError(f"{name} is none of the environments of this platform", remedy=f"known are {known}")
-    where = _root(settings) / name / order.name
-    one = next((one for one in _look(order)[0] if one.folder == where), None)
-    if one is None:
-        remedy = _install(name, order.name, where)
-        raise PrefixError(f"{name} of {order.name} is not installed there", where=str(where), remedy=remedy)
     wanted = {
         option: asked.get(key) or settings.get(key)
         for key, option in _DIRECTIVES.items()
         if asked.get(key) or settings.get(key)
     }
     called = asked.get("name", name)
-    directives = {"job-name": called, **wanted}
+    file, directives = f"{called}.sbatch", {"job-name": called, **wanted}
     archives: dict[str, Path] = {}
-    command, programs, via = order.command, str(one.prefix / "bin"), asked.get("via", "module")
-    if asked.get("broadcast"):
-        archive = _archive(order, one)
-        archives[archive.name] = one.prefix
-        ready = sbatch.by_broadcast(str(archive))
-    elif via == "run":
-        ready = sbatch.by_run()
-        command = ("haversack", "run", name, "--dir", str(one.folder), "--", *command)
-    elif via == "activate":
-        if (script := activation(one.prefix)) is None:
-            raise UsageError(f"{name} has no script that activates it", remedy="leave --via out")
-        ready = sbatch.by_activation(str(script), programs)
+    if asked.get("via") == "install" and not asked.get("broadcast"):
+        ready = sbatch.by_install(str(inside.store), name, order.name)
+        before = sbatch.IN_INSTALLED.format(name=name)
+        job = sbatch.Job(directives, ready, order.command, before, stays=True)
     else:
-        ready = sbatch.by_module(settings["modules"], f"{name}/{order.name}", settings["envs"], programs)
-    file = f"{called}.sbatch"
-    job = sbatch.Job(directives, ready, command, stays=bool(archives))
+        where = _root(settings) / name / order.name
+        one = next((one for one in _look(order)[0] if one.folder == where), None)
+        if one is None:
+            remedy = _install(name, order.name, where)
+            said = f"{name} of {order.name} is not installed there"
+            raise PrefixError(said, where=str(where), remedy=remedy)
+        ready, command = _ready(order, one), order.command
+        if asked.get("broadcast"):
+            archives = {_archive(order, one).name: one.prefix}
+        if asked.get("via") == "run":
+            command = ("haversack", "run", name, "--dir", str(one.folder), "--", *command)
+        job = sbatch.Job(directives, ready, command, stays=bool(archives))
     findings = _too_large(wanted.get("mem"), wanted.get("partition"), inside)
     return Rendered({file: sbatch.write(order.origin, job)}, tuple(findings), archives, file)
+
+
+def _ready(order: Order, one: _Installed) -> str:
+    """How a job enters an environment that is installed.  Raises ``UsageError`` where it cannot that way."""
+    settings, via, programs = order.settings, order.asked.get("via", "module"), str(one.prefix / "bin")
+    if order.asked.get("broadcast"):
+        return sbatch.by_broadcast(str(_archive(order, one)))
+    if via == "run":
+        return sbatch.by_run()
+    if via == "activate":
+        if (script := activation(one.prefix)) is None:
+            raise UsageError(f"{one.name} has no script that activates it", remedy="leave --via out")
+        return sbatch.by_activation(str(script), programs)
+    return sbatch.by_module(settings["modules"], f"{one.name}/{order.name}", settings["envs"], programs)
 
 
 def _archive(order: Order, one: _Installed) -> Path:
@@ -254,7 +264,7 @@ def _archive(order: Order, one: _Installed) -> Path:
     if name not in order.movable or one.prefix != one.folder:
         raise UsageError(
             f"{name} works only where it was installed, at {one.folder}",
-            remedy="run the job from there: leave --broadcast out",
+            remedy="run the job from there, or let each node install its own: --via install",
         )
     if order.folder is None:
         raise UsageError("the file that is sent needs a place that every node has", remedy="name it: -o DIR")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from haversack.cli.setting import Setting, common, pass_setting
-from haversack.formats.schema import Key
+
+if TYPE_CHECKING:
+    from haversack.formats.schema import Key
 
 
 class Renders(click.Group):

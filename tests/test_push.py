@@ -83,10 +83,10 @@ def test_the_snapshot_is_there_too(site: ImageSite, registry: RealRegistry) -> N
     """The snapshot by its name and as `current`, and each environment by a tag, are the artifacts that they are."""
     done = pushed(site, registry)
     references = dict(done.references)
-    own = f"{registry.host}/air/haversack/images"
+    own = f"{registry.host}/air/haversack/snapshot"
     assert references[f"{own}:2026-11"] == references[f"{own}:current"]
-    assert digest_of(registry.raw("air/haversack/images:2026-11")) == references[f"{own}:2026-11"]
-    manifest = json.loads(registry.raw("air/haversack/images:images__any"))
+    assert digest_of(registry.raw("air/haversack/snapshot:2026-11")) == references[f"{own}:2026-11"]
+    manifest = json.loads(registry.raw("air/haversack/snapshot:images__any"))
     assert manifest["artifactType"] == "application/vnd.haversack.environment.v1+json"
     entry = [line.entry for line in site.inside().ledger.lines()][-1]
     assert entry is not None
@@ -98,7 +98,7 @@ def test_nothing_is_sent_twice(site: ImageSite, registry: RealRegistry) -> None:
     """A dry run sends nothing; a file goes once however many repositories want it; a second run sends nothing."""
     foreseen = pushed(site, registry, dry_run=True)
     with pytest.raises(AssertionError, match=r"unknown|not found"):
-        registry.raw("air/haversack/images:2026-11")
+        registry.raw("air/haversack/snapshot:2026-11")
     first = pushed(site, registry)
     assert (first.blobs, first.size) == (foreseen.blobs, foreseen.size)
     assert first.present > 0

@@ -16,6 +16,7 @@ from haversack.model.finding import Finding
 from haversack.model.snapshot import CURRENT, Snapshot, SnapshotEnvironment
 from haversack.ports import Inside, Manifest, Push, Store
 from haversack.verbs import holdings
+from haversack.views.v2 import OWN
 
 _AT_ONCE = 8
 
@@ -60,12 +61,11 @@ def push(
     """Fill ``registry`` (a host, and what stands before every name there) from a snapshot, the current one.
 
     Images keep their names and digests below it: ``REGISTRY/docker.io/library/python:3.11-slim``.  The snapshot
-    and its environments are ``REGISTRY/haversack/SITE`` with the tags ``NAME-OF-SNAPSHOT``, ``current`` and
+    and its environments are ``REGISTRY/haversack/snapshot`` with the tags ``NAME-OF-SNAPSHOT``, ``current`` and
     ``ENVIRONMENT__TARGET``.  ``only`` names environments and images.  What is there already is not sent, so that
     a second run goes on where the first one ended.  Raises ``FetchError``, ``NotFoundError``, ``IntegrityError``.
     """
     held, content = holdings.current_snapshot(inside.store, snapshot)
-    site = (holdings.read(inside.store).site or "site").lower()
     findings: list[Finding] = []
     repositories: dict[str, _Repository] = {}
     wanted = _wanted(content, only)
@@ -76,7 +76,7 @@ def push(
             repository = repositories.setdefault(place, _Repository(place))
             images = {a.digest: a for a in environment.artifacts if a.kind == "image"}
             _image(repository, artifact, reference, images, inside.store, findings)
-    own = _Repository(f"{registry}/haversack/{site}")
+    own = _Repository(f"{registry}/{OWN}")
     _own(own, content, held.name, held.current, only, inside.store)
     if own.tags:
         repositories[own.name] = own

@@ -245,7 +245,7 @@ def test_a_cut_off_archive_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (gzip.compress(b"x"), "is compressed"),
+        (gzip.compress(b"x", mtime=0), "is compressed"),
         (b"\x28\xb5\x2f\xfd\x00", "is compressed"),
         (b"#!/bin/sh\n", "self-extracting"),
     ],

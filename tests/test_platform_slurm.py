@@ -401,8 +401,11 @@ def test_doctor_says_that_the_cluster_runs_jobs(site: Site, cluster: Cluster) ->
     """Where all is in place nothing is found, but what only the nodes can tell is said to be unknown."""
     done = haversack_within(cluster, site, "doctor", "slurm", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [(f["code"], f["subject"]) for f in told["findings"]] == [("platform-unknown", "nodes")]
+    python = (site.prefix("lab", "2026-11") / "bin" / "python").resolve()
+    told = {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert sorted(told) == sorted([str(python), "nodes"])
+    assert {finding["code"] for finding in told.values()} == {"platform-unknown"}
+    assert "lab/2026-10, lab/2026-11, geo/2026-10, geo/2026-11" in told[str(python)]["message"]
 
 
 def test_doctor_finds_a_cluster_that_runs_none(site: Site, cluster: Cluster) -> None:

@@ -134,7 +134,8 @@ class Slurm:
     def preflight(self, order: Order, inside: Inside) -> list[Finding]:
         """See :class:`haversack.platforms.Platform`."""
         rendered = _modules(order, inside)
-        return [*rendered.findings, *_of_modules(order, rendered.files, inside), *_of_cluster(inside)]
+        modules = _of_modules(order, rendered.files, inside)
+        return [*rendered.findings, *modules, *_of_pythons(order), *_of_cluster(inside)]
 
 
 def _root(settings: Mapping[str, Any]) -> Path:
@@ -325,6 +326,26 @@ def _of_modules(order: Order, files: Mapping[str, bytes], inside: Inside) -> lis
     return findings
 
 
+def _of_pythons(order: Order) -> list[Finding]:
+    """The interpreters that virtual environments borrow, which the nodes must have too."""
+    found: dict[Path, list[str]] = {}
+    for one in _look(order)[0]:
+        python = (one.prefix / "bin" / "python").resolve()
+        if (one.prefix / "pyvenv.cfg").is_file() and not python.is_relative_to(
+            _root(order.settings).resolve()
+        ):
+            found.setdefault(python, []).append(f"{one.name}/{one.version}")
+    remedy = "install with --python PATH of one that every node has"
+    return [
+        unknown(
+            str(python),
+            f"is the Python of {', '.join(names)}; whether the nodes have it is not asked",
+            remedy,
+        )
+        for python, names in sorted(found.items())
+    ]
+
+
 def _of_cluster(inside: Inside) -> list[Finding]:
     """Whether jobs can be submitted from here, and what only the nodes know."""
     findings = []
@@ -335,7 +356,9 @@ def _of_cluster(inside: Inside) -> list[Finding]:
     elif not set(told) & {"idle", "mixed", "allocated", "completing"}:
         said = f"no node can run a job; their states: {', '.join(sorted(set(told))) or 'none'}"
         findings.append(_unready("sinfo", said, "see: sinfo -R", blocking=True))
-    said = "what they are is not asked: whether each has the environments' folder and a system library as new"
+    said = (
+        "are not asked whether they have the environments' folder, and as new a system library as the targets"
+    )
     return [*findings, unknown("nodes", said, "look on one: srun haversack probe; srun ls FOLDER")]
 
 

@@ -19,56 +19,63 @@ COMMUNITY, ENTERPRISE = "community", "enterprise"
 class Wanted:
     """What the charts are told.
 
-    ``hub`` is where images of Docker Hub are at the site, as ``registry.example.org/docker.io``; ``secret`` the
-    name of a pull secret; ``image`` what tasks run in that name no other.
+    ``registry`` is the site's, in which an image has its whole name, as ``registry.example.org/docker.io/…``;
+    ``secret`` the name of a pull secret; ``image`` what tasks run in that name no other.
     """
 
     queues: Sequence[str]
     variables: Mapping[str, str]
+    registry: str
     secret: str | None = None
-    hub: str | None = None
     image: str | None = None
+
+    @property
+    def hub(self) -> str:
+        """Where the images of Docker Hub are, as charts take it: a registry without the rest of a name."""
+        return f"{self.registry}/docker.io"
+
+    @property
+    def named(self) -> list[dict[str, str]]:
+        """The pull secret as Kubernetes lists it."""
+        return [{"name": self.secret}] if self.secret else []
 
 
 def overrides(flavor: str, wanted: Wanted) -> dict[str, dict[str, Any]]:
-    """The overrides of each chart of a flavour, by the chart's name; charts with nothing to say are left out."""
-    made = _community(wanted) if flavor == COMMUNITY else _enterprise(wanted)
-    return {chart: values for chart, values in made.items() if values}
+    """The overrides of each chart of a flavour, by the chart's name."""
+    return _community(wanted) if flavor == COMMUNITY else _enterprise(wanted)
 
 
 def _community(wanted: Wanted) -> dict[str, dict[str, Any]]:
     """The public charts: one set of variables for all queues, whose names are one text."""
-    common: dict[str, Any] = {"global": {"imageRegistry": wanted.hub}} if wanted.hub else {}
-    secret: dict[str, Any] = (
-        {"imageCredentials": {"enabled": True, "existingSecret": wanted.secret}} if wanted.secret else {}
-    )
+    secret = {"imageCredentials": {"enabled": True, "existingSecret": wanted.secret}} if wanted.secret else {}
     glue = {
         **({"defaultContainerImage": wanted.image} if wanted.image else {}),
         "queue": ",".join(wanted.queues),
         "basePodTemplate": {"env": entries(wanted.variables)},
     }
-    return {
-        "clearml-agent": {**common, **secret, "agentk8sglue": glue},
-        "clearml": {**common, **secret},
-        # It has no key for a registry: its images are named one by one.
-        "clearml-serving": {**secret, **_serving(wanted.hub)},
+    # What it brings along goes by keys of its own: redis and mongodb by the global ones, elasticsearch by none.
+    elastic = {"image": f"{wanted.registry}/docker.elastic.co/elasticsearch/elasticsearch"}
+    shared = {"imagePullSecrets": [wanted.secret]} if wanted.secret else {}
+    server = {
+        "global": {"imageRegistry": wanted.hub, **shared},
+        **secret,
+        "elasticsearch": {**elastic, **({"imagePullSecrets": wanted.named} if wanted.secret else {})},
     }
-
-
-def _serving(hub: str | None) -> dict[str, Any]:
-    if not hub:
-        return {}
-    parts = ("statistics", "inference", "triton")
+    # It has no key for a registry: its images are named one by one.
+    serving = {
+        f"clearml_serving_{part}": {"image": {"repository": f"{wanted.hub}/allegroai/clearml-serving-{part}"}}
+        for part in ("statistics", "inference", "triton")
+    }
     return {
-        f"clearml_serving_{part}": {"image": {"repository": f"{hub}/allegroai/clearml-serving-{part}"}}
-        for part in parts
+        "clearml-agent": {"global": {"imageRegistry": wanted.hub}, **secret, "agentk8sglue": glue},
+        "clearml": server,
+        "clearml-serving": {**secret, **serving},
     }
 
 
 def _enterprise(wanted: Wanted) -> dict[str, dict[str, Any]]:
     """The charts of the private repository, as far as ClearML's documentation tells of them."""
-    common: dict[str, Any] = {"global": {"imageRegistry": wanted.hub}} if wanted.hub else {}
-    named = [{"name": wanted.secret}]
+    common: dict[str, Any] = {"global": {"imageRegistry": wanted.hub}}
     template = {"env": entries(wanted.variables)}
     glue = {
         "airGappedSupport": True,
@@ -76,8 +83,8 @@ def _enterprise(wanted: Wanted) -> dict[str, dict[str, Any]]:
         "basePodTemplate": template,
         "queues": {queue: {"templateOverrides": template} for queue in wanted.queues},
     }
-    agent = {"imageCredentials": {"extraImagePullSecrets": named}} if wanted.secret else {}
-    others = {"imageCredentials": {"existingImagePullSecrets": named}} if wanted.secret else {}
+    agent = {"imageCredentials": {"extraImagePullSecrets": wanted.named}} if wanted.secret else {}
+    others = {"imageCredentials": {"existingImagePullSecrets": wanted.named}} if wanted.secret else {}
     return {
         "clearml-enterprise-agent": {**common, **agent, "agentk8sglue": glue},
         "clearml-enterprise": {**common, **others},

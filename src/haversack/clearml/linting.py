@@ -12,6 +12,7 @@ from haversack.model.finding import Finding
 
 _SECRETS = ("extraImagePullSecrets", "existingImagePullSecrets")
 _HUB = "docker.io"
+_IMAGES = ("image", "defaultContainerImage")
 
 
 def keys(values: Any, chart: Chart, file: str) -> list[Finding]:
@@ -83,39 +84,36 @@ def _wrong(at: str, said: str, remedy: str) -> Finding:
     return Finding("values-key", at, said, remedy)
 
 
-def images(values: Any) -> dict[str, str]:
+def images(values: Any) -> dict[tuple[str, ...], str]:
     """The images that a values file names, each by the path of its key, as a chart would put them together.
 
-    An image stands in one text, or as a ``repository`` with a ``tag`` and a ``registry``, which otherwise is
-    ``global.imageRegistry``.  A name without a host is one of Docker Hub.
+    An image stands in one text (its tag perhaps beside it, as ``imageTag``), or as a ``repository`` with a ``tag`` and
+    a ``registry``, which otherwise is ``global.imageRegistry``.  A name without a host is one of Docker Hub.
     """
-    registry = values.get("global", {}).get("imageRegistry") if _is_table(values, "global") else None
-    found: dict[str, str] = {}
-    _images(values, (), registry or "", found)
-    return found
+    told = values.get("global") if isinstance(values, Mapping) else None
+    registry = told.get("imageRegistry") if isinstance(told, Mapping) else None
+    return dict(_images(values, (), registry if isinstance(registry, str) else ""))
 
 
-def _is_table(values: Any, key: str) -> bool:
-    return isinstance(values, Mapping) and isinstance(values.get(key), Mapping)
-
-
-def _images(value: Any, path: tuple[str, ...], registry: str, found: dict[str, str]) -> None:
+def _images(value: Any, path: tuple[str, ...], registry: str) -> Iterator[tuple[tuple[str, ...], str]]:
     if isinstance(value, list):
         for number, item in enumerate(value):
-            _images(item, (*path, str(number)), registry, found)
-    elif isinstance(value, Mapping):
-        repository = value.get("repository")
-        if isinstance(repository, str) and repository:
-            own = value.get("registry")
-            host = own if isinstance(own, str) and own else registry
-            name = "/".join(part for part in (host, repository) if part)
-            found[".".join(path)] = _whole(f"{name}:{value['tag']}" if value.get("tag") else name)
-        for key, item in value.items():
-            named = key in {"image", "defaultContainerImage"} and isinstance(item, str) and item
-            if named:
-                found[".".join((*path, key))] = _whole(item)
-            else:
-                _images(item, (*path, key), registry, found)
+            yield from _images(item, (*path, str(number)), registry)
+    if not isinstance(value, Mapping):
+        return
+    repository, own = value.get("repository"), value.get("registry")
+    if isinstance(repository, str) and repository:
+        host = own if isinstance(own, str) and own else registry
+        yield path, _tagged(_whole("/".join(part for part in (host, repository) if part)), value.get("tag"))
+    for key, item in value.items():
+        if key in _IMAGES and isinstance(item, str) and item:
+            yield (*path, key), _tagged(_whole(item), value.get("imageTag"))
+        else:
+            yield from _images(item, (*path, key), registry)
+
+
+def _tagged(name: str, tag: Any) -> str:
+    return f"{name}:{tag}" if isinstance(tag, str | int | float) and tag != "" else name
 
 
 def _whole(image: str) -> str:
@@ -128,33 +126,40 @@ def _whole(image: str) -> str:
 def at_site(image: str, registry: str) -> str:
     """What an image is called in the site's registry: its whole name behind the registry's.
 
-    Raises :class:`ValueError` for what is no name.
+    A name that is the site's already stays, and so does one without a tag.  Raises :class:`ValueError` for what is no name.
     """
+    if image.startswith(f"{registry}/"):
+        return image
     reference = Reference.parse(_whole(image))
-    host, _, rest = reference.name.partition("/")
+    name = reference.name if reference.digest or _is_tagged(image) else reference.repository
+    host, _, rest = name.partition("/")
     return f"{registry}/{host.replace(':', '_')}/{rest}"
+
+
+def _is_tagged(image: str) -> bool:
+    return ":" in image.rpartition("/")[2]
 
 
 def absent(values: Any, registry: str, held: Collection[str], file: str) -> list[Finding]:
     """A finding for every image of a values file that is not from the site's registry, or not in the snapshot.
 
-    ``held`` are the names of the snapshot's images, as they are outside.
+    ``held`` are the names of the snapshot's images, as they are outside.  A name without a tag leaves it to the chart.
     """
     findings = []
     carried = {at_site(name, registry) for name in held}
+    untagged = {name.rpartition(":")[0] for name in carried}
     for path, image in images(values).items():
-        at = f"{file}: {path}"
+        at = f"{file}: {'.'.join(path)}"
         try:
-            wanted = image if image.startswith(f"{registry}/") else at_site(image, registry)
-            full = wanted if ":" in wanted.rpartition("/")[2] else f"{wanted}:latest"
+            wanted = at_site(image, registry)
         except ValueError as problem:
             findings.append(Finding("values-image", at, f"{image} {problem}", "correct the name"))
             continue
         if wanted != image:
             findings.append(
-                Finding("values-image", at, f"{image} is not asked of {registry}", f"write {full}")
+                Finding("values-image", at, f"{image} is not asked of {registry}", f"write {wanted}")
             )
-        if full not in carried:
+        if wanted not in carried and (_is_tagged(image) or wanted not in untagged):
             said = f"{image} is not in the snapshot"
             findings.append(
                 Finding("values-image", at, said, "declare it in [[image]], and bring a snapshot")
@@ -170,36 +175,35 @@ def overrides(values: Any, registry: str, chart: Chart, file: str) -> tuple[dict
     made: dict[str, Any] = {}
     findings = []
     for path, image in images(values).items():
-        *tables, last = path.split(".")
+        at = f"{file}: {'.'.join(path)}"
         try:
-            name = image if image.startswith(f"{registry}/") else at_site(image, registry)
+            name = at_site(image, registry)
         except ValueError as problem:
-            findings.append(
-                Finding("values-image", f"{file}: {path}", f"{image} {problem}", "correct the name")
-            )
+            findings.append(Finding("values-image", at, f"{image} {problem}", "correct the name"))
             continue
-        if any(part.isdigit() for part in tables):
-            said = f"{image} stands in a list, which cannot be overridden in part"
-            findings.append(
-                Finding("values-image", f"{file}: {path}", said, f"write {name} there", blocking=False)
-            )
-            continue
-        table, known = made, chart.keys
-        for part in tables:
+        table, known, there = made, chart.keys, values
+        for part in path[:-1]:
+            there = there[part] if isinstance(there, Mapping) else None
             table, known = table.setdefault(part, {}), known.get(part, {})
-        if last in {"image", "defaultContainerImage"} and isinstance(_at(values, path), str):
-            table[last] = name
+        if not isinstance(there, Mapping):
+            said = f"{image} stands in a list, which cannot be overridden in part"
+            findings.append(Finding("values-image", at, said, f"write {name} there", blocking=False))
             continue
-        repository, _, tag = name.partition("@")[0].rpartition(":")
+        last = path[-1]
+        if isinstance(there[last], str):
+            table[last] = name.rpartition(":")[0] if "imageTag" in there and last == "image" else name
+            continue
+        repository, _, tag = name.rpartition(":") if _is_tagged(name) else (name, "", "")
+        told = {"tag": tag} if tag else {}
         host, _, rest = repository.removeprefix(f"{registry}/").partition("/")
         if "registry" in known.get(last, {}):
-            table[last] = {"registry": f"{registry}/{host}", "repository": rest, "tag": tag}
+            table[last] = {"registry": f"{registry}/{host}", "repository": rest, **told}
         else:
-            table[last] = {"repository": repository, "tag": tag}
-    return made, findings
+            table[last] = {"repository": repository, **told}
+    return _without_empty(made), findings
 
 
-def _at(values: Any, path: str) -> Any:
-    for part in path.split("."):
-        values = values[int(part)] if isinstance(values, list) else values[part]
-    return values
+def _without_empty(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table without the tables in it that hold nothing."""
+    whole = {key: _without_empty(item) if isinstance(item, Mapping) else item for key, item in table.items()}
+    return {key: item for key, item in whole.items() if item != {}}

@@ -162,9 +162,8 @@ class ClearML:
         files: dict[str, bytes] = {}
         roads = settings.get("deliver") or _roads(settings["flavor"])
         if _HELM in roads:
-            hub = f"{registry}/docker.io"
             queues = settings.get("queues") or ("default",)
-            wanted = helm.Wanted(queues, told, settings.get("registry_secret"), hub, image)
+            wanted = helm.Wanted(queues, told, registry, settings.get("registry_secret"), image)
             for chart, values in helm.overrides(settings["flavor"], wanted).items():
                 why = variables.ONLY_THIS if "agentk8sglue" in values else ()
                 command = f"helm upgrade --install NAME {chart} -f {chart}-values.yaml"
@@ -299,12 +298,15 @@ def _pull_secret(order: Order, name: str, server: str) -> bytes:
         f"#   haversack render pull-secret {name} --server {server} --username NAME --password-file FILE -n NAMESPACE \\",
         "#       | kubectl apply -f -",
         "set -eu",
-        f"kubectl create secret docker-registry {name} \\",
+        'password="$(cat "${PASSWORD_FILE:?}")"',
+        # A step of its own: a pipe would hide that it failed.
+        f'secret="$(kubectl create secret docker-registry {name} \\',
         '    --namespace "${NAMESPACE:?}" \\',
         f"    --docker-server {shlex.quote(server)} \\",
         '    --docker-username "${REGISTRY_USER:?}" \\',
-        '    --docker-password "$(cat "${PASSWORD_FILE:?}")" \\',
-        "    --dry-run=client -o yaml | kubectl apply -f -",
+        '    --docker-password "$password" \\',
+        '    --dry-run=client -o yaml)"',
+        "printf '%s\\n' \"$secret\" | kubectl apply -f -",
     ]
     return "".join(f"{line}\n" for line in lines).encode()
 

@@ -1,0 +1,638 @@
+"""ClearML: what is locked for it and rendered for it, held to golden files and to ClearML's own readers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uv import find_uv_bin
+
+from haversack.clearml import helm, linting, session, variables
+from haversack.clearml.charts import CHARTS
+from haversack.errors import UsageError
+from haversack.formats import declaration, hocon, oci, pullsecret, yaml
+from haversack.kinds import keys
+from haversack.model.artifact import Artifact, digest_of
+from haversack.model.finding import Finding
+from haversack.model.lock import Lock, LockedEnvironment
+from haversack.model.site import Site
+from haversack.model.target import ANY
+from haversack.platforms import Order
+from haversack.platforms.clearml import APPS, PLATFORM
+from haversack.ports import Inside
+from haversack.verbs.needs import completed
+from tests.support import tiny
+from tests.support.live import Live
+from tests.support.packages import make_deb, make_vsix
+from tests.support.site import Lab, plain_environ
+from tests.support.wheels import make_wheel
+
+GOLDEN = Path(__file__).parent / "golden" / "clearml"
+SERVER, PYTHON, JUPYTER = (
+    "code-server_4.96.2_amd64.deb",
+    "ms-python.python-2024.22.1.vsix",
+    "ms-toolsai.jupyter-2024.8.1.vsix",
+)
+DROPBEAR = "dropbearmulti"
+SETTINGS: dict[str, Any] = {
+    "flavor": "enterprise",
+    "session": "0.17.0",
+    "registry_secret": "site-registry",
+    "queues": ["gpu", "cpu"],
+    "image": "docker.io/library/python:3.11",
+}
+
+
+# What is locked
+
+
+def declared(folder: Path, platform: str, more: str = "") -> Site:
+    """A declaration with one target and a platform."""
+    (folder / "haversack.toml").write_text(
+        '[site]\nname = "lab"\n[target.node]\nname = "linux-x86_64-glibc2.28-py311"\n'
+        f'[platform.clearml]\nflavor = "community"\nsession = "0.17.0"\n{platform}\n{more}'
+    )
+    return declaration.parse(folder / "haversack.toml", keys())
+
+
+def problems(site: Site) -> list[Finding]:
+    """What the platform says of its declaration."""
+    (platform,) = (e for e in site.environments if e.kind == "platform")
+    return PLATFORM.validate(platform.settings, site)
+
+
+def test_what_it_needs_is_added(tmp_path: Path) -> None:
+    """Assets of the session's version become files, packages an environment of every target, the image an image."""
+    site, added, findings = completed(declared(tmp_path, 'image = "docker.io/library/python:3.11"'))
+    wanted = {e.name: e for e in site.environments}
+    items = {item["name"]: item["url"] for item in wanted["files"].settings["items"]}
+    assert set(items) == {SERVER, PYTHON, JUPYTER, DROPBEAR}
+    assert items[SERVER].endswith(f"/v4.96.2/{SERVER}")
+    assert "DROPBEAR_CLEARML_2024.86" in items[DROPBEAR]
+    assert (wanted[APPS].kind, wanted[APPS].targets) == ("pip", ("node",))
+    lines = wanted[APPS].settings["lines"]
+    assert {"clearml-session==0.17.0", "jupyterlab>4,<4.4", "jupyterlab-git", "clearml-agent"} <= set(lines)
+    assert wanted["images"].settings["items"] == ({"ref": "docker.io/library/python:3.11"},)
+    assert (len(added), findings) == (6, [])
+
+
+def test_what_people_declared_is_taken(tmp_path: Path) -> None:
+    """A file or an environment of the same name stays theirs, and a finding says so; targets may be long names."""
+    mine = f'[[file]]\nurl = "https://files.example.org/{SERVER}"\n[env.{APPS}]\nkind = "pip"\n'
+    mine += 'requirements = ["r.txt"]\ntargets = ["node"]\n'
+    (tmp_path / "r.txt").write_text("clearml\n")
+    site, added, findings = completed(declared(tmp_path, 'targets = ["linux-x86_64-py312"]', mine))
+    items = {item.get("name", SERVER): item for item in site.environments[-1].settings.get("items", ())}
+    files = next(e for e in site.environments if e.name == "files").settings["items"]
+    assert files[0] == {"url": f"https://files.example.org/{SERVER}"}
+    assert len(files) == 4, items
+    assert next(e for e in site.environments if e.name == APPS).targets == ("node",)
+    assert sorted((f.code, f.blocking, f.subject) for f in findings) == [
+        ("platform-setting", False, f"env.{APPS}"),
+        ("platform-setting", False, f"file {SERVER}"),
+    ]
+    assert "linux-x86_64-py312" in {target.name for target in site.targets}
+    assert len(added) == 3
+
+
+def test_an_unknown_target_is_found(tmp_path: Path) -> None:
+    """A target that is neither declared nor a name that says all blocks."""
+    _, _, findings = completed(declared(tmp_path, 'targets = ["nodes"]'))
+    assert [(f.code, f.blocking) for f in findings] == [("platform-setting", True)]
+
+
+@pytest.mark.parametrize(
+    ("platform", "subject", "word"),
+    [
+        ('deliver = ["vault"]', "deliver", "enterprise"),
+        ('[platform.clearml.assets]\ncode_server = "https://x.example/c_{version}.deb"', "code_server", "brace"),
+        ('[platform.clearml.assets]\npython_extension = "https://x.example/vspackage"', "python_ext", ".vsix"),
+        ('[platform.clearml.assets]\ncode_server = "https://x.example/code-server"', "code_server", ".deb"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_found(tmp_path: Path, platform: str, subject: str, word: str) -> None:
+    """A vault on a community server, braces that a session would fill in, and names that consumers do not know."""
+    site = declared(tmp_path, platform)
+    (finding,) = problems(site)
+    assert (finding.code, finding.blocking) == ("platform-setting", True)
+    assert subject in finding.subject
+    assert word in finding.message
+    assert finding.remedy
+    # What is wrong is not fetched.
+    files = next((e for e in completed(site)[0].environments if e.name == "files"), None)
+    assert files is not None
+    assert "{" not in json.dumps([item["url"] for item in files.settings["items"]])
+
+
+def test_a_session_that_nobody_knows_wants_its_assets_named(tmp_path: Path) -> None:
+    """Each asset that is not named is a finding with the versions that are known; named ones are enough."""
+
+    def of(more: str) -> Site:
+        text = declared(tmp_path, more).root / "haversack.toml"
+        text.write_text(text.read_text().replace("0.17.0", "0.18.0"))
+        return declaration.parse(text, keys())
+
+    found = problems(of(""))
+    assert len(found) == len(session.ASSETS)
+    assert all("0.17.0" in finding.remedy for finding in found)
+    named = "".join(
+        f'{key} = "https://x.example/{name}"\n'
+        for key, name in zip(
+            (asset.key for asset in session.ASSETS), (SERVER, PYTHON, JUPYTER, DROPBEAR), strict=True
+        )
+    )
+    assert problems(of(f"[platform.clearml.assets]\n{named}")) == []
+
+
+# What is rendered
+
+
+def order(settings: Mapping[str, Any], **asked: Any) -> Order:
+    """An order for a snapshot that holds all that ClearML needs."""
+    settings = json.loads(json.dumps(settings))
+    told = {
+        "files": [Artifact("file", n, "1", n, digest_of(n.encode()), 1, f"https://x.example/{n}", ("files/any",))
+                  for n in (SERVER, PYTHON, JUPYTER, DROPBEAR)],
+        APPS: [],
+        "images": [Artifact("image", "i", "1", "i.json", digest_of(b"i"), 1, "docker://x", ("images/any",),
+                            {"refs": ["docker.io/library/python:3.11"]})],
+    }  # fmt: skip
+    kinds = {"files": "file", APPS: "pip", "images": "image"}
+    environments = tuple(LockedEnvironment(name, ANY.name, kinds[name]) for name in sorted(told))
+    artifacts = tuple(artifact for name in sorted(told) for artifact in told[name])
+    lock = Lock("lab", digest_of(b""), (ANY,), environments, artifacts)
+    snapshot, _ = oci.build(lock, {a.digest: (1, a.facts) for a in artifacts})
+    asked = {"base_url": "https://mirror.example.org", **asked}
+    return Order(settings, snapshot, "2026-11", {}, "Written by haversack render clearml.", asked)
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Inside:
+    """An empty store, and the ports around it."""
+    return tiny.inside(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "asked"),
+    [
+        ("enterprise", SETTINGS, {}),
+        ("community", {**SETTINGS, "flavor": "community", "agent_in_image": True}, {"dated": True}),
+        ("plain", {"flavor": "community", "session": "0.16.0", "deliver": ["helm"]},
+         {"base_url": "http://10.1.2.3:8080", "registry": "registry.example.org/mirror"}),
+    ],
+)  # fmt: skip
+def test_files_are_the_golden_ones(
+    inside: Inside, name: str, settings: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    """Every file of both flavours, by each road.  A missing one is written, for a person to look at, and fails."""
+    made = PLATFORM.render(order(settings, **asked), inside)
+    if name != "plain":
+        assert made.findings == ()
+    missing = [path for path in made.files if not (GOLDEN / name / path).exists()]
+    for path in missing:
+        (GOLDEN / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (GOLDEN / name / path).write_bytes(made.files[path])
+    assert missing == []
+    there = {p.relative_to(GOLDEN / name).as_posix(): p for p in (GOLDEN / name).rglob("*") if p.is_file()}
+    assert {path: file.read_bytes() for path, file in there.items()} == dict(made.files)
+
+
+@pytest.mark.parametrize("name", ["enterprise", "community", "plain"])
+def test_our_overrides_hold_keys_that_their_charts_know(name: str) -> None:
+    """The linter finds nothing in what is rendered, and each file is for a chart that it knows."""
+    files = list((GOLDEN / name / "helm").iterdir())
+    assert files
+    for file in files:
+        chart = CHARTS[file.name.removesuffix("-values.yaml")]
+        assert linting.keys(yaml.load(file.read_bytes(), file.name), chart, file.name) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:8080",
+        "http://127.0.0.1",
+        "https://[::1]/m",
+        "http://0.0.0.0:1",
+        "http://m.localhost",
+    ],
+)
+def test_a_mirror_that_pods_cannot_reach_is_found(inside: Inside, url: str) -> None:
+    """An address that means the pod itself blocks, with what to say instead."""
+    found = [f for f in PLATFORM.render(order(SETTINGS, base_url=url), inside).findings if f.blocking]
+    assert [f.code for f in found] == ["client-address"]
+    assert "other machines" in found[0].remedy
+
+
+def test_a_snapshot_without_the_assets_is_found(inside: Inside) -> None:
+    """What is rendered points at nothing that is not there."""
+    lacking = order({**SETTINGS, "session": "0.16.0"})
+    subjects = {f.subject for f in PLATFORM.render(lacking, inside).findings if f.blocking}
+    assert "code-server_4.14.1_amd64.deb" in subjects
+    assert DROPBEAR not in subjects
+
+
+def test_an_address_is_asked_for_and_secrets_are_refused(inside: Inside) -> None:
+    """Without a base URL nothing is rendered; one with a password goes into no file."""
+    for url in ("", "https://me:hunter2@mirror.example.org", "mirror.example.org"):
+        with pytest.raises(UsageError) as caught:
+            PLATFORM.render(replace(order(SETTINGS), asked={"base_url": url} if url else {}), inside)
+        assert "hunter2" not in str(caught.value)
+
+
+# Values files
+
+
+def lint(chart: str, text: str) -> list[Finding]:
+    """What the linter says of a values file."""
+    return linting.keys(yaml.load(text.encode(), "v.yaml"), CHARTS[chart], "v.yaml")
+
+
+@pytest.mark.parametrize(
+    ("chart", "text", "subject", "word"),
+    [
+        ("clearml-agent", "agentk8sglue:\n  queues: {gpu: {}}\n", "agentk8sglue.queues", "enterprise"),
+        ("clearml-agent", "agentk8sglue:\n  airGappedSupport: true\n", "airGappedSupport", "enterprise"),
+        ("clearml-agent", "imageCredentials:\n  extraImagePullSecrets: []\n", "extraImagePull", "enterprise"),
+        ("clearml-enterprise-agent", "agentk8sglue:\n  queue: gpu\n", "agentk8sglue.queue", "community"),
+        ("clearml-enterprise-agent", "imageCredentials:\n  existingSecret: a\n", "existingSecret", "community"),
+        ("clearml-enterprise", "imageCredentials:\n  existingImagePullSecrets: [a]\n", "PullSecrets", "table"),
+        ("clearml-agent", "agentk8sglue:\n  basePodTemplates: {}\n", "basePodTemplates", "no key"),
+        ("clearml-agent", "agentk8sglue:\n  queue: [gpu, cpu]\n", "agentk8sglue.queue", "one value"),
+        ("clearml-agent", "agentk8sglue: 1\n", "agentk8sglue", "table"),
+        ("clearml-serving", "clearml_serving_triton:\n  image: {registry: a}\n", "image.registry", "no key"),
+        ("clearml", "[]\n", "v.yaml", "table"),
+    ],
+)  # fmt: skip
+def test_a_key_that_helm_would_ignore_is_found(chart: str, text: str, subject: str, word: str) -> None:
+    """A key of the other flavour is named as such; misspelt keys and values of another form are found."""
+    (finding,) = lint(chart, text)
+    assert (finding.code, finding.blocking) == ("values-key", True)
+    assert subject in finding.subject
+    assert word in finding.message
+    assert finding.remedy
+
+
+def test_a_near_name_is_said() -> None:
+    """What was probably meant is the remedy."""
+    (finding,) = lint("clearml-agent", "agentk8sglue: {basePodTemplates: {env: []}}\n")
+    assert finding.remedy == "basePodTemplate?"
+
+
+def test_what_is_free_is_not_looked_into() -> None:
+    """Tables that go to Kubernetes or to another chart as they are hold anything; an undocumented key is a note."""
+    text = "agentk8sglue: {basePodTemplate: {resources: {limits: {any: 1}}, env: [{name: A, value: b}]}}\n"
+    assert lint("clearml-agent", text) == []
+    assert lint("clearml", "mongodb: {anything: {at: all}}\nelasticsearch: {image: x}\n") == []
+    assert lint("clearml", "") == []
+    (finding,) = lint("clearml-enterprise-agent", "agentk8sglue: {somethingNew: 1}\n")
+    assert not finding.blocking
+
+
+VALUES = """\
+global: {imageRegistry: docker.io}
+agentk8sglue:
+  image: {registry: "", repository: allegroai/clearml-agent-k8s-base, tag: 1.24-21}
+  defaultContainerImage: ubuntu:18.04
+  basePodTemplate:
+    initContainers: [{name: a, image: "busybox:1.35"}]
+"""
+ELASTIC = "elasticsearch: {image: docker.elastic.co/elasticsearch/elasticsearch, imageTag: 7.17.3}\n"
+
+
+def test_images_are_rewritten_for_the_registry() -> None:
+    """Merged over the file, the overrides ask the site for every image; what stands in a list is said."""
+    values = yaml.load(VALUES.encode(), "v")
+    registry = "registry.example.org"
+    made, findings = linting.overrides(values, registry, CHARTS["clearml-agent"], "v")
+    assert made["agentk8sglue"] == {
+        "image": {
+            "registry": f"{registry}/docker.io",
+            "repository": "allegroai/clearml-agent-k8s-base",
+            "tag": "1.24-21",
+        },
+        "defaultContainerImage": f"{registry}/docker.io/library/ubuntu:18.04",
+    }
+    assert [("initContainers" in f.subject, f.blocking) for f in findings] == [(True, False)]
+    assert linting.keys(made, CHARTS["clearml-agent"], "v") == []
+    # What was rewritten needs no rewriting.
+    assert linting.overrides(made, registry, CHARTS["clearml-agent"], "v") == (made, [])
+    server, _ = linting.overrides(yaml.load(ELASTIC.encode(), "v"), registry, CHARTS["clearml"], "v")
+    assert server == {"elasticsearch": {"image": f"{registry}/docker.elastic.co/elasticsearch/elasticsearch"}}
+
+
+def test_images_that_did_not_cross_are_found() -> None:
+    """An image of another registry, and one that the snapshot does not hold, are findings each."""
+    values = yaml.load(VALUES.encode(), "v")
+    held = {"docker.io/library/ubuntu:18.04", "docker.io/allegroai/clearml-agent-k8s-base:1.24-21"}
+    found = linting.absent(values, "r.example.org", held, "v")
+    assert sorted(f.message.split(" ", 1)[1] for f in found) == ["is not asked of r.example.org"] * 3 + [
+        "is not in the snapshot"
+    ]
+    made, _ = linting.overrides(values, "r.example.org", CHARTS["clearml-agent"], "v")
+    assert linting.absent(made, "r.example.org", held, "v") == []
+    assert len(linting.absent(made, "r.example.org", (), "v")) == 2
+    untagged = {"a": {"image": {"repository": "r.example.org/docker.io/library/ubuntu"}}}
+    assert linting.absent(untagged, "r.example.org", held, "v") == []
+
+
+# Pull secrets
+
+
+ODD = [
+    "a<b>&c",
+    "ü\u2028\u2029€",
+    'quote"back\\slash',
+    "tab\tx",
+    "$HOME `id` 'x'",
+    " space ",
+    "\x7f\x01",
+    "🎒",
+]
+
+
+def kubectl(*words: str) -> bytes:
+    """What the real kubectl makes, with no cluster."""
+    argv = ["kubectl", "create", "secret", "docker-registry", *words, "--dry-run=client", "-o", "yaml"]
+    env = {**plain_environ(), "HOME": tempfile.gettempdir(), "KUBECONFIG": os.devnull}
+    return subprocess.run(argv, check=True, capture_output=True, env=env).stdout
+
+
+@pytest.mark.parametrize("password", [*ODD, *("".join(random.Random(seed).choices(
+    "abcXYZ019 <>&\"'\\/$%{}[]:,;=+~`!?#@^|_-äß漢", k=12)) for seed in range(4))])  # fmt: skip
+def test_a_pull_secret_is_that_of_kubectl(password: str) -> None:
+    """Byte for byte, whatever the password holds, with an address and without, in a namespace and in none."""
+    given = (
+        "--docker-server=registry.example.org:5000",
+        "--docker-username=me",
+        f"--docker-password={password}",
+    )
+    made = pullsecret.write("site-registry", "clearml", "registry.example.org:5000", "me", password)
+    assert made == kubectl("site-registry", "-n", "clearml", *given)
+    made = pullsecret.write("a.b", "", "registry.example.org:5000", "me", password, "me@example.org")
+    assert made == kubectl("a.b", "--docker-email=me@example.org", *given)
+
+
+@pytest.mark.parametrize(
+    "name", ["123", "1e3", "0x1f", "2001-01-01", "true", "y", "null", "on", "1.5", "012", "0abc"]
+)
+def test_names_that_yaml_would_take_for_something_else_are_quoted(name: str) -> None:
+    """A name of digits, a day or a word of YAML 1.1 stands in quotes, just where kubectl puts them."""
+    made = pullsecret.write(name, "ns", "r.example.org", "u", "p")
+    given = ("--docker-server=r.example.org", "--docker-username=u", "--docker-password=p")
+    assert made == kubectl(name, "-n", "ns", *given)
+
+
+def test_a_password_goes_to_standard_output_alone(tmp_path: Path) -> None:
+    """From a file or a variable; not into errors, the ledger or the store; files of more than one line are refused."""
+    secret, store = "hunter2-é", tmp_path / "store"
+    file = tmp_path / "password"
+    file.write_text(f"{secret}\n")
+    given = ("site", "--server", "r.example.org", "--username", "me", "-n", "ns")
+    done = tiny.haversack("render", "pull-secret", *given, "--password-file", file, store=store)
+    assert done.returncode == 0, done.stderr
+    again = subprocess.run(
+        tiny.command("render", "pull-secret", *given, "--password-env", "SECRET", "--json"),
+        env={**tiny.environ(store), "SECRET": secret}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (
+        again.stdout == done.stdout == pullsecret.write("site", "ns", "r.example.org", "me", secret).decode()
+    )
+    assert not store.exists()
+    file.write_text(f"{secret}\nmore\n")
+    for words in (
+        ("--password-file", file),
+        ("--password-file", tmp_path / "none"),
+        ("--password-env", "NOBODY"),
+        ("--password-env", "A", "--password-file", file),
+        ("--password-file", file, "-n", "Bad"),
+    ):
+        wrong = tiny.haversack("render", "pull-secret", *given, *words, store=store)
+        assert wrong.returncode != 0
+        assert secret not in wrong.stdout + wrong.stderr
+
+
+def test_the_script_makes_the_same_secret(tmp_path: Path) -> None:
+    """The rendered script gives kubectl what the command makes; the shell checker finds nothing in it."""
+    script = GOLDEN / "enterprise" / "pull-secret.sh"
+    (tmp_path / "bin").mkdir()
+    real = subprocess.run(["sh", "-c", "command -v kubectl"], capture_output=True, text=True).stdout.strip()
+    # There is no cluster to apply anything to.
+    stand_in = tmp_path / "bin" / "kubectl"
+    stand_in.write_text(f'#!/bin/sh\ncase $1 in apply) cat ;; *) exec {real} "$@" ;; esac\n')
+    stand_in.chmod(0o755)
+    (tmp_path / "password").write_text("p&<w $x")
+    env = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "NAMESPACE": "clearml", "REGISTRY_USER": "me"}
+    env |= {"HOME": str(tmp_path), "KUBECONFIG": os.devnull}
+    done = subprocess.run(
+        ["sh", script], env={**env, "PASSWORD_FILE": str(tmp_path / "password")}, capture_output=True
+    )
+    assert done.stdout == pullsecret.write("site-registry", "clearml", "mirror.example.org", "me", "p&<w $x")
+    assert subprocess.run(["sh", script], env=env, capture_output=True).returncode != 0
+    subprocess.run(["shellcheck", script], check=True)
+
+
+# A whole site
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """An enterprise site whose assets and packages are its own, packed, received and rendered."""
+    folder = tmp_path_factory.mktemp("clearml")
+    assets = folder / "assets"
+    assets.mkdir()
+    make_deb(assets / SERVER, "code-server", "4.96.2")
+    make_vsix(assets / PYTHON, "ms-python", "python", "2024.22.1")
+    make_vsix(assets / JUPYTER, "ms-toolsai", "jupyter", "2024.8.1")
+    (assets / DROPBEAR).write_bytes(b"\x7fELF, for tests")
+    names = (SERVER, PYTHON, JUPYTER, DROPBEAR)
+    urls = "".join(
+        f'{asset.key} = "file://{assets / name}"\n' for asset, name in zip(session.ASSETS, names, strict=True)
+    )
+    with Lab(folder / "lab") as lab:
+        make_wheel(lab.wheels, "demo", "1.0")
+        for line in session.requirements("0.17.0"):
+            name = line.partition(";")[0]
+            for sign in "=<>":
+                name = name.partition(sign)[0]
+            if name not in {"pip", "setuptools", "wheel", "tqdm"}:
+                version = {"clearml-session": "0.17.0", "jupyterlab": "4.3.8", "mitmproxy": "10.1.6"}
+                make_wheel(lab.wheels, name, version.get(name, "2.9"))
+        for name in ("pip", "setuptools", "wheel"):
+            make_wheel(lab.wheels, name, "99")
+        lab.declare(
+            "demo",
+            more='[platform.clearml]\nflavor = "enterprise"\nsession = "0.17.0"\nqueues = ["gpu"]\n'
+            f'registry_secret = "site-registry"\n[platform.clearml.assets]\n{urls}',
+        )
+        yield lab
+
+
+def test_it_goes_from_a_declaration_to_files_that_stay(lab: Lab, tmp_path: Path) -> None:
+    """Locked, packed, received, rendered; the same again writes nothing, and an edited file is shown and stays."""
+    told = lab.told("lock")
+    assert any(APPS in line for line in told["added"])
+    locked = (lab.root / "haversack.lock").read_text()
+    assert all(name in locked for name in (SERVER, PYTHON, JUPYTER, DROPBEAR))
+    assert lab.told("lock")["changed"] is False
+    done = lab("pack", "-o", tmp_path / "bundle", "--name", "2026-11", "--no-rehearse")
+    assert done.returncode == 0, done.stderr
+    store = lab.folder / "inside"
+
+    def inside(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return tiny.haversack(*words, store=store)
+
+    assert inside("receive", tmp_path / "bundle").returncode == 0
+    out = tmp_path / "out"
+    render = ("render", "clearml", "-o", out, "--base-url", "https://mirror.example.org")
+    done = inside(*render)
+    assert done.returncode == 0, done.stderr
+    assert sorted(
+        p.relative_to(out).as_posix() for p in out.rglob("*") if p.suffix != ".json" and p.is_file()
+    ) == [
+        "clearml.conf",
+        "helm/clearml-enterprise-agent-values.yaml",
+        "helm/clearml-enterprise-app-gateway-values.yaml",
+        "helm/clearml-enterprise-values.yaml",
+        "pull-secret.sh",
+        "vault.conf",
+    ]
+    assert "2026-11" in (out / "vault.conf").read_text().splitlines()[0]
+    assert "already" in inside(*render).stdout
+    (out / "clearml.conf").write_text("agent { mine: true }\n")
+    done = inside(*render)
+    assert done.returncode == 15
+    assert "-agent { mine: true }" in done.stderr
+    assert (out / "clearml.conf").read_text() == "agent { mine: true }\n"
+    assert inside("doctor", "clearml").returncode == 0
+    theirs = tmp_path / "theirs.yaml"
+    theirs.write_text("agentk8sglue:\n  queue: gpu\n")
+    done = inside("doctor", "clearml", "--values", theirs)
+    assert (done.returncode, "community" in done.stderr) == (3, True)
+    done = inside("doctor", "clearml", "--values", theirs, "--chart", "clearml-agent")
+    assert done.returncode == 0, done.stderr
+    assert inside("doctor", "slurm", "--values", theirs).returncode != 0
+
+
+# ClearML's own readers
+
+
+@pytest.fixture(scope="session")
+def clearml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with clearml and its agent; skipped without a way to PyPI."""
+    folder = tmp_path_factory.mktemp("clearml-oracle") / "venv"
+    wanted = ("clearml-agent==3.0.3", "clearml==2.1.12", "setuptools")
+    python = folder / "bin" / "python"
+    for words in (
+        ("venv", "-q", "--python", sys.executable, folder),
+        ("pip", "install", "-q", "--python", python, *wanted),
+    ):
+        done = subprocess.run([find_uv_bin(), *words], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"PyPI cannot be reached: {done.stderr[-300:]}")
+    return python
+
+
+def ask(python: Path, script: str, *words: str, home: Path) -> Any:
+    """What a script says as JSON in its last line; it has no network but loopback's names."""
+    env = {**plain_environ(), "HOME": str(home), "CLEARML_OFFLINE_MODE": "1"}
+    argv = [str(python), "-W", "ignore", "-c", script, *words]
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, cwd=home)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+_PARSE = """\
+import json, sys
+from clearml_agent.external.pyhocon import ConfigFactory
+print(json.dumps(ConfigFactory.parse_string(open(sys.argv[1]).read()).as_plain_ordered_dict()))
+"""
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    "file", ["enterprise/vault.conf", "enterprise/clearml.conf", "community/clearml.conf"]
+)
+def test_its_own_parser_reads_what_was_meant(clearml: Path, tmp_path: Path, file: str) -> None:
+    """HOCON: both sections come back, docker's words one by one, and every variable in both places."""
+    told = ask(clearml, _PARSE, str(GOLDEN / file), home=tmp_path)
+    words = told["agent"]["extra_docker_arguments"]
+    assert words[::2] == ["-e"] * (len(words) // 2)
+    assert dict(word.split("=", 1) for word in words[1::2]) == told["environment"]
+    assert told["environment"]["PIP_INDEX_URL"] == told["environment"]["PIP_EXTRA_INDEX_URL"]
+    assert told["agent"]["package_manager"] == {"pip_version": "", "pytorch_resolve": "none"}
+
+
+@pytest.mark.network
+def test_its_own_parser_reads_odd_texts(clearml: Path, tmp_path: Path) -> None:
+    """Whatever characters a value has, ClearML's parser gives it back."""
+    odd = {"a": 'say "x"', "b": "${HOME} $x", "c": "back\\slash", "d": "# no // comment", "e": "ü€", "f": "1",
+           "g.h": "dotted", "i": [1, "two", True, None], "j": {"k": ""}}  # fmt: skip
+    (tmp_path / "odd.conf").write_bytes(hocon.dump(odd))
+    assert ask(clearml, _PARSE, str(tmp_path / "odd.conf"), home=tmp_path) == odd
+
+
+_MERGE = """\
+import json, sys
+from clearml_agent.helper.docker_args import DockerArgsSanitizer
+print(json.dumps(DockerArgsSanitizer.merge_docker_args(config={}, task_docker_arguments=[], extra_docker_arguments=json.loads(sys.argv[1]))))
+"""
+
+
+@pytest.mark.network
+def test_its_own_sanitizer_keeps_every_argument(clearml: Path, tmp_path: Path) -> None:
+    """The words for docker come through the agent as they are."""
+    words = variables.docker_arguments(
+        {"A": "b c", "PIP_INDEX_URL": "https://mirror.example.org/pypi/simple/"}
+    )
+    assert ask(clearml, _MERGE, json.dumps(words), home=tmp_path)[0] == words
+
+
+_DOWNLOAD = """\
+import json, sys
+from clearml import StorageManager
+print(json.dumps([StorageManager.get_local_copy(url.format(version="0"), extract_archive=False) for url in sys.argv[1:]]))
+"""
+
+
+@pytest.mark.network
+def test_sessions_download_their_assets_from_the_live_server(lab: Lab, clearml: Path, tmp_path: Path) -> None:
+    """What a session does with its variables works on ``haversack serve``: names that dpkg and code-server know."""
+    done = lab("lock")
+    assert done.returncode == 0, done.stderr
+    done = lab("pack", "-o", tmp_path / "bundle", "--no-rehearse")
+    assert done.returncode == 0, done.stderr
+    store = tmp_path / "inside"
+    assert tiny.haversack("receive", tmp_path / "bundle", store=store).returncode == 0
+    with Live(store, tmp_path / "live") as live:
+        names = (SERVER, PYTHON, DROPBEAR)
+        files = ask(clearml, _DOWNLOAD, *(f"{live.url}files/{name}" for name in names), home=tmp_path)
+    for file, name in zip(files, names, strict=True):
+        assert file.endswith(f".{name}")
+        assert Path(file).read_bytes() == (lab.folder.parent / "assets" / name).read_bytes()
+    subprocess.run(["dpkg-deb", "--info", files[0]], check=True, capture_output=True)
+
+
+def test_the_payload_of_a_secret_is_what_docker_keeps() -> None:
+    """Decoded, the secret is a ``config.json`` with one login."""
+    manifest = yaml.load(pullsecret.write("s", "n", "r.example.org", "me", "p:w"), "s")
+    config = json.loads(base64.b64decode(manifest["data"][".dockerconfigjson"]))
+    assert base64.b64decode(config["auths"]["r.example.org"]["auth"]) == b"me:p:w"
+    assert manifest["type"] == "kubernetes.io/dockerconfigjson"
+
+
+def test_every_flavour_has_its_charts() -> None:
+    """Overrides name charts of their own flavour alone."""
+    wanted = helm.Wanted(("a",), {"A": "b"}, "r.example.org")
+    for flavor in (helm.COMMUNITY, helm.ENTERPRISE):
+        assert {CHARTS[name].flavor for name in helm.overrides(flavor, wanted)} == {flavor}

@@ -34,6 +34,7 @@ need sbatch slurm-wlm
 need munged munge
 need nsenter util-linux
 need modulecmd environment-modules
+need kubectl kubernetes-client
 apt_install
 make_venv .venv-test
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt

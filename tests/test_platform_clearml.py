@@ -9,8 +9,8 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -445,9 +445,20 @@ def test_the_script_makes_the_same_secret(tmp_path: Path) -> None:
 # A whole site
 
 
+@dataclass(frozen=True)
+class Crossed:
+    """The assets as they were outside, what `lock` said, the lock, and the store inside."""
+
+    assets: Path
+    told: dict[str, Any]
+    again: dict[str, Any]
+    lock: str
+    store: Path
+
+
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """An enterprise site whose assets and packages are its own, packed, received and rendered."""
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
+    """An enterprise site whose assets and packages are its own, packed and received."""
     folder = tmp_path_factory.mktemp("clearml")
     assets = folder / "assets"
     assets.mkdir()
@@ -475,24 +486,31 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             more='[platform.clearml]\nflavor = "enterprise"\nsession = "0.17.0"\nqueues = ["gpu"]\n'
             f'registry_secret = "site-registry"\n[platform.clearml.assets]\n{urls}',
         )
-        yield lab
-
-
-def test_it_goes_from_a_declaration_to_files_that_stay(lab: Lab, tmp_path: Path) -> None:
-    """Locked, packed, received, rendered; the same again writes nothing, and an edited file is shown and stays."""
-    told = lab.told("lock")
-    assert any(APPS in line for line in told["added"])
-    locked = (lab.root / "haversack.lock").read_text()
-    assert all(name in locked for name in (SERVER, PYTHON, JUPYTER, DROPBEAR))
-    assert lab.told("lock")["changed"] is False
-    done = lab("pack", "-o", tmp_path / "bundle", "--name", "2026-11", "--no-rehearse")
+        told, again = lab.told("lock"), lab.told("lock")
+        done = lab("pack", "-o", folder / "bundle", "--name", "2026-11", "--no-rehearse")
+        assert done.returncode == 0, done.stderr
+        lock = (lab.root / "haversack.lock").read_text()
+    done = tiny.haversack("receive", folder / "bundle", store=folder / "inside")
     assert done.returncode == 0, done.stderr
-    store = lab.folder / "inside"
+    return Crossed(assets, told, again, lock, folder / "inside")
+
+
+def test_lock_pins_what_was_added(crossed: Crossed) -> None:
+    """The first lock says what the platform adds and fetches it; the next one changes nothing."""
+    assert any(APPS in line for line in crossed.told["added"])
+    assert all(name in crossed.lock for name in (SERVER, PYTHON, JUPYTER, DROPBEAR))
+    assert digest_of((crossed.assets / SERVER).read_bytes()) in crossed.lock
+    assert ("mitmproxy-10.1.6" in crossed.lock) == (sys.version_info < (3, 12))
+    assert "werkzeug-" not in crossed.lock
+    assert crossed.again["changed"] is False
+
+
+def test_rendered_files_stay_as_people_edit_them(crossed: Crossed, tmp_path: Path) -> None:
+    """Rendered from the store inside; the same again writes nothing, and an edited file is shown and stays."""
 
     def inside(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return tiny.haversack(*words, store=store)
+        return tiny.haversack(*words, store=crossed.store)
 
-    assert inside("receive", tmp_path / "bundle").returncode == 0
     out = tmp_path / "out"
     render = ("render", "clearml", "-o", out, "--base-url", "https://mirror.example.org")
     done = inside(*render)
@@ -514,14 +532,23 @@ def test_it_goes_from_a_declaration_to_files_that_stay(lab: Lab, tmp_path: Path)
     assert done.returncode == 15
     assert "-agent { mine: true }" in done.stderr
     assert (out / "clearml.conf").read_text() == "agent { mine: true }\n"
-    assert inside("doctor", "clearml").returncode == 0
+
+
+def test_doctor_looks_at_anybodys_values(crossed: Crossed, tmp_path: Path) -> None:
+    """Without a file at the snapshot, with one at its keys: by the declared flavour's chart, or the one named."""
+
+    def doctor(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return tiny.haversack("doctor", *words, store=crossed.store)
+
+    assert doctor("clearml").returncode == 0
     theirs = tmp_path / "theirs.yaml"
     theirs.write_text("agentk8sglue:\n  queue: gpu\n")
-    done = inside("doctor", "clearml", "--values", theirs)
+    done = doctor("clearml", "--values", theirs)
     assert (done.returncode, "community" in done.stderr) == (3, True)
-    done = inside("doctor", "clearml", "--values", theirs, "--chart", "clearml-agent")
+    done = doctor("clearml", "--values", theirs, "--chart", "clearml-agent")
     assert done.returncode == 0, done.stderr
-    assert inside("doctor", "slurm", "--values", theirs).returncode != 0
+    for words in (("clearml", "--chart", "clearml"), ("--values", theirs), ("clearml", "--values", "none")):
+        assert doctor(*words).returncode != 0
 
 
 # ClearML's own readers
@@ -606,20 +633,16 @@ print(json.dumps([StorageManager.get_local_copy(url.format(version="0"), extract
 
 
 @pytest.mark.network
-def test_sessions_download_their_assets_from_the_live_server(lab: Lab, clearml: Path, tmp_path: Path) -> None:
+def test_sessions_download_their_assets_from_the_live_server(
+    crossed: Crossed, clearml: Path, tmp_path: Path
+) -> None:
     """What a session does with its variables works on ``haversack serve``: names that dpkg and code-server know."""
-    done = lab("lock")
-    assert done.returncode == 0, done.stderr
-    done = lab("pack", "-o", tmp_path / "bundle", "--no-rehearse")
-    assert done.returncode == 0, done.stderr
-    store = tmp_path / "inside"
-    assert tiny.haversack("receive", tmp_path / "bundle", store=store).returncode == 0
-    with Live(store, tmp_path / "live") as live:
+    with Live(crossed.store, tmp_path / "live") as live:
         names = (SERVER, PYTHON, DROPBEAR)
         files = ask(clearml, _DOWNLOAD, *(f"{live.url}files/{name}" for name in names), home=tmp_path)
     for file, name in zip(files, names, strict=True):
         assert file.endswith(f".{name}")
-        assert Path(file).read_bytes() == (lab.folder.parent / "assets" / name).read_bytes()
+        assert Path(file).read_bytes() == (crossed.assets / name).read_bytes()
     subprocess.run(["dpkg-deb", "--info", files[0]], check=True, capture_output=True)
 
 

@@ -36,7 +36,7 @@ from haversack.serving.journal import Journal
 from haversack.serving.metrics import MEDIA_TYPE, Metrics
 from haversack.serving.remembering import Memory, Ready
 from haversack.serving.requests import Request
-from haversack.serving.routes import REGISTRY, Found, find
+from haversack.serving.routes import REGISTRY, Found, as_host, find, names_of
 from haversack.verbs import pages
 from haversack.views import Page, listing
 
@@ -195,6 +195,10 @@ class App:
     # The pages of snapshots
 
     async def _page(self, request: Request, login: Login) -> Answer:
+        if hosted := await self._hosted(request):
+            place = hosted[1].path
+            self._check(login, f"/{place}")
+            return await self._at(request, *hosted, place, "/")
         path, base, name = request.path[1:], "/", None
         if path.startswith("@"):
             name, slash, path = path[1:].partition("/")
@@ -210,6 +214,25 @@ class App:
         shown = await self.catalog.shown(name)
         found: Found = await self._threaded(find, shown.view, path, request)
         self._check(login, f"/{found.path}")
+        return await self._at(request, shown, found, path, base)
+
+    async def _hosted(self, request: Request) -> tuple[Shown, Found] | None:
+        """A file of the host that the request names, if that is one that files of the snapshot came from."""
+        names = names_of(request.host)
+        if not names or request.path.endswith("/"):
+            return None
+        try:
+            shown = await self.catalog.shown(None)
+        except HaversackError:
+            # Whether that matters is for the path to say: it may name another snapshot.
+            return None
+        if shown.hosts.isdisjoint(names):
+            return None
+        found: Found | None = await self._threaded(as_host, shown.view, names, request)
+        return (shown, found) if found else None
+
+    async def _at(self, request: Request, shown: Shown, found: Found, path: str, base: str) -> Answer:
+        """The answer for what was found at a path; ``base`` is the address of the snapshot."""
         view = path.partition("/")[0] if found.page or found.folder or found.code else ""
         if found.moved:
             answer = moved(base + quote(found.moved))

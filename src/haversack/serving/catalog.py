@@ -17,6 +17,7 @@ from haversack.errors import HaversackError, NotFoundError
 from haversack.formats.canonical import canonical
 from haversack.model.artifact import Digest
 from haversack.ports import Store
+from haversack.serving import routes
 from haversack.verbs import holdings
 from haversack.verbs.holdings import Held, Holdings
 from haversack.views import Union, view_of
@@ -27,11 +28,18 @@ _OPEN = 4
 
 
 class Shown:
-    """A snapshot that is shown: what the store calls it, and its views."""
+    """A snapshot that is shown: what the store calls it, and its views; made in a thread."""
 
     def __init__(self, held: Held, view: Union) -> None:
         self.held = held
         self.view = view
+        self.hosts = frozenset(
+            path.partition("/")[0]
+            for prefix in routes.HOSTS
+            if (part := view.parts.get(prefix))
+            for path in part.paths()
+        )
+        """The hosts that its files came from, as the views call them."""
 
     @cached_property
     def paths(self) -> Sequence[str]:

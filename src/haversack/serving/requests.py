@@ -36,12 +36,14 @@ class RefusedError(Exception):
 class Request:
     """One request.  ``path`` is decoded and begins with ``/``; ``raw`` is the path as it was sent.
 
+    ``host`` is the host that is asked, with a port where one was named, in lower case; empty in HTTP/1.0 without.
     Header names are in lower case.  ``body`` says that bytes of a body would follow.
     """
 
     method: str
     path: str
     raw: str
+    host: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     keep: bool = True
@@ -72,11 +74,12 @@ def parse(head: bytes) -> Request:
     if not (length.isascii() and length.isdigit()) or ("transfer-encoding" in headers and length != "0"):
         raise RefusedError(400, "the length of the body is unclear")
     options = {word.strip().lower() for word in headers.get("connection", "").split(",")}
-    raw, path, query = _target(match[2].decode())
+    host, raw, path, query = _target(match[2].decode())
     return Request(
         method=match[1].decode(),
         path=path,
         raw=raw,
+        host=(host or headers.get("host", "")).lower(),
         query=query,
         headers=headers,
         keep="close" not in options if modern else "keep-alive" in options,
@@ -100,16 +103,20 @@ def _fields(lines: list[bytes]) -> dict[str, str]:
     return headers
 
 
-def _target(target: str) -> tuple[str, str, dict[str, str]]:
-    """The path as sent, the path decoded, and the query."""
+def _target(target: str) -> tuple[str, str, str, dict[str, str]]:
+    """The host where one is named, the path as sent, the path decoded, and the query."""
+    host = ""
     if not target.startswith("/"):
-        # A proxy may be asked by the whole address (RFC 9112, section 3.2.2).
+        # A proxy is asked by the whole address, which then counts instead of the Host (RFC 9112, section 3.2.2).
         scheme, mark, rest = target.partition("://")
         if not mark or scheme.lower() not in {"http", "https"}:
             raise RefusedError(400, "the address is no path")
-        target = "/" + rest.partition("/")[2]
+        host, slash, rest = rest.partition("/")
+        if not host or _HOST.fullmatch(host) is None:
+            raise RefusedError(400, "the host of the address is none")
+        target = f"/{rest}" if slash else "/"
     raw, _, query = target.partition("#")[0].partition("?")
-    return raw, decoded(raw), _query(query)
+    return host, raw, decoded(raw), _query(query)
 
 
 def decoded(raw: str) -> str:

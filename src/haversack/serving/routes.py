@@ -1,14 +1,15 @@
 """What a path means: a page of a view, another path, or nothing.  Pure, and slow enough for a thread.
 
-The paths are those of the views, with two liberties that clients expect: a path that ends in ``/`` is the
-index page there, and the simple index chooses between its two forms by ``Accept`` (PEP 691).
+The paths are those of the views, with three liberties that clients expect: a path that ends in ``/`` is the
+index page there, the simple index chooses between its two forms by ``Accept`` (PEP 691), and who asks by the
+name of a host that files came from gets them at the paths of that host.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -18,7 +19,7 @@ from packaging.utils import canonicalize_name
 from haversack.model.artifact import digest_of, is_digest
 from haversack.serving.answers import preferred
 from haversack.serving.requests import Request
-from haversack.views import JSON, Page, View
+from haversack.views import JSON, Page, View, place_of
 
 SIMPLE = "pypi/simple/"
 _FORMS = {
@@ -31,6 +32,8 @@ _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 _DEFAULT_HOST = "docker.io"
 REGISTRY = "v2/"
+HOSTS = ("upstream", "conda")
+"""The views whose folders are the hosts that files came from."""
 NO_REFERRERS = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
 
 
@@ -47,6 +50,26 @@ class Found:
     folder: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     code: str = ""
+
+
+def names_of(host: str) -> tuple[str, ...]:
+    """What a host may be called in the views: with the port that a request names, and without."""
+    if _HOST.fullmatch(host) is None:
+        return ()
+    return tuple(dict.fromkeys((host.replace(":", "_"), host.partition(":")[0])))
+
+
+def as_host(view: View, names: Iterable[str], request: Request) -> Found | None:
+    """What lies at the path of a request on the host that it names, by what the views call that host.
+
+    A lock that names files by upstream's URLs is served as it is, where upstream's names lead here.
+    """
+    for name in names:
+        below = "/".join((name, *place_of(f"https://{name}{request.raw}")[1:]))
+        for prefix in HOSTS:
+            if page := view.get(f"{prefix}/{below}"):
+                return Found(f"{prefix}/{below}", page)
+    return None
 
 
 def find(view: View, path: str, request: Request) -> Found:
@@ -101,7 +124,7 @@ def _registry(view: View, path: str, request: Request) -> Found:
     if what in {"blobs", "referrers"} and not is_digest(reference):
         return Found(path, code="DIGEST_INVALID")
     known = ""
-    for repository in repositories(name, request.query.get("ns", "")):
+    for repository in repositories(name, request.query.get("ns", ""), *names_of(request.host)):
         place = f"{REGISTRY}{repository}/{what}/{reference}"
         page = view.get(place)
         if page is not None:
@@ -116,13 +139,14 @@ def _registry(view: View, path: str, request: Request) -> Found:
     return Found(known, code="BLOB_UNKNOWN" if what == "blobs" else "MANIFEST_UNKNOWN")
 
 
-def repositories(name: str, host: str) -> Iterator[str]:
+def repositories(name: str, *hosts: str) -> Iterator[str]:
     """The repositories of the view that a client may mean by a name, likeliest first.
 
-    ``host`` is what containerd says of the registry that it asks a mirror for (``?ns=``).  Other clients ask
-    a mirror by the bare name, and mean the registry that Docker asks where no host is named.
+    ``hosts`` are what containerd says of the registry that it asks a mirror for (``?ns=``), and the host that
+    the mirror was asked as.  Other clients ask a mirror by the bare name, and mean the registry that Docker
+    asks where no host is named.
     """
-    for where in (host, "", _DEFAULT_HOST):
+    for where in (*hosts, "", _DEFAULT_HOST):
         if where and not _HOST.fullmatch(where):
             continue
         # A port is part of the folder's name, as the view has it.

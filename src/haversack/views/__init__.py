@@ -68,21 +68,21 @@ class Union:
     """Several views as one, each under the first part of a path."""
 
     def __init__(self, views: Mapping[str, View]) -> None:
-        self._views = dict(sorted(views.items(), key=lambda item: f"{item[0]}/"))
+        self.parts: Mapping[str, View] = dict(sorted(views.items(), key=lambda item: f"{item[0]}/"))
 
     def paths(self) -> Iterator[str]:
         """See the protocol."""
-        return (f"{prefix}/{path}" for prefix, view in self._views.items() for path in view.paths())
+        return (f"{prefix}/{path}" for prefix, view in self.parts.items() for path in view.paths())
 
     def get(self, path: str) -> Page | None:
         """See the protocol."""
         prefix, _, rest = path.partition("/")
-        view = self._views.get(prefix)
+        view = self.parts.get(prefix)
         return view.get(rest) if view else None
 
     def findings(self) -> list[Finding]:
         """See the protocol."""
-        return [finding for view in self._views.values() for finding in view.findings()]
+        return [finding for view in self.parts.values() for finding in view.findings()]
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from haversack.clearml import helm, linting, session, variables
 from haversack.clearml.charts import CHARTS
 from haversack.clients import Served, address
 from haversack.errors import NotFoundError, UsageError
-from haversack.formats import hocon, pullsecret, yaml
+from haversack.formats import hocon, pullsecret
 from haversack.formats.schema import Key, KindKeys
 from haversack.images.reference import PATTERN
 from haversack.model.finding import Finding
@@ -146,6 +146,9 @@ class ClearML:
     def render(self, order: Order, inside: Inside) -> Rendered:
         """See :class:`haversack.platforms.Platform`: a file for each road that is declared."""
         asked, settings = order.asked, order.settings
+        # Slow to load, and every command asks which platforms there are.
+        from haversack.formats import yaml
+
         if order.command:
             raise UsageError("ClearML takes no command", remedy="leave it out, with what stands before it")
         if "base_url" not in asked:
@@ -278,6 +281,8 @@ def _images(order: Order) -> set[str]:
 
 def _values(asked: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Any, str]:
     """A values file, and the chart that it is for: that of the agent unless another one is named."""
+    from haversack.formats import yaml
+
     file = Path(asked["values"])
     agents = {helm.COMMUNITY: "clearml-agent", helm.ENTERPRISE: "clearml-enterprise-agent"}
     try:

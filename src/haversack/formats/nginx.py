@@ -14,6 +14,10 @@ from dataclasses import dataclass
 
 DEFAULT = "application/octet-stream"
 """The type of whatever no rule names."""
+_FROM_HOSTS = ("upstream/", "conda/", "v2/")
+_PORT, _COLON = re.compile(r"_([0-9]+)$"), r":\1"
+_WORDS = {"default", "hostnames", "include", "volatile"}
+"""What a map of nginx does not take for a value."""
 _SUFFIX = re.compile(r"\.([A-Za-z0-9_]+)$")
 
 
@@ -74,9 +78,10 @@ def configuration(snapshot: str, types: Types, paths: Iterable[str]) -> dict[str
     """
     head = f"# Written by haversack serve --export, of snapshot {snapshot}."
     kinds = sorted(set(types.paths.values()))
+    paths = list(paths)
     files = {
         "nginx.conf": _MAIN,
-        "nginx/http.conf": _sizes(types) + _HTTP + _map(types, kinds, paths),
+        "nginx/http.conf": _sizes(types) + _HTTP + _hosts(paths) + _map(types, kinds, paths),
         "nginx/server.conf": _SERVER.replace("@NAME", f"@{re.escape(snapshot)}") + _locations(types, kinds),
     }
     return {name: f"{head}\n{text}".encode() for name, text in files.items()}
@@ -92,6 +97,14 @@ def _map(types: Types, kinds: list[str], paths: Iterable[str]) -> str:
         for path, media_type in types.paths.items()
     ]
     return "\n".join(["map $uri $haversack_type {", '    default "";', *lines, "}", ""])
+
+
+def _hosts(paths: Iterable[str]) -> str:
+    """The hosts that files came from, by the names that clients ask for: a port is part of the folder's name."""
+    places = (path.split("/", 2) for path in paths if path.startswith(_FROM_HOSTS))
+    folders = sorted({place[1] for place in places if len(place) > 2} - _WORDS)
+    lines = [f'    "{_quoted(_PORT.sub(_COLON, folder))}" "{_quoted(folder)}";' for folder in folders]
+    return "\n".join(["map $http_host $haversack_host {", "    default -;", *lines, "}", ""])
 
 
 def _sizes(types: Types) -> str:
@@ -187,9 +200,16 @@ server_tokens off;
 add_header Vary $haversack_vary;
 add_header X-Content-Type-Options nosniff;
 
+# Who asks by the name of a host that files came from (DNS, /etc/hosts) gets them at that host's own paths.
+set $haversack_image "";
+if ($uri ~ "^/v2(?<haversack_rest>/.+)$") { set $haversack_image $haversack_rest; }
+if ($arg_ns) { set $haversack_image ""; }
+if (-f $document_root/v2/$haversack_host$haversack_image) { rewrite ^ /v2/$haversack_host$haversack_image; }
+if (-f $document_root/conda/$haversack_host$uri) { rewrite ^ /conda/$haversack_host$uri; }
+if (-f $document_root/upstream/$haversack_host$uri) { rewrite ^ /upstream/$haversack_host$uri; }
 # The snapshot by its name, and images without a host or by `?ns=HOST`.
 rewrite ^/@NAME(/.*)$ $1;
-rewrite ^/v2/(?!haversack/)(?<haversack_image>[^/.:_]+/.+)$ /v2/$haversack_registry/$haversack_image;
+rewrite ^/v2/(?!haversack/)(?<haversack_below>[^/.:_]+/.+)$ /v2/$haversack_registry/$haversack_below;
 # Pages whose type their name does not tell.
 if ($haversack_type) { rewrite ^ /-/$haversack_type$uri last; }
 

@@ -39,7 +39,7 @@ class Lab:
         return self.work.name.replace("_", "x")
 
     @cached_property
-    def _frozen(self) -> Path:
+    def frozen(self) -> Path:
         """A copy of the package: whoever edits the checkout meanwhile does not change what is measured.
 
         It also keeps haversack's own wheel, which travels in every bundle, the same from lock to pack.
@@ -75,7 +75,7 @@ class Lab:
 
     def python(self, *words: str | Path, cwd: Path | None = None, **more: str | Path) -> Done:
         """Run Python with the frozen haversack and these benchmarks in its path."""
-        path = f"{self._frozen}{os.pathsep}{Path(__file__).parents[1]}"
+        path = f"{self.frozen}{os.pathsep}{Path(__file__).parents[1]}"
         return timed([sys.executable, *words], env=self.environ(PYTHONPATH=path, **more), cwd=cwd)
 
     @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from uv import find_uv_bin
 
 from haversack.clearml import helm, linting, session, variables
@@ -30,6 +31,7 @@ from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.clearml import APPS, PLATFORM
 from haversack.ports import Inside
+from haversack.ports.machine import probe
 from haversack.verbs.needs import completed
 from tests.support import tiny
 from tests.support.live import Live
@@ -103,6 +105,29 @@ def test_what_people_declared_is_taken(tmp_path: Path) -> None:
     ]
     assert "linux-x86_64-py312" in {target.name for target in site.targets}
     assert len(added) == 3
+
+
+@pytest.mark.parametrize(
+    ("python", "wanted"),
+    [("3.8", {"werkzeug"}), ("3.9", {"mitmproxy"}), ("3.11", {"mitmproxy"}), ("3.12", set())],
+)
+def test_packages_that_old_pythons_alone_want(python: str, wanted: set[str]) -> None:
+    """werkzeug below 3 is for Python before 3.9; mitmproxy for those on which what it requires can be built."""
+    lines = [Requirement(line) for line in session.requirements("0.17.0")]
+    asked = {r.name for r in lines if r.marker is None or r.marker.evaluate({"python_version": python})}
+    assert asked & {"werkzeug", "mitmproxy"} == wanted
+    assert {"clearml", "jupyter", "jupyterlab", "traitlets", "tqdm", "boto3", "pylint"} <= asked
+
+
+def test_without_a_target_packages_are_for_the_machine_that_locks(tmp_path: Path) -> None:
+    """As every environment that names no target."""
+    site = declared(tmp_path, "")
+    site, added, findings = completed(replace(site, targets=()))
+    assert f"platform.clearml adds {APPS} for this machine" in added
+    assert findings == []
+    here = probe()
+    apps = next(e for e in site.on(here).environments if e.name == APPS)
+    assert apps.targets == (here.long_name,)
 
 
 def test_an_unknown_target_is_found(tmp_path: Path) -> None:
@@ -232,6 +257,20 @@ def test_a_mirror_that_pods_cannot_reach_is_found(inside: Inside, url: str) -> N
     found = [f for f in PLATFORM.render(order(SETTINGS, base_url=url), inside).findings if f.blocking]
     assert [f.code for f in found] == ["client-address"]
     assert "other machines" in found[0].remedy
+
+
+def test_a_registry_is_a_host(inside: Inside) -> None:
+    """A path of the base URL is no part of an image's name, which is said; a registry that is named is taken."""
+    url = "https://mirror.example.org/haversack"
+    made = PLATFORM.render(order(SETTINGS, base_url=url), inside)
+    assert [(f.code, f.blocking) for f in made.findings] == [("client-address", False)]
+    assert (
+        b"imageRegistry: mirror.example.org/docker.io\n" in made.files["helm/clearml-enterprise-values.yaml"]
+    )
+    assert b'"PIP_INDEX_URL=https://mirror.example.org/haversack/pypi/simple/"' in made.files["vault.conf"]
+    made = PLATFORM.render(order(SETTINGS, base_url=url, registry="r.example.org/a"), inside)
+    assert made.findings == ()
+    assert b"imageRegistry: r.example.org/a/docker.io\n" in made.files["helm/clearml-enterprise-values.yaml"]
 
 
 def test_a_snapshot_without_the_assets_is_found(inside: Inside) -> None:
@@ -486,7 +525,12 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
             more='[platform.clearml]\nflavor = "enterprise"\nsession = "0.17.0"\nqueues = ["gpu"]\n'
             f'registry_secret = "site-registry"\n[platform.clearml.assets]\n{urls}',
         )
-        told, again = lab.told("lock"), lab.told("lock")
+        told = lab.told("lock")
+        # The server's file is another one from now on.
+        (assets / SERVER).rename(assets / "first.deb")
+        make_deb(assets / SERVER, "code-server", "4.96.2", note="another one")
+        again = lab.told("lock")
+        (assets / "first.deb").replace(assets / SERVER)
         done = lab("pack", "-o", folder / "bundle", "--name", "2026-11", "--no-rehearse")
         assert done.returncode == 0, done.stderr
         lock = (lab.root / "haversack.lock").read_text()
@@ -496,13 +540,13 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
 
 
 def test_lock_pins_what_was_added(crossed: Crossed) -> None:
-    """The first lock says what the platform adds and fetches it; the next one changes nothing."""
+    """The first lock says what the platform adds and fetches it; the next one keeps to it, whatever the address gives."""
     assert any(APPS in line for line in crossed.told["added"])
     assert all(name in crossed.lock for name in (SERVER, PYTHON, JUPYTER, DROPBEAR))
     assert digest_of((crossed.assets / SERVER).read_bytes()) in crossed.lock
     assert ("mitmproxy-10.1.6" in crossed.lock) == (sys.version_info < (3, 12))
     assert "werkzeug-" not in crossed.lock
-    assert crossed.again["changed"] is False
+    assert crossed.again["added"] == crossed.told["added"]
 
 
 def test_rendered_files_stay_as_people_edit_them(crossed: Crossed, tmp_path: Path) -> None:

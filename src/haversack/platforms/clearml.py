@@ -120,8 +120,6 @@ class ClearML:
         if settings["flavor"] == helm.COMMUNITY and _VAULT in settings.get("deliver", ()):
             said = "a vault is of enterprise servers; a community server ignores it"
             findings.append(_setting("deliver", said, 'leave "vault" out'))
-        if not _targets(settings, site):
-            findings.append(_setting("targets", "there is no target to lock packages for", "name one"))
         return findings
 
     def needs(self, settings: Mapping[str, Any], site: Site) -> tuple[Environment, ...]:
@@ -136,8 +134,9 @@ class ClearML:
         found = []
         if items:
             found.append(Environment("files", "file", (ANY.name,), None, {"items": items}))
-        if targets := _targets(settings, site):
-            found.append(Environment(APPS, "pip", targets, None, {"lines": lines, "build": True}))
+        # Without any target it is for the machine that locks, as every environment is.
+        targets = tuple(settings.get("targets") or (target.name for target in site.targets))
+        found.append(Environment(APPS, "pip", targets, None, {"lines": lines, "build": True}))
         if "image" in settings:
             item = {"ref": settings["image"]}
             found.append(Environment("images", "image", (ANY.name,), None, {"items": (item,)}))
@@ -158,8 +157,11 @@ class ClearML:
         base = address(asked["base_url"])
         findings = [*_reach(base), *_carried(order)]
         served = Served(order.content, order.name, f"{base}/@{order.name}" if asked.get("dated") else base)
-        # A registry is a host: images have no place for a path before their name.
         registry = asked.get("registry") or urlsplit(base).netloc
+        if urlsplit(base).path and "registry" not in asked:
+            said = f"images are asked of {registry}, since their names have no place for the path of the base URL"
+            remedy = "say --registry, if the registry is elsewhere"
+            findings.append(Finding("client-address", "--registry", said, remedy, blocking=False))
         told = _variables(settings, served)
         image = linting.at_site(settings["image"], registry) if "image" in settings else None
         files: dict[str, bytes] = {}
@@ -211,10 +213,6 @@ class ClearML:
 
 def _roads(flavor: str) -> tuple[str, ...]:
     return (_HELM, _CONF) if flavor == helm.COMMUNITY else (_HELM, _CONF, _VAULT)
-
-
-def _targets(settings: Mapping[str, Any], site: Site) -> tuple[str, ...]:
-    return tuple(settings.get("targets") or (target.name for target in site.targets))
 
 
 def _setting(key: str, said: str, remedy: str) -> Finding:

@@ -49,7 +49,8 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
     error of the worst finding, with all of them, when an environment cannot be locked.
     """
     kept = None if upgrade else held
-    site, added, unmet = completed(site.on(out.machine))
+    site, added, unmet = completed(site)
+    site = site.on(out.machine)
     jobs = [(environment, name) for environment in site.environments for name in environment.targets]
     tools = _tool_targets(
         [site.target(name) for _, name in jobs if name != ANY.name] or [*site.targets, out.machine]

@@ -64,7 +64,7 @@ def _whole(
 ) -> tuple[Environment, list[Finding], list[str]]:
     """An environment, or the one that people declared under its name."""
     if held is None:
-        return wanted, [], [f"{wanted.name} for {', '.join(wanted.targets)}"]
+        return wanted, [], [f"{wanted.name} for {', '.join(wanted.targets) or 'this machine'}"]
     said = f"is declared, and taken instead of what {platform} would add"
     remedy = "see that it holds what the platform needs, or give yours another name"
     told = Finding("platform-setting", f"env.{wanted.name}", said, remedy, blocking=False)

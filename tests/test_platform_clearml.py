@@ -600,9 +600,9 @@ def test_doctor_looks_at_anybodys_values(crossed: Crossed, tmp_path: Path) -> No
 
 @pytest.fixture(scope="session")
 def clearml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with clearml and its agent; skipped without a way to PyPI."""
+    """The Python of an environment with clearml, its agent and Kubernetes' schemas; skipped without a way to PyPI."""
     folder = tmp_path_factory.mktemp("clearml-oracle") / "venv"
-    wanted = ("clearml-agent==3.0.3", "clearml==2.1.12", "setuptools")
+    wanted = ("clearml-agent==3.0.3", "clearml==2.1.12", "setuptools", "kubernetes-validate==1.37.0")
     python = folder / "bin" / "python"
     for words in (
         ("venv", "-q", "--python", sys.executable, folder),
@@ -667,6 +667,37 @@ def test_its_own_sanitizer_keeps_every_argument(clearml: Path, tmp_path: Path) -
         {"A": "b c", "PIP_INDEX_URL": "https://mirror.example.org/pypi/simple/"}
     )
     assert ask(clearml, _MERGE, json.dumps(words), home=tmp_path)[0] == words
+
+
+_VALIDATE = """\
+import json, sys
+import kubernetes_validate
+for manifest in json.loads(sys.argv[1]):
+    kubernetes_validate.validate(manifest, "1.30", strict=True)
+try:
+    kubernetes_validate.validate({**manifest, "spec": {"imagePullSecrets": ["a"], "containers": []}}, "1.30", strict=True)
+except kubernetes_validate.ValidationError:
+    print("true")
+"""
+
+
+@pytest.mark.network
+def test_kubernetes_takes_what_charts_put_into_pods(clearml: Path, tmp_path: Path) -> None:
+    """The variables and the pull secrets of every override are of the form that a pod has, by its own schema."""
+    pods = []
+    for file in sorted(GOLDEN.glob("*/helm/*agent-values.yaml")):
+        values = yaml.load(file.read_bytes(), file.name)
+        glue, told = values["agentk8sglue"], values.get("imageCredentials", {})
+        secrets = told.get("extraImagePullSecrets") or [{"name": told.get("existingSecret", "none")}]
+        for template in [
+            glue["basePodTemplate"],
+            *(q["templateOverrides"] for q in glue.get("queues", {}).values()),
+        ]:
+            container = {"name": "task", "image": glue.get("defaultContainerImage", "x"), **template}
+            spec = {"imagePullSecrets": secrets, "containers": [container]}
+            pods.append({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "task"}, "spec": spec})
+    assert len(pods) == 5
+    assert ask(clearml, _VALIDATE, json.dumps(pods), home=tmp_path) is True
 
 
 _DOWNLOAD = """\

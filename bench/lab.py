@@ -79,6 +79,15 @@ class Lab:
         return timed([sys.executable, *words], env=self.environ(PYTHONPATH=path, **more), cwd=cwd)
 
     @contextmanager
+    def in_memory(self, needed: int) -> Iterator[Path]:
+        """A folder in memory if ``needed`` bytes fit there, or else in ``work``: for what clients only keep."""
+        memory = Path("/dev/shm")
+        fits = memory.is_dir() and shutil.disk_usage(memory).free > 2 * needed
+        with self.fresh(f"haversack-bench-{os.getpid()}", memory if fits else None) as place:
+            place.mkdir()
+            yield place
+
+    @contextmanager
     def fresh(self, name: str, within: Path | None = None) -> Iterator[Path]:
         """A name for a folder that does not exist, and is gone afterwards."""
         place = (within or self.work) / name

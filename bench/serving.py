@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import sys
 import time
@@ -22,7 +21,7 @@ from bench.lab import Lab, discard
 from bench.measure import MIB, Row, timed
 from bench.pulling import pull
 
-_LARGE, _CLIENTS, _WHEELS = 200 * MIB, 64, 100
+_LARGE, _CLIENTS, _WHEELS, _WHEEL = 200 * MIB, 64, 100, 300_000
 _DOWNLOADS = 5
 
 
@@ -85,7 +84,7 @@ def start(lab: Lab) -> Iterator[Row]:
 def many_clients(lab: Lab) -> Iterator[Row]:
     """64 clients at once, each with the same 100 wheels: installers beside nginx, ``curl`` beside ``wrk``."""
     folder = lab.work / "clients"
-    wheels = [stock.wheel(folder / "wheels", f"part{number}", "1.0", 300_000) for number in range(_WHEELS)]
+    wheels = [stock.wheel(folder / "wheels", f"part{number}", "1.0", _WHEEL) for number in range(_WHEELS)]
     stock.wheels_in(folder / "store", wheels)
     lab.haversack("serve", "--export", folder / "site", store=folder / "store")
     names = [path.name.split("-")[0] for path in wheels]
@@ -95,28 +94,34 @@ def many_clients(lab: Lab) -> Iterator[Row]:
         running(lab, ours(lab, folder / "store"), places[0]) as server,
         running(lab, nginx(lab, folder / "site"), places[0]) as peer,
     ):
-        yield _installed(lab, folder, server, peer)
+        yield from _installed(lab, folder, server, peer)
         yield from _fetched(lab, folder, server, places)
     discard(folder)
 
 
-def _installed(lab: Lab, folder: Path, server: Running, peer: Running) -> Row:
-    """uv in an empty folder and with no cache, as on 64 nodes; a failed one ends the bench."""
+def _installed(lab: Lab, folder: Path, server: Running, peer: Running) -> Iterator[Row]:
+    """uv in an empty folder in memory and with no cache, as on 64 nodes; a failed one ends the bench."""
 
-    def client(one: Running, number: int) -> None:
-        place = folder / f"target-{number}"
+    def client(memory: Path, one: Running, number: int) -> None:
+        place = memory / f"target-{number}"
         words = ("pip", "install", "--quiet", "--no-cache", "--python", sys.executable, "--target", place)
         index = ("--default-index", one.at("/pypi/simple/"), "--requirements", folder / "wanted")
-        timed([find_uv_bin(), *words, *index], env=lab.environ())
-        shutil.rmtree(place)
+        timed([find_uv_bin(), *words, *index], env=lab.environ(TMPDIR=memory))
+        discard(place)
 
     rates: dict[int, list[float]] = {server.port: [], peer.port: []}
-    for _ in range(lab.runs):
+    costs: dict[int, list[float]] = {server.port: [], peer.port: []}
+    for _ in range((lab.runs + 1) // 2):
         for one in (server, peer):
-            rates[one.port].append(_together(partial(client, one), _CLIENTS))
+            before = one.cpu()
+            with lab.in_memory(2 * _CLIENTS * _WHEELS * _WHEEL) as memory:
+                rates[one.port].append(_together(partial(client, memory, one), _CLIENTS))
+            costs[one.port].append((one.cpu() - before) * 1e3 / (_CLIENTS * _WHEELS))
     name = f"{_CLIENTS} installers at once, {_WHEELS} wheels each"
     both = tuple(rates[server.port]), tuple(rates[peer.port])
-    return Row(name, "wheels/s", *both, "the same from nginx over the export", 0.8, floor=True)
+    yield Row(name, "wheels/s", *both, "the same from nginx over the export", 0.8, floor=True)
+    both = tuple(costs[server.port]), tuple(costs[peer.port])
+    yield Row("CPU for it", "ms/wheel", *both, "nginx")
 
 
 def _fetched(lab: Lab, folder: Path, server: Running, places: list[str]) -> Iterator[Row]:

@@ -9,11 +9,14 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from bench.lab import folder_bytes
+from bench import stock
+from bench.daemons import answered, nginx, ours, running
+from bench.lab import Lab, folder_bytes
 from bench.measure import BenchError, Row, pairs, table, timed
 
 _ROOT = Path(__file__).parents[1]
@@ -128,3 +131,57 @@ def test_a_file_of_two_names_takes_disk_once(tmp_path: Path) -> None:
     (tmp_path / "two" / "file").hardlink_to(tmp_path / "one" / "file")
     assert before >= 1 << 20
     assert folder_bytes(tmp_path / "one", tmp_path / "two") == before
+
+
+def test_servers_under_measurement_give_the_same_and_end(tmp_path: Path) -> None:
+    """Ours and nginx give the wheel byte by byte, tell the CPU that it cost them, and are gone afterwards."""
+    lab = Lab(tmp_path, tmp_path, 1, 1)
+    path = stock.wheel(tmp_path / "wheels", "demo", "1.0", 10_000)
+    stock.wheels_in(tmp_path / "store", [path])
+    sides = (
+        (ours(lab, tmp_path / "store"), stock.place(path)),
+        (nginx(lab, tmp_path / "wheels"), f"/{path.name}"),
+    )
+    for argv, place in sides:
+        with running(lab, argv, place) as server:
+            with urllib.request.urlopen(server.at(place)) as answer:
+                assert answer.read() == path.read_bytes()
+            assert server.cpu() >= 0
+            assert server.resident() > 1 << 20
+            assert server.process.poll() is None
+        assert server.process.poll() is not None
+
+
+def test_the_server_has_the_image_that_is_pulled(tmp_path: Path) -> None:
+    """The image of the bench is served under its tag with every layer of it."""
+    lab = Lab(tmp_path, tmp_path, 1, 1)
+    stock.image(tmp_path / "layout", "big", 2, 1000)
+    stock.image_in(tmp_path / "store", tmp_path / "layout", "registry.example.org/team/big:1")
+    name = "/v2/registry.example.org/team/big"
+    with running(lab, ours(lab, tmp_path / "store"), "/v2/") as server:
+        with urllib.request.urlopen(server.at(f"{name}/manifests/1")) as answer:
+            manifest = json.load(answer)
+        assert [layer["size"] for layer in manifest["layers"]] == [1000, 1000]
+        for part in (manifest["config"], *manifest["layers"]):
+            with urllib.request.urlopen(server.at(f"{name}/blobs/{part['digest']}")) as answer:
+                assert len(answer.read()) == part["size"]
+
+
+def test_a_server_that_does_not_start_is_told(tmp_path: Path) -> None:
+    """A server that ends before it answers ends the bench, with what it said."""
+    argv = [sys.executable, "-c", "import sys; sys.exit('no port')"]
+    with (
+        pytest.raises(BenchError, match=r"(?s)ended: .*no port"),
+        running(Lab(tmp_path, tmp_path, 1, 1), lambda _: argv, "/"),
+    ):
+        pass
+
+
+def test_a_rate_counts_only_where_every_request_was_answered() -> None:
+    """What wrk prints is a rate; one with errors in it is none."""
+    assert answered("  12 requests in 3.00s\nRequests/sec:      4.25\nTransfer/sec: 1MB\n") == 4.25
+    for wrong in ("Non-2xx or 3xx responses: 1", "Socket errors: connect 0, read 1, write 0, timeout 0"):
+        with pytest.raises(BenchError):
+            answered(f"  {wrong}\nRequests/sec:      4.25\n")
+    with pytest.raises(BenchError):
+        answered("unable to connect")

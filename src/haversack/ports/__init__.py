@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 from haversack.model.artifact import Digest
 from haversack.model.ledger import Entry, Line
@@ -20,6 +20,10 @@ from haversack.model.target import Target, VirtualPackage
 
 UNKNOWN_ROOM = 1 << 62
 """What a store answers that cannot know how much room it has: more than anybody will ever add."""
+
+
+Watch: TypeAlias = Callable[[int, int], None]
+"""Told of a file that grows: its descriptor, and how many of its bytes are there and were hashed."""
 
 
 class Store(Protocol):
@@ -34,8 +38,23 @@ class Store(Protocol):
         """The size of a blob in bytes, or ``None`` if the store does not hold it."""
         ...
 
-    def path(self, digest: Digest) -> Path:
-        """A file with the blob's bytes, not to be written to.  Raises ``NotFoundError``."""
+    def path(self, digest: Digest, *, watch: Watch | None = None) -> Path:
+        """A file with the blob's bytes, not to be written to.  Raises ``NotFoundError``.
+
+        Where they must be brought here first, and hashed, ``watch`` is told how far that is; what it raises
+        ends it.
+        """
+        ...
+
+    def at_hand(self, digest: Digest) -> Path | None:
+        """What :meth:`path` gives, if nothing must be brought here for it.  May raise ``NotFoundError``."""
+        ...
+
+    def peek(self, digest: Digest) -> BinaryIO:
+        """The blob as a file to seek in, for small parts of it.  Raises ``NotFoundError``.
+
+        Nobody has hashed what is read: it is for who has another digest for it.
+        """
         ...
 
     def open(self, digest: Digest) -> BinaryIO:

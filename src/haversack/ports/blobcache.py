@@ -7,10 +7,11 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from haversack.model.artifact import Digest, hex_of
+from haversack.ports import Watch
 from haversack.ports.disk import pour
 from haversack.ports.durable import explained, sync_folder
 
@@ -22,7 +23,7 @@ _ABANDONED = 24 * 3600.0
 
 
 class BlobCache:
-    """Files named by digest in ``folder``, together ``limit`` bytes; what was used within the hour is spared.
+    """Files named by digest in ``folder``, together ``limit`` bytes; what was used within half an hour is spared.
 
     Safe between threads and processes: a file is written aside, hashed on its way, made durable and renamed.
     A file in use that is removed stays for whoever has opened it.
@@ -35,8 +36,23 @@ class BlobCache:
         # The first addition looks at what others left.
         self._added = limit
 
-    def get(self, digest: Digest, fetch: Callable[[], Iterable[bytes]]) -> Path:
-        """The file of a blob, filled by ``fetch`` where there is none.
+    def held(self, digest: Digest) -> Path | None:
+        """The file of a blob, if there is one."""
+        place = self._folder / hex_of(digest)
+        try:
+            used = place.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        # The date says when it was asked for last; roughly, since whoever hashed the file looks at its dates.
+        if time.time() - used > _IN_USE / 2:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                os.utime(place)
+        return place
+
+    def get(
+        self, digest: Digest, fetch: Callable[[], Iterable[bytes]], *, watch: Watch | None = None
+    ) -> Path:
+        """The file of a blob, filled by ``fetch`` where there is none, which ``watch`` is told of.
 
         Raises ``IntegrityError`` for other bytes, and ``StoreError`` or ``SpaceError`` for the disk.
         """
@@ -44,13 +60,8 @@ class BlobCache:
         with self._turn:
             busy = self._busy.setdefault(digest, threading.Lock())
         with busy:
-            try:
-                # The date says when it was asked for last.
-                os.utime(place)
-            except FileNotFoundError:
-                self._fill(digest, place, fetch())
-            except PermissionError:
-                """Somebody else's cache, read-only: it is not ours to date."""
+            if self.held(digest) is None:
+                self._fill(digest, place, fetch(), watch)
         return place
 
     def drop(self, digest: Digest) -> None:
@@ -58,14 +69,14 @@ class BlobCache:
         with contextlib.suppress(OSError):
             (self._folder / hex_of(digest)).unlink()
 
-    def _fill(self, digest: Digest, place: Path, chunks: Iterable[bytes]) -> None:
+    def _fill(self, digest: Digest, place: Path, chunks: Iterable[bytes], watch: Watch | None) -> None:
         with explained(self._folder, "keeping a copy of a blob"):
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(prefix=_NEW, dir=self._folder)
             aside = Path(name)
             try:
                 with os.fdopen(descriptor, "wb", buffering=0) as file:
-                    size = pour(chunks, file, digest)
+                    size = pour(_told(chunks, descriptor, watch) if watch else chunks, file, digest)
                     # A renamed file that was not made durable comes back empty after a power cut.
                     os.fsync(descriptor)
                 aside.chmod(0o444)
@@ -100,3 +111,12 @@ class BlobCache:
             with contextlib.suppress(OSError):
                 Path(path).unlink()
                 total -= size
+
+
+def _told(chunks: Iterable[bytes], descriptor: int, watch: Watch) -> Iterator[bytes]:
+    """The chunks; whoever asks for the next one has hashed and written those before."""
+    size = 0
+    for chunk in chunks:
+        yield chunk
+        size += len(chunk)
+        watch(descriptor, size)

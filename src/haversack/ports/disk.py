@@ -27,6 +27,7 @@ from haversack.errors import FormatError, IntegrityError, NotFoundError, StoreEr
 from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
 from haversack.model.artifact import Digest, hex_of, is_digest
+from haversack.ports import Watch
 from haversack.ports.durable import drop_unfinished, explained, replace, sync_filesystem, sync_folder
 
 try:
@@ -133,8 +134,16 @@ class DiskStore:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
-    def path(self, digest: Digest) -> Path:
+    def at_hand(self, digest: Digest) -> Path:
+        """See the protocol: everything is here."""
+        return self.path(digest)
+
+    def peek(self, digest: Digest) -> BinaryIO:
         """See the protocol."""
+        return self.path(digest).open("rb")
+
+    def path(self, digest: Digest, *, watch: Watch | None = None) -> Path:
+        """See the protocol; nothing is brought here, so ``watch`` is told nothing."""
         with self._lock:
             staged = self._staged.get(digest)
         # It settles at its place before it is no longer counted as staged: where the first look misses it,

@@ -23,11 +23,12 @@ from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
 from haversack.model.artifact import Digest, hex_of, is_digest
 from haversack.model.bucket import Bucket
-from haversack.ports import UNKNOWN_ROOM
+from haversack.ports import UNKNOWN_ROOM, Watch
 from haversack.ports.blobcache import BlobCache
 from haversack.ports.disk import CHUNK, Checked
 from haversack.ports.s3client import connect, explained, refused
 from haversack.ports.s3lease import Lease
+from haversack.ports.s3read import PORTION, Arriving, parts
 from haversack.ports.s3upload import upload
 
 if TYPE_CHECKING:
@@ -136,25 +137,46 @@ class S3Store:
             self._sizes[digest] = size
         return size
 
-    def path(self, digest: Digest) -> Path:
+    def path(self, digest: Digest, *, watch: Watch | None = None) -> Path:
         """See the protocol: a copy in the cache, hashed on its way there."""
 
         def fetch() -> Iterator[bytes]:
-            with self.open(digest) as file:
-                while chunk := file.read(CHUNK):
+            with self._open(digest, PORTION) as file:
+                while chunk := file.read1(PORTION):
                     yield chunk
 
-        return self._cache.get(digest, fetch)
+        return self._cache.get(digest, fetch, watch=watch)
+
+    def at_hand(self, digest: Digest) -> Path | None:
+        """See the protocol: a copy that is in the cache."""
+        return self._cache.held(digest)
+
+    def peek(self, digest: Digest) -> BinaryIO:
+        """See the protocol: parts of the bucket's object, of servers that give parts."""
+        held = self._cache.held(digest)
+        if held is None:
+            size = self.size(digest)
+            if size is None:
+                raise self._absent(digest)
+            try:
+                return parts(self.client, _key(digest), size, self._at(_key(digest)))
+            except StoreError:
+                # Some servers ignore ranges.
+                held = self.path(digest)
+        return held.open("rb")
 
     def open(self, digest: Digest) -> BinaryIO:
         """See the protocol; it is the bucket's object that is read, whatever copy is here."""
+        return self._open(digest, CHUNK)
+
+    def _open(self, digest: Digest, portion: int) -> io.BufferedReader:
+        where = self._at(_key(digest))
         try:
             with explained(str(self.bucket), "reading a blob"):
-                chunks = iter(self.client.get(_key(digest)).stream(min_chunk_size=CHUNK))
+                chunks = iter(self.client.get(_key(digest)).stream(min_chunk_size=portion))
         except FileNotFoundError:
             raise self._absent(digest) from None
-        where = self._at(_key(digest))
-        return io.BufferedReader(Checked(_Stream(chunks, where), digest, where), CHUNK)
+        return io.BufferedReader(Checked(Arriving(chunks, where), digest, where), portion)
 
     def _absent(self, digest: Digest) -> NotFoundError:
         with self._turn:
@@ -272,29 +294,3 @@ class S3Store:
 
 def _key(digest: Digest) -> str:
     return _BLOBS + hex_of(digest)
-
-
-class _Stream(io.RawIOBase):
-    """The chunks of an object as they arrive, as a file."""
-
-    def __init__(self, chunks: Iterator[bytes], where: str) -> None:
-        super().__init__()
-        self._chunks, self._where = chunks, where
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer; 0 at the end."""
-        while not self._rest:
-            with explained(self._where, "reading a blob"):
-                chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = memoryview(bytes(chunk))
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count

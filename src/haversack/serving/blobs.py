@@ -3,6 +3,9 @@
 A blob is hashed the first time it is served, again when its file is no longer the one that was hashed
 (inode, size, times), and again after a day.  A client need not wait for that: bytes that were hashed leave
 while the rest is still read, but the last ones stay here until the digest fits.
+
+A blob that lies elsewhere (in a bucket) is hashed as it arrives, once for all who wait for it, and what has
+arrived leaves in the same way.  It arrives to its end even if nobody waits any more.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeAlias
 
-from haversack.errors import HaversackError, IntegrityError
+from haversack.errors import HaversackError, IntegrityError, StoreError
 from haversack.model.artifact import Digest, hex_of
 from haversack.ports import Store
 
@@ -28,6 +32,10 @@ _CHUNK = 1 << 20
 _STRIDE = 8
 """Chunks after which waiting clients are told how far the reading is."""
 _OPENING, _HASHING = 8, 2
+_WAYS = 32
+"""Blobs that are brought here at once."""
+_AGAIN = 60.0
+"""Seconds after which a blob that was a wrong one is looked for again where it lies."""
 Stamp: TypeAlias = tuple[int, int, int, int, int]
 
 
@@ -40,6 +48,8 @@ class Proof:
     hashed: int = 0
     right: bool | None = None
     at: float = 0.0
+    problem: HaversackError | None = None
+    """Why not all of it could be read, which says nothing of the bytes."""
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     async def further(self) -> None:
@@ -57,6 +67,14 @@ class Proof:
                 future.set_result(None)
 
 
+@dataclass(slots=True)
+class Arrival:
+    """A blob that is being brought here: what is known of it, and its file once something is in it."""
+
+    proof: Proof
+    file: BinaryIO | None = None
+
+
 class Blobs:
     """The blobs of a store, opened and hashed in threads of their own.
 
@@ -67,16 +85,21 @@ class Blobs:
         self._store = store
         self._on_damage = on_damage
         self._proofs: dict[Digest, Proof] = {}
+        self._arrivals: dict[Digest, Arrival] = {}
+        self._ways = threading.BoundedSemaphore(_WAYS)
         self._ended = False
         self.opening = ThreadPoolExecutor(_OPENING, "open")
         self._hashing = ThreadPoolExecutor(_HASHING, "hash")
 
-    def open(self, digest: Digest) -> tuple[BinaryIO, Stamp, int]:
-        """The file of a blob, what tells it from another, and its size; for a thread.
+    def open(self, digest: Digest) -> tuple[BinaryIO, Stamp, int] | None:
+        """The file of a blob, what tells it from another, and its size, if it is here; for a thread.
 
         Raises ``NotFoundError`` or ``StoreError``.
         """
-        file = self._store.path(digest).open("rb", buffering=0)
+        path = self._store.at_hand(digest)
+        if path is None:
+            return None
+        file = path.open("rb", buffering=0)
         status = os.fstat(file.fileno())
         return file, _stamp(status), status.st_size
 
@@ -121,12 +144,10 @@ class Blobs:
         With ``whole`` all of the blob is hashed before.  Raises ``IntegrityError`` for damaged blobs, and what
         :meth:`open` raises.
         """
-        loop = asyncio.get_running_loop()
-        file, stamp, size = await loop.run_in_executor(self.opening, self.open, digest)
+        file, proof = await self._opened(digest)
         try:
-            proof = self.proof(digest, file, stamp, size)
-            passage = FilePassage(self, digest, file, proof, start, size if stop is None else stop)
-            while whole and proof.right is None:
+            passage = FilePassage(self, digest, file, proof, start, proof.size if stop is None else stop)
+            while whole and proof.right is None and proof.problem is None:
                 await proof.further()
             # Where nothing may leave at all, the answer can still be an error.
             await passage.released(start)
@@ -134,6 +155,73 @@ class Blobs:
             file.close()
             raise
         return passage
+
+    async def _opened(self, digest: Digest) -> tuple[BinaryIO, Proof]:
+        """The file of a blob, with at least the first of its bytes, and what is known of it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            held = await loop.run_in_executor(self.opening, self.open, digest)
+            if held is not None:
+                return held[0], self.proof(digest, *held)
+            arrival = self._arrivals.get(digest) or self._brought(digest)
+            proof = arrival.proof
+            while arrival.file is None and proof.right is None and proof.problem is None:
+                await proof.further()
+            if proof.problem is not None:
+                raise proof.problem
+            if proof.right is False:
+                raise _damaged(digest)
+            if arrival.file is not None:
+                return os.fdopen(os.dup(arrival.file.fileno()), "rb", buffering=0), proof
+            # It was here whole before anybody looked: now it is opened by its name.
+
+    def _brought(self, digest: Digest) -> Arrival:
+        """Begin to bring a blob here, unless it was a wrong one a moment ago."""
+        known = self._proofs.get(digest)
+        if known is not None and known.right is False and time.monotonic() - known.at < _AGAIN:
+            return Arrival(known)
+        arrival = self._arrivals[digest] = Arrival(Proof((0, 0, 0, 0, 0), 0))
+        words = digest, arrival, asyncio.get_running_loop()
+        # The end of the process waits for no server that says nothing.
+        threading.Thread(target=self._bring, args=words, name="bring", daemon=True).start()
+        return arrival
+
+    def _bring(self, digest: Digest, arrival: Arrival, loop: asyncio.AbstractEventLoop) -> None:
+        """Bring a blob here, in a thread, and let those who wait know how far it is."""
+        proof = arrival.proof
+        right: bool | None = None
+
+        def watch(descriptor: int, hashed: int) -> None:
+            if self._ended:
+                raise StoreError("the server ends")
+            if arrival.file is None:
+                arrival.file = os.fdopen(os.dup(descriptor), "rb", buffering=0)
+            _tell(loop, proof, hashed, None)
+
+        try:
+            with self._ways:
+                proof.size = self._store.size(digest) or 0
+                proof.stamp = _stamp(self._store.path(digest, watch=watch).stat())
+            right = True
+        except IntegrityError:
+            right = False
+            self._on_damage(digest)
+        except HaversackError as problem:
+            proof.problem = problem
+        except OSError as problem:
+            proof.problem = StoreError(f"a copy of a blob cannot be kept: {problem.strerror}")
+        proof.at = time.monotonic()
+        if not self._ended:
+            loop.call_soon_threadsafe(self._arrived, digest, arrival, right)
+
+    def _arrived(self, digest: Digest, arrival: Arrival, right: bool | None) -> None:
+        del self._arrivals[digest]
+        if arrival.file is not None:
+            arrival.file.close()
+            arrival.file = None
+        if right is not None:
+            self._proofs[digest] = arrival.proof
+        arrival.proof.tell(arrival.proof.size if right else arrival.proof.hashed, right)
 
     def close(self) -> None:
         """End the threads; what is being read is not read to its end."""
@@ -158,6 +246,8 @@ class FilePassage:
     async def released(self, position: int) -> int:
         """See the protocol."""
         while True:
+            if self._proof.problem is not None:
+                raise self._proof.problem
             if self._proof.right is False or self.stop > self._proof.size:
                 raise _damaged(self._digest)
             known = self.stop if self._proof.right else min(self.stop, self._proof.hashed)

@@ -17,7 +17,7 @@ from haversack.errors import IntegrityError, NotFoundError, SpaceError, StoreErr
 from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
 from haversack.model.artifact import Digest, digest_of, hex_of
-from haversack.ports import Member
+from haversack.ports import Member, Watch
 
 Content = dict[str, dict[str, bytes]]
 """A bundle's files: by volume, then by path, in the order in which a stream brings them."""
@@ -46,8 +46,16 @@ class MemoryStore:
         data = self._blobs.get(digest)
         return None if data is None else len(data)
 
-    def path(self, digest: Digest) -> Path:
+    def at_hand(self, digest: Digest) -> Path:
+        """See the protocol: everything is here."""
+        return self.path(digest)
+
+    def peek(self, digest: Digest) -> BinaryIO:
         """See the protocol."""
+        return io.BytesIO(self._held(digest))
+
+    def path(self, digest: Digest, *, watch: Watch | None = None) -> Path:
+        """See the protocol; nothing is brought here, so ``watch`` is told nothing."""
         data = self._held(digest)
         with self._lock:
             if self._folder is None:

@@ -27,7 +27,7 @@ def body(page: Page, store: Store) -> bytes:
     if page.metadata is None:
         with store.open(page.blob) as file:
             return file.read()[page.start :]
-    with store.path(page.blob).open("rb") as file:
+    with store.peek(page.blob) as file:
         return _metadata(file, page.blob, page.metadata)
 
 

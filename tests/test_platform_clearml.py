@@ -20,7 +20,7 @@ from uv import find_uv_bin
 
 from haversack.clearml import helm, linting, session, variables
 from haversack.clearml.charts import CHARTS
-from haversack.errors import UsageError
+from haversack.errors import DeclarationError, UsageError
 from haversack.formats import declaration, hocon, oci, pullsecret, yaml
 from haversack.kinds import keys
 from haversack.model.artifact import Artifact, digest_of
@@ -46,6 +46,7 @@ SERVER, PYTHON, JUPYTER = (
     "ms-toolsai.jupyter-2024.8.1.vsix",
 )
 DROPBEAR = "dropbearmulti"
+NAMES = (SERVER, PYTHON, JUPYTER, DROPBEAR)
 SETTINGS: dict[str, Any] = {
     "flavor": "enterprise",
     "session": "0.17.0",
@@ -128,6 +129,14 @@ def test_without_a_target_packages_are_for_the_machine_that_locks(tmp_path: Path
     here = probe()
     apps = next(e for e in site.on(here).environments if e.name == APPS)
     assert apps.targets == (here.long_name,)
+
+
+def test_requirements_without_a_file_are_for_platforms_alone(tmp_path: Path) -> None:
+    """No declaration can write the setting by which a platform asks for packages."""
+    (tmp_path / "r.txt").write_text("clearml\n")
+    mine = '[env.mine]\nkind = "pip"\nrequirements = ["r.txt"]\ntargets = ["node"]\nlines = ["clearml"]\n'
+    with pytest.raises(DeclarationError, match="lines"):
+        declared(tmp_path, "", mine)
 
 
 def test_an_unknown_target_is_found(tmp_path: Path) -> None:
@@ -505,9 +514,8 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
     make_vsix(assets / PYTHON, "ms-python", "python", "2024.22.1")
     make_vsix(assets / JUPYTER, "ms-toolsai", "jupyter", "2024.8.1")
     (assets / DROPBEAR).write_bytes(b"\x7fELF, for tests")
-    names = (SERVER, PYTHON, JUPYTER, DROPBEAR)
     urls = "".join(
-        f'{asset.key} = "file://{assets / name}"\n' for asset, name in zip(session.ASSETS, names, strict=True)
+        f'{asset.key} = "file://{assets / name}"\n' for asset, name in zip(session.ASSETS, NAMES, strict=True)
     )
     with Lab(folder / "lab") as lab:
         make_wheel(lab.wheels, "demo", "1.0")
@@ -712,13 +720,27 @@ def test_sessions_download_their_assets_from_the_live_server(
     crossed: Crossed, clearml: Path, tmp_path: Path
 ) -> None:
     """What a session does with its variables works on ``haversack serve``: names that dpkg and code-server know."""
-    with Live(crossed.store, tmp_path / "live") as live:
-        names = (SERVER, PYTHON, DROPBEAR)
-        files = ask(clearml, _DOWNLOAD, *(f"{live.url}files/{name}" for name in names), home=tmp_path)
-    for file, name in zip(files, names, strict=True):
-        assert file.endswith(f".{name}")
-        assert Path(file).read_bytes() == (crossed.assets / name).read_bytes()
-    subprocess.run(["dpkg-deb", "--info", files[0]], check=True, capture_output=True)
+    base = "http://mirror.example.org/"
+    for way in ((), ("--dated",)):
+        words = ("render", "clearml", "-o", tmp_path / "out", "--base-url", base, *way)
+        done = tiny.haversack(*words, store=crossed.store)
+        assert done.returncode == 0, done.stderr
+        told = ask(clearml, _PARSE, str(tmp_path / "out" / "clearml.conf"), home=tmp_path)["environment"]
+        names = {
+            told[asset.variable]: name
+            for asset, name in zip(session.ASSETS, NAMES, strict=True)
+            if asset.variable
+        }
+        assert all(f"/files/{name}" in url for url, name in names.items())
+        with Live(crossed.store, tmp_path / f"live{len(way)}") as live:
+            urls = [url.replace(base, live.url) for url in (*names, f"{base}files/none.vsix")]
+            *files, missing = ask(clearml, _DOWNLOAD, *urls, home=tmp_path)
+        # This is what sessions do not look at, and go on with.
+        assert missing is None
+        for file, name in zip(files, names.values(), strict=True):
+            assert file.endswith(f".{name}")
+            assert Path(file).read_bytes() == (crossed.assets / name).read_bytes()
+        subprocess.run(["dpkg-deb", "--info", files[0]], check=True, capture_output=True)
 
 
 def test_the_payload_of_a_secret_is_what_docker_keeps() -> None:

@@ -48,7 +48,7 @@ global: imageRegistry
 clearml: existingAgentk8sglueSecret agentk8sglueKey agentk8sglueSecret existingClearmlConfigSecret clearmlConfig
 agentk8sglue: replicaCount serviceAccountAnnotations* serviceExistingAccountName clearmlcheckCertificate
 agentk8sglue: apiServerUrlReference fileServerUrlReference webServerUrlReference defaultContainerImage queue
-agentk8sglue: createQueueIfNotExists labels* annotations* extraEnvs* additionalClusterRoleBindings*
+agentk8sglue: createQueueIfNotExists taskAsJob labels* annotations* extraEnvs* additionalClusterRoleBindings*
 agentk8sglue: additionalRoleBindings* volumes* volumeMounts* fileMounts* {_POD}
 agentk8sglue.image: registry repository tag
 agentk8sglue.initContainers: resources*
@@ -62,19 +62,22 @@ global*
 : redis* mongodb* elasticsearch*
 clearml: cookieName cookieDomain defaultCompany apiserverKey apiserverSecret fileserverKey fileserverSecret
 clearml: readinessprobeKey readinessprobeSecret secureAuthTokenSecret testUserKey testUserSecret existingSecret
-clearml: clientConfigurationApiUrl clientConfigurationFilesUrl
+clearml: clientConfigurationApiUrl clientConfigurationFilesUrl defaultCompanyGuid
+serviceAccount: create name
 {_below("apiserver", _SERVER)}{_below("fileserver", _SERVER)}{_below("webserver", _SERVER)}\
 apiserver: prepopulateEnabled existingAdditionalConfigsConfigMap existingAdditionalConfigsSecret additionalConfigs*
 apiserver.processes: count timeout maxRequests maxRequestsJitter
 fileserver.storage: enabled
 fileserver.storage.data: existingPVC class accessMode size
 webserver: additionalConfigs*
+webserver.ingress: tls*
 externalServices: elasticsearchConnectionString mongodbConnectionStringAuth mongodbConnectionStringBackend
 externalServices: redisHost redisPort
 """
 _SERVING = f"""\
 {_COMMON}
-: global* kafka* prometheus* grafana*
+: global* kafka* prometheus* grafana* kubeVersion
+serviceAccount: create name
 clearml: apiAccessKey apiSecretKey apiHost filesHost webHost defaultBaseServeUrl servingTaskId kafkaServeUrl
 {_below("clearml_serving_statistics", _SERVED)}{_below("clearml_serving_inference", _SERVED + _SCALED)}\
 {_below("clearml_serving_triton", _SERVED + _SCALED)}\

@@ -45,25 +45,21 @@ class Running:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def cpu(self) -> float:
-        """Seconds of CPU that it and its children have used."""
-        found = 0.0
+        """Seconds of CPU that its threads, and those of its children, have used; to the nanosecond."""
+        used = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):
+            # Ticks of 10 ms are a tenth of what five downloads cost; proc(5) tells nanoseconds elsewhere.
             with contextlib.suppress(OSError):
-                pid, parent, times = _stat(stat)
-                if self.process.pid in {pid, parent}:
-                    found += times
-        return found
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                if self.process.pid in {int(stat.parent.name), parent}:
+                    tasks = stat.parent.glob("task/*/schedstat")
+                    used += sum(int(task.read_text().split()[0]) for task in tasks)
+        return used / 1e9
 
     def resident(self) -> int:
         """Bytes of memory that it has had at most."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) * 1024
-
-
-def _stat(path: Path) -> tuple[int, int, float]:
-    fields = path.read_text().rpartition(")")[2].split()
-    ticks = os.sysconf("SC_CLK_TCK")
-    return int(path.parent.name), int(fields[1]), (int(fields[11]) + int(fields[12])) / ticks
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def pull(lab: Lab) -> Iterator[Row]:
             for number, (one, (argv, ref)) in enumerate(zip((server, peer), sides, strict=True)):
                 before = one.cpu()
                 again[number].append(_pull(lab, one, ref))
-                costs[number].append(max(one.cpu() - before, 0.01))
+                costs[number].append(one.cpu() - before)
                 with running(lab, argv, "/v2/") as new:
                     first[number].append(_pull(lab, new, ref))
     discard(folder)

@@ -35,8 +35,20 @@ BELOW = {
     "doors": {"errors", "model", "formats", "ports", "wheels", "conda", "doors"},
     "crossing": {"errors", "model", "formats", "ports", "crossing"},
     "clearml": {"errors", "model", "formats", "ports", "images", "clearml"},
+    "skypilot": {"errors", "model", "formats", "images", "skypilot"},
     "platforms": {
-        *("errors", "model", "formats", "ports", "conda", "images", "views", "clients", "clearml"),
+        *(
+            "errors",
+            "model",
+            "formats",
+            "ports",
+            "conda",
+            "images",
+            "views",
+            "clients",
+            "clearml",
+            "skypilot",
+        ),
         "platforms",
     },
     "kinds": {

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+import ipaddress
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from haversack.formats.schema import Key, KindKeys
 from haversack.model.artifact import Digest
@@ -119,6 +121,22 @@ def platforms() -> Mapping[str, Platform]:
 def unknown(subject: str, message: str, remedy: str) -> Finding:
     """The finding for what could not be found out."""
     return Finding("platform-unknown", subject, message, remedy, blocking=False)
+
+
+def unreachable(base: str) -> list[Finding]:
+    """A finding for an address that means another machine on a node or in a pod, or none."""
+    host = urlsplit(base).hostname or ""
+    try:
+        number = ipaddress.ip_address(host)
+        here = number.is_loopback or number.is_unspecified or number.is_link_local
+    except ValueError:
+        here = not host or host == "localhost" or host.endswith(".localhost")
+    if not here:
+        return []
+    said = f"{base} means the pod itself to a pod, and cannot be reached" if host else f"{base} is in no pod"
+    return [
+        Finding("client-address", "--base-url", said, "say the name by which other machines reach the mirror")
+    ]
 
 
 def undeclared(names: Sequence[str], site: Site, subject: str) -> list[Finding]:

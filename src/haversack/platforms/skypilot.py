@@ -1,0 +1,285 @@
+"""SkyPilot: clusters on AWS and Kubernetes that never ask the internet.
+
+What its versions know and want is in :mod:`haversack.skypilot`; docs/platforms/skypilot.md goes through it from
+nothing to a first job.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from haversack.clients import Served, address, clients
+from haversack.clients.together import TRUST
+from haversack.errors import NotFoundError, UsageError
+from haversack.formats import yaml
+from haversack.formats.schema import Key
+from haversack.model.artifact import Artifact
+from haversack.model.finding import Finding
+from haversack.model.site import Environment, Site
+from haversack.model.target import ANY
+from haversack.platforms import Order, Rendered, unknown, unreachable
+from haversack.ports import Inside
+from haversack.skypilot import catalogs, config, proxies, versions
+from haversack.skypilot.settings import KEYS, faults
+
+SERVER, NODES = "skypilot", "skypilot-nodes"
+"""The environments of the API server and its clients, and of what it installs on every node."""
+_NODES = ("linux-x86_64-glibc2.31-py310",)
+# User data of EC2 may have 16 kB, SkyPilot's own included, and Base64 takes a third more.
+_LARGEST_CA = 6000
+
+
+class SkyPilot:
+    """SkyPilot: clusters on AWS and Kubernetes that never ask the internet."""
+
+    name = "skypilot"
+    keys = KEYS
+    looks: Mapping[str, Key] = {}
+    asks: Mapping[str, Key] = {
+        "base_url": Key("string", "Where the store, or an export of it, is served."),
+        "dated": Key(
+            "boolean", "Point at /@NAME/ of the snapshot instead of at what is current.", default=False
+        ),
+        "ca": Key("string", "File with the certificates that vouch for the server, in PEM."),
+        "registry": Key(
+            "string",
+            "The site's registry as pods name it (default: the host of the base URL).",
+            pattern=r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?(?:/[a-z0-9._-]+)*",
+            expects="a host, or a host and a path",
+        ),
+    }
+
+    def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
+        """See :class:`haversack.platforms.Platform`."""
+        return list(faults(settings))
+
+    def needs(self, settings: Mapping[str, Any], site: Site) -> tuple[Environment, ...]:
+        """See :class:`haversack.platforms.Platform`: the server, what nodes install, catalogs, the image of pods."""
+        version = settings["version"]
+        clouds = [name for name in ("aws", "kubernetes") if name in settings]
+        found = []
+        # Without any target it is for the machine that locks, as every environment is.
+        targets = tuple(settings.get("targets") or (target.name for target in site.targets))
+        # The server builds a wheel of itself for the nodes, with these.
+        lines = (f"skypilot[{','.join(clouds)}]=={version}", "pip", "setuptools", "wheel")
+        found.append(Environment(SERVER, "pip", targets, None, {"lines": lines, "build": True}))
+        if config.mirrors(settings):
+            needed = (*versions.on_nodes(version), f"skypilot[{','.join((*clouds, 'remote'))}]=={version}")
+            nodes = tuple(settings.get("nodes", _NODES))
+            found.append(Environment(NODES, "pip", nodes, None, {"lines": needed, "build": True}))
+        if tables := _tables(settings):
+            base = f"{settings.get('catalogs', catalogs.SOURCE).rstrip('/')}/{versions.catalogs(version)}/aws"
+            items = tuple({"url": f"{base}/{t}.csv", "name": catalogs.filename(t)} for t in tables)
+            found.append(Environment("files", "file", (ANY.name,), None, {"items": items}))
+        if image := settings.get("kubernetes", {}).get("image"):
+            found.append(Environment("images", "image", (ANY.name,), None, {"items": ({"ref": image},)}))
+        return tuple(found)
+
+    def render(self, order: Order, inside: Inside) -> Rendered:
+        """See :class:`haversack.platforms.Platform`: the configuration, catalogs, and a script that puts both in place."""
+        if order.command:
+            raise UsageError("SkyPilot takes no command", remedy="leave it out, with what stands before it")
+        settings = order.settings
+        findings = [*faults(settings), *_carried(order)]
+        served, ca = _served(order)
+        if served is None and (config.mirrors(settings) or "image" in settings.get("kubernetes", {})):
+            raise UsageError(
+                "nodes must be told where the store is served", remedy="say --base-url https://HOST"
+            )
+        mirror = _mirror(served, ca) if served else None
+        if served and config.mirrors(settings):
+            findings += unreachable(served.base)
+        head = f"# {order.origin}\n"
+        files = {
+            "config.yaml": f"{head}# For ~/.sky/config.yaml of the API server; seed.sh puts it there.\n".encode()
+            + yaml.dump(config.config(settings, mirror)),
+            "env.sh": _shell(order, served),
+        }
+        if ca and settings.get("kubernetes", {}).get("mirror"):
+            files["configmap.yaml"] = _configmap(order, ca)
+        if ca:
+            files[config.CA] = (head + ca).encode()
+        tables, more = _catalogs(order, served, inside)
+        files |= tables
+        files["seed.sh"] = _seed(order, sorted(tables))
+        return Rendered(dict(sorted(files.items())), (*findings, *more))
+
+    def preflight(self, order: Order, inside: Inside) -> list[Finding]:
+        """See :class:`haversack.platforms.Platform`."""
+        said = "are not asked: machines of AWS, contexts of Kubernetes, and the programs that reach them"
+        return [*_carried(order), unknown("the clouds", said, "see: sky check")]
+
+
+def _tables(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The catalogs that must cross."""
+    return catalogs.of_aws(images="ami" not in settings["aws"]) if "aws" in settings else ()
+
+
+def _served(order: Order) -> tuple[Served | None, str | None]:
+    """Where the snapshot is served, if somebody said so, and the certificates that vouch for it."""
+    if "base_url" not in order.asked:
+        if "ca" in order.asked:
+            raise UsageError("certificates are for an address", remedy="say --base-url https://HOST")
+        return None, None
+    base = address(order.asked["base_url"])
+    ca = _certificates(Path(order.asked["ca"]), base) if "ca" in order.asked else None
+    if order.asked.get("dated"):
+        base += f"/@{order.name}"
+    return Served(order.content, order.name, base, config.HOME, ca is not None), ca
+
+
+def _certificates(file: Path, base: str) -> str:
+    try:
+        pem = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        said = problem.strerror if isinstance(problem, OSError) else "it is not PEM"
+        raise NotFoundError(f"cannot be read: {said}", where=str(file)) from problem
+    if "-----BEGIN CERTIFICATE-----" not in pem or "PRIVATE KEY" in pem:
+        said = "holds a private key" if "PRIVATE KEY" in pem else "holds no certificate in PEM"
+        raise UsageError(f"the file of the CA {said}", remedy="give the file with its certificate alone")
+    if len(pem) > _LARGEST_CA:
+        said = f"has {len(pem)} bytes, and the user data of a machine holds {_LARGEST_CA}"
+        raise UsageError(f"the file of the CA {said}", remedy="give the site's own certificates alone")
+    if not base.startswith("https:"):
+        raise UsageError("certificates serve no address without TLS", remedy="say https://… as the base URL")
+    return pem if pem.endswith("\n") else f"{pem}\n"
+
+
+def _mirror(served: Served, ca: str | None) -> config.Mirror:
+    """What nodes are told: in variables where they take them from a pod, in files where they are machines."""
+    variables: dict[str, str] = {}
+    files: dict[str, str] = {}
+    for client in ("pip", "uv"):
+        told = clients()[client].variables(served)
+        variables |= {name: value for name, value in told.items() if value and "CONFIG_FILE" not in name}
+    for name, file, path in (("pip", "pip.conf", "/etc/pip.conf"), ("uv", "uv.toml", "/etc/uv/uv.toml")):
+        lines = clients()[name].files(served)[file].splitlines()
+        files[path] = "".join(f"{line}\n" for line in lines if not line.startswith("#"))
+    if ca:
+        variables |= dict.fromkeys(TRUST, served.at(config.CA))
+        files[served.at(config.CA)] = ca
+    return config.Mirror(proxies.host_of(served.base), variables, files, ca)
+
+
+def _shell(order: Order, served: Served | None) -> bytes:
+    """Variables of the API server and of clients; none of them steers other programs' trust."""
+    told = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1", "DO_NOT_TRACK": "1", "SCARF_NO_ANALYTICS": "1"}
+    if endpoint := order.settings.get("endpoint"):
+        told["SKYPILOT_API_SERVER_ENDPOINT"] = endpoint
+    if served:
+        # For the wheel of itself that it builds with pip.
+        told["PIP_INDEX_URL"] = served.index
+        if served.ca and order.folder:
+            told["PIP_CERT"] = str(order.folder / config.CA)
+    lines = [
+        f"# {order.origin}",
+        "# Read it into the shell, or the unit, of the API server and of each client:  . env.sh",
+        *(f"export {name}={shlex.quote(value)}" for name, value in sorted(told.items())),
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _configmap(order: Order, ca: str) -> bytes:
+    """The certificates as pods mount them."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": config.VOLUME},
+        "data": {config.CA: ca},
+    }
+    head = f"# {order.origin}\n# In the namespace of SkyPilot's pods: kubectl apply -f configmap.yaml\n"
+    return head.encode() + yaml.dump(content)
+
+
+def _catalogs(order: Order, served: Served | None, inside: Inside) -> tuple[dict[str, bytes], list[Finding]]:
+    """The catalogs of what is declared, from what crossed and from the site's own images."""
+    settings, version = order.settings, order.settings["version"]
+    folder = f"catalogs/{versions.catalogs(version)}"
+    files: dict[str, bytes] = {}
+    findings = []
+    for table in _tables(settings):
+        held = _file(order, catalogs.filename(table))
+        if held is None:
+            continue
+        with inside.store.open(held.digest) as stream:
+            data = stream.read()
+        try:
+            files[f"{folder}/aws/{table}.csv"] = catalogs.of_regions(data, settings["aws"].get("regions", ()))
+        except ValueError as problem:
+            remedy = "declare a [[file]] of that name that is one"
+            findings.append(Finding("platform-unready", held.filename, str(problem), remedy))
+    if ami := settings.get("aws", {}).get("ami"):
+        (region,) = settings["aws"]["regions"]
+        files[f"{folder}/aws/images.csv"] = catalogs.machine_images(version, region, ami)
+    if (image := settings.get("kubernetes", {}).get("image")) and served:
+        registry = order.asked.get("registry") or urlsplit(served.base).netloc
+        files[f"{folder}/kubernetes/images.csv"] = catalogs.pod_images(
+            version, catalogs.at_site(image, registry)
+        )
+    return files, findings
+
+
+def _seed(order: Order, tables: list[str]) -> bytes:
+    """A script that puts the configuration and the catalogs where SkyPilot looks, and replaces no other configuration."""
+    lines = [
+        "#!/bin/sh",
+        f"# {order.origin}",
+        "# Run it as the user of the API server:  sh seed.sh",
+        "set -eu",
+        'from="$(cd "$(dirname "$0")" && pwd)"',
+        'sky="$HOME/.sky"',
+        'mkdir -p "$sky"',
+        # What was put there last, to tell what somebody edited since.
+        'last="$sky/config.haversack.yaml"',
+        'if [ -e "$sky/config.yaml" ] && ! cmp -s "$sky/config.yaml" "$from/config.yaml" \\',
+        '    && ! cmp -s "$sky/config.yaml" "$last"; then',
+        '    diff -u "$sky/config.yaml" "$from/config.yaml" >&2 || true',
+        '    echo "$sky/config.yaml was edited, or is somebody else\'s, and stays: join them" >&2',
+        "    exit 1",
+        "fi",
+        'cp "$from/config.yaml" "$sky/config.yaml"',
+        'cp "$from/config.yaml" "$last"',
+    ]
+    lines += [f'mkdir -p "$sky/{folder}"' for folder in sorted({t.rpartition("/")[0] for t in tables})]
+    for table in tables:
+        version, _, rest = table.removeprefix("catalogs/").partition("/")
+        lines += [
+            f'cp "$from/{table}" "$sky/{table}"',
+            # A digest beside it would say that it may be fetched anew.
+            f'rm -f "$sky/catalogs/{version}/.meta/{rest}.md5"',
+        ]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _file(order: Order, name: str) -> Artifact | None:
+    for environment in order.content.environments:
+        for artifact in environment.artifacts if environment.locked.kind == "file" else ():
+            if artifact.filename == name:
+                return artifact
+    return None
+
+
+def _carried(order: Order) -> list[Finding]:
+    """A finding for each thing that the snapshot should hold for SkyPilot, and does not."""
+    names = {environment.locked.name for environment in order.content.environments}
+    wanted = [SERVER, *([NODES] if config.mirrors(order.settings) else [])]
+    missing = [name for name in wanted if name not in names]
+    tables = map(catalogs.filename, _tables(order.settings))
+    missing += [name for name in tables if _file(order, name) is None]
+    image = order.settings.get("kubernetes", {}).get("image")
+    if image and not any(
+        image in (artifact.facts.get("refs") or ())
+        for environment in order.content.environments
+        for artifact in environment.artifacts
+        if artifact.kind == "image"
+    ):
+        missing.append(image)
+    said, remedy = "is not in the snapshot", "lock and pack it outside"
+    return [Finding("platform-unready", name, said, remedy, blocking=name not in wanted) for name in missing]
+
+
+PLATFORM = SkyPilot()

@@ -1,0 +1,145 @@
+"""``~/.sky/config.yaml`` of what a site declares."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from haversack.skypilot import proxies, versions
+
+VOLUME = "haversack"
+"""The volume, and the ConfigMap, that holds what pods are told in files."""
+HOME = "/etc/haversack"
+"""Where that volume is in a pod, and where a virtual machine has the same."""
+CA = "ca.pem"
+_SYSTEM = "/usr/local/share/ca-certificates/haversack.crt"
+_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """This site's mirror, as nodes are told of it.
+
+    ``variables`` are those of pods; ``files`` those of virtual machines by their absolute path, ``ca`` the
+    certificates (PEM) among them that the system shall trust.
+    """
+
+    host: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    ca: str | None = None
+
+
+def config(settings: Mapping[str, Any], mirror: Mirror | None) -> dict[str, Any]:
+    """The configuration of all that ``[platform.skypilot]`` declares; without a mirror nothing points at one."""
+    aws, kubernetes = settings.get("aws"), settings.get("kubernetes")
+    found: dict[str, Any] = {
+        "allowed_clouds": [name for name in ("aws", "kubernetes") if settings.get(name) is not None]
+    }
+    if aws is not None:
+        found["aws"] = _aws(aws, mirror)
+    if kubernetes is not None:
+        found["kubernetes"] = _kubernetes(settings["version"], kubernetes, mirror)
+    if mirrors(settings) and "provision.install_conda" not in versions.lacking(
+        settings["version"], ["provision.install_conda"]
+    ):
+        # Its installer comes from the internet.
+        found["provision"] = {"install_conda": False}
+    return found
+
+
+def mirrors(settings: Mapping[str, Any]) -> bool:
+    """Whether nodes of any cloud take everything from this site."""
+    return any((settings.get(cloud) or {}).get("mirror") for cloud in ("aws", "kubernetes"))
+
+
+def options(settings: Mapping[str, Any]) -> list[str]:
+    """The options of SkyPilot that what is declared needs of its version."""
+    found = []
+    for key in settings.get("aws") or {}:
+        found += [f"aws.{key}"] if f"aws.{key}" in versions.OPTIONS else []
+    if (settings.get("aws") or {}).get("mirror"):
+        found.append("aws.post_provision_runcmd")
+    if "apt_mirrors" in (settings.get("kubernetes") or {}):
+        found.append("kubernetes.apt_mirrors")
+    return found
+
+
+def _aws(aws: Mapping[str, Any], mirror: Mirror | None) -> dict[str, Any]:
+    names = (
+        *("vpc_name", "vpc_names", "subnet_names", "security_group_name", "use_internal_ips", "use_ssm"),
+        *("ssh_proxy_command", "remote_identity", "disk_encrypted"),
+    )
+    found = {name: _list(aws[name]) for name in names if name in aws}
+    if aws.get("mirror") and mirror:
+        found["post_provision_runcmd"] = commands(mirror)
+    return found
+
+
+def commands(mirror: Mirror) -> list[str]:
+    """Commands that write files on a virtual machine.
+
+    SkyPilot pastes each behind ``- `` into the YAML of cloud-init as it is (``sky/templates/aws-ray.yml.j2``):
+    a colon, a hash or a quote in it would make another document.  Base64 has none of them.
+    """
+    found = []
+    for path, text in sorted(mirror.files.items()):
+        folder = path.rpartition("/")[0]
+        found.append(f"mkdir -p {folder} && {_decoded(text)} > {path}")
+    if mirror.ca:
+        found.append(f"cp {HOME}/{CA} {_SYSTEM} && update-ca-certificates")
+        # uv trusts its own list otherwise; sessions of ssh read this file (pam_env).
+        found.append(f"echo SSL_CERT_FILE={_BUNDLE} >> /etc/environment")
+    return found
+
+
+def _decoded(text: str) -> str:
+    return f"echo {base64.b64encode(text.encode()).decode()} | base64 -d"
+
+
+def exempt(kubernetes: Mapping[str, Any], mirror: Mirror | None) -> tuple[str, ...]:
+    """``NO_PROXY`` of pods behind a proxy."""
+    own = [kubernetes.get("api_server", ""), mirror.host if mirror else ""]
+    return proxies.completed(kubernetes.get("no_proxy", ()), kubernetes.get("cidrs", ()), own)
+
+
+def _kubernetes(version: str, kubernetes: Mapping[str, Any], mirror: Mirror | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if "contexts" in kubernetes:
+        found["allowed_contexts"] = list(kubernetes["contexts"])
+    if "remote_identity" in kubernetes:
+        found["remote_identity"] = kubernetes["remote_identity"]
+    if "apt_mirrors" in kubernetes:
+        found["apt_mirrors"] = list(kubernetes["apt_mirrors"])
+    elif kubernetes.get("mirror") and not versions.lacking(version, ["kubernetes.apt_mirrors"]):
+        # Otherwise it tries mirrors on the internet for what an image lacks.
+        found["apt_mirrors"] = []
+    if pod := _pod(kubernetes, mirror):
+        found["pod_config"] = pod
+    return found
+
+
+def _pod(kubernetes: Mapping[str, Any], mirror: Mirror | None) -> dict[str, Any]:
+    """What SkyPilot merges into each pod: containers and variables by their names, all other lists whole."""
+    env: list[dict[str, object]] = []
+    proxy, secret = kubernetes.get("proxy"), kubernetes.get("proxy_secret")
+    if proxy or secret:
+        env += proxies.variables(proxy, secret, exempt(kubernetes, mirror))
+    spec: dict[str, Any] = {}
+    container: dict[str, Any] = {"name": versions.CONTAINER}
+    if kubernetes.get("mirror") and mirror:
+        env += [{"name": name, "value": value} for name, value in sorted(mirror.variables.items())]
+        if mirror.ca:
+            container["volumeMounts"] = [{"name": VOLUME, "mountPath": HOME, "readOnly": True}]
+            spec["volumes"] = [{"name": VOLUME, "configMap": {"name": VOLUME}}]
+    if env:
+        spec["containers"] = [{"name": container.pop("name"), "env": env, **container}]
+    if names := kubernetes.get("image_pull_secrets"):
+        spec["imagePullSecrets"] = [{"name": name} for name in names]
+    return {"spec": spec} if spec else {}
+
+
+def _list(value: Any) -> Any:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

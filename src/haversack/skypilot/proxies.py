@@ -1,0 +1,87 @@
+"""Proxies of pods: six variables, and all that must not go through them.
+
+A pod of SkyPilot reaches more than the internet: the head of its cluster by a name below ``.svc.cluster.local``,
+the API server of Kubernetes by its service address, and the metadata of its machine.  Programs disagree on
+whether names in capitals or small letters count, so both are written, with the same value.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+ALWAYS = ("localhost", "127.0.0.1", "::1", "169.254.169.254", ".svc", ".cluster.local")
+"""What no pod asks a proxy for."""
+ENTRY = r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?"
+ENTRY_SAYS = "a host, a domain that begins with a dot, an address or a network like 10.0.0.0/8"
+
+
+def fault(proxy: str) -> tuple[str, str] | None:
+    """What is wrong with the URL of a proxy, and what to do; neither repeats what could be a secret in it."""
+    try:
+        parts = urlsplit(proxy)
+        port = parts.port
+    except ValueError:
+        return "is no URL of a proxy", "write http://HOST:PORT"
+    if "@" in proxy or parts.query or parts.fragment:
+        return (
+            "holds a user name or a password, and goes into locks, bundles and files",
+            "change that password; kubectl create secret generic NAME --from-literal=proxy=URL in the namespace of "
+            'the pods, and write proxy_secret = "NAME" instead',
+        )
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
+        return "is no URL of a proxy", "write http://HOST:PORT"
+    if port is None:
+        return "has no port, and programs do not agree on which they take then", "write http://HOST:PORT"
+    return None
+
+
+def is_network(entry: str) -> bool:
+    """Whether an entry is an address or a network."""
+    try:
+        ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def is_address(entry: str) -> bool:
+    """Whether an entry covers addresses of other machines, as the API server's in a pod."""
+    if not is_network(entry):
+        return False
+    network = ipaddress.ip_network(entry, strict=False)
+    return not network.is_loopback and not network.is_link_local
+
+
+def covers(entries: Iterable[str], address: str) -> bool:
+    """Whether one of these keeps a proxy away from an address."""
+    return any(
+        ipaddress.ip_address(address) in ipaddress.ip_network(entry, strict=False)
+        for entry in entries
+        if is_address(entry)
+    )
+
+
+def completed(*lists: Sequence[str]) -> tuple[str, ...]:
+    """``NO_PROXY`` of what people wrote and of what pods reach, each once, theirs first."""
+    return tuple(dict.fromkeys((*(entry for given in lists for entry in given if entry), *ALWAYS)))
+
+
+def variables(proxy: str | None, secret: str | None, exempt: Sequence[str]) -> list[dict[str, object]]:
+    """The environment of a container as Kubernetes lists it.
+
+    The URL is written, or taken from the key ``proxy`` of a Kubernetes secret of this name.
+    """
+    found: list[dict[str, object]] = []
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        taken = {"valueFrom": {"secretKeyRef": {"name": secret, "key": "proxy"}}}
+        found.append({"name": name, **({"value": proxy} if proxy else taken)})
+    found += [{"name": name, "value": ",".join(exempt)} for name in ("NO_PROXY", "no_proxy")]
+    return found
+
+
+def host_of(url: str) -> str:
+    """The host of a URL without its port, as an entry."""
+    return re.sub(r"^\[(.*)\]$", r"\1", urlsplit(url).hostname or "")

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Written by haversack render skypilot.
+# Run it as the user of the API server:  sh seed.sh
+set -eu
+from="$(cd "$(dirname "$0")" && pwd)"
+sky="$HOME/.sky"
+mkdir -p "$sky"
+last="$sky/config.haversack.yaml"
+if [ -e "$sky/config.yaml" ] && ! cmp -s "$sky/config.yaml" "$from/config.yaml" \
+    && ! cmp -s "$sky/config.yaml" "$last"; then
+    diff -u "$sky/config.yaml" "$from/config.yaml" >&2 || true
+    echo "$sky/config.yaml was edited, or is somebody else's, and stays: join them" >&2
+    exit 1
+fi
+cp "$from/config.yaml" "$sky/config.yaml"
+cp "$from/config.yaml" "$last"

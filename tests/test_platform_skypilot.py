@@ -1,0 +1,421 @@
+"""SkyPilot: what is declared, what is locked for it, and what is rendered, held to golden files.
+
+What SkyPilot itself says of it is in ``test_skypilot_real.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uv import find_uv_bin
+
+from haversack.errors import DeclarationError, NotFoundError, UsageError
+from haversack.formats import declaration, oci, yaml
+from haversack.kinds import keys
+from haversack.model.artifact import Artifact, digest_of
+from haversack.model.finding import Finding
+from haversack.model.lock import Lock, LockedEnvironment
+from haversack.model.site import Site
+from haversack.model.target import ANY
+from haversack.platforms import Order
+from haversack.platforms.skypilot import NODES, PLATFORM, SERVER
+from haversack.ports import Inside
+from haversack.skypilot import config, proxies, versions
+from haversack.verbs.needs import completed
+from tests.support import tiny
+from tests.support.site import plain_environ
+
+GOLDEN = Path(__file__).parent / "golden" / "skypilot"
+IMAGE = "docker.io/site/skypilot:2026-11"
+VMS = (
+    b"InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone,Arch\n"
+    b"m6i.large,,,2.0,8.0,,0.096,0.04,us-west-2,usw2-az1,x86_64\n"
+    b"m6i.large,,,2.0,8.0,,0.107,0.04,eu-west-1,euw1-az1,x86_64\n"
+)
+QUOTAS = b"InstanceType,OnDemandInstanceCode,SpotInstanceCode\nm6i.large,L-1,L-2\n"
+IMAGES = b"Tag,Region,OS,OSVersion,ImageId,CreationDate,BaseImageId\nskypilot:custom-cpu-ubuntu,us-west-2,ubuntu,22.04,ami-1,2,ami-1\n"
+TABLES = {"vms": VMS, "instance_quota_mapping": QUOTAS, "images": IMAGES}
+SSM: dict[str, Any] = {
+    "version": "0.14.1",
+    "endpoint": "http://127.0.0.1:46580",
+    "aws": {
+        "regions": ["us-west-2"],
+        "vpc_name": "private-vpc",
+        "security_group_name": "private-sg",
+        "use_internal_ips": True,
+        "use_ssm": True,
+        "remote_identity": "site-nodes",
+        "mirror": False,
+    },
+}
+PROXY: dict[str, Any] = {
+    "version": "0.14.1",
+    "kubernetes": {
+        "contexts": ["site"],
+        "proxy": "http://proxy-host:3128",
+        "no_proxy": ["localhost", "127.0.0.1", "10.0.0.0/8", ".svc", ".cluster.local"],
+        "image_pull_secrets": ["site-registry"],
+        "mirror": False,
+    },
+}
+CLOSED: dict[str, Any] = {
+    "version": "0.13.0",
+    "aws": {**SSM["aws"], "ami": "ami-0123456789abcdef0", "mirror": True},
+    "kubernetes": {
+        "proxy_secret": "site-proxy",
+        "cidrs": ["10.96.0.0/12"],
+        "api_server": "k8s.example.org",
+        "image": IMAGE,
+        "mirror": True,
+    },
+}
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nc2l0ZQ==\n-----END CERTIFICATE-----\n"
+
+
+def declared(folder: Path, text: str) -> Site:
+    """A declaration with one target and the platform."""
+    (folder / "haversack.toml").write_text(
+        '[site]\nname = "lab"\n[target.server]\nname = "linux-x86_64-glibc2.28-py311"\n'
+        f"[platform.skypilot]\n{text}"
+    )
+    return declaration.parse(folder / "haversack.toml", keys())
+
+
+def problems(folder: Path, text: str) -> list[Finding]:
+    """What the platform says of its declaration."""
+    site = declared(folder, text)
+    (platform,) = (e for e in site.environments if e.kind == "platform")
+    return PLATFORM.validate(platform.settings, site)
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Inside:
+    """A store with the catalogs, and the ports around it."""
+    made = tiny.inside(tmp_path / "store")
+    with made.store.exclusive():
+        for data in TABLES.values():
+            made.store.add(digest_of(data), [data])
+    return made
+
+
+def order(settings: Mapping[str, Any], folder: Path | None = None, /, **asked: Any) -> Order:
+    """An order for a snapshot that holds all that SkyPilot needs."""
+    files = [
+        Artifact("file", f"skypilot-aws-{name}.csv", "1", f"skypilot-aws-{name}.csv", digest_of(data), len(data),
+                 "https://x.example/", ("files/any",))
+        for name, data in TABLES.items()
+    ]  # fmt: skip
+    image = Artifact(
+        "image", "i", "1", "i.json", digest_of(b"i"), 1, "docker://x", ("images/any",), {"refs": [IMAGE]}
+    )
+    kinds = {"files": "file", "images": "image", SERVER: "pip", NODES: "pip"}
+    environments = tuple(LockedEnvironment(name, ANY.name, kind) for name, kind in sorted(kinds.items()))
+    lock = Lock("lab", digest_of(b""), (ANY,), environments, (*files, image))
+    snapshot, _ = oci.build(lock, {a.digest: (a.size or 1, a.facts) for a in (*files, image)})
+    plain = json.loads(json.dumps(settings))
+    return Order(
+        plain, snapshot, "2026-11", {}, "Written by haversack render skypilot.", asked, folder=folder
+    )
+
+
+# What is declared
+
+
+AWS = 'version = "0.14.1"\n[platform.skypilot.aws]\nremote_identity = "nodes"\n'
+PODS = 'version = "0.14.1"\n[platform.skypilot.kubernetes]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "says"),
+    [
+        ('version = "0.14.1"\n', "", "no cloud"),
+        (AWS.replace("0.14.1", "0.10.2") + "use_ssm = true\n", "aws.use_ssm", "0.10.3"),
+        (AWS.replace("0.14.1", "0.10.5") + 'vpc_names = ["a"]\n', "aws.vpc_names", "0.11.2"),
+        (AWS.replace("0.14.1", "0.12.0") + 'subnet_names = ["a"]\n', "aws.subnet_names", "0.12.1"),
+        (AWS.replace("0.14.1", "0.9.3") + "mirror = true\n", "aws.mirror", "0.10.3"),
+        (PODS.replace("0.14.1", "0.12.2") + 'apt_mirrors = ["a.example"]\n', "kubernetes.apt_mirrors", "0.12.3"),
+        (AWS + 'use_ssm = true\nssh_proxy_command = "ssh -W %h:%p gate"\n', "aws.use_ssm", "ssh_proxy_command"),
+        (AWS + 'vpc_name = "a"\nvpc_names = ["b"]\n', "aws.vpc_names", "vpc_name"),
+        (AWS + 'ami = "ami-12345678"\n', "aws.ami", "regions"),
+        (PODS + 'proxy = "http://proxy-host"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "no port"),
+        (PODS + 'proxy = "proxy-host:3128"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "http://HOST:PORT"),
+        (PODS + 'proxy = "http://p:99999"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "http://HOST:PORT"),
+        (PODS + 'proxy = "http://me:hunter2@p:1"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "proxy_secret"),
+        (PODS + 'proxy = "http://p:1"\n', "kubernetes.no_proxy", "API server"),
+        (PODS + 'proxy = "http://p:1"\nno_proxy = ["127.0.0.0/8", ".svc"]\n', "kubernetes.no_proxy", "API server"),
+        (PODS + 'proxy = "http://p:1"\ncidrs = ["10.0.0.0/80", "10.0.0.0/8"]\n', "kubernetes.no_proxy", "no network"),
+        (PODS + 'proxy = "http://p:1"\nproxy_secret = "p"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy_secret", "excludes"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_found(tmp_path: Path, text: str, subject: str, says: str) -> None:
+    """What contradicts itself, or is of another version, blocks; a password is repeated nowhere."""
+    found = [finding for finding in problems(tmp_path, text) if finding.blocking]
+    (finding,) = (f for f in found if f.subject == f"platform.skypilot.{subject}".rstrip("."))
+    assert finding.code == "platform-setting"
+    assert says in finding.message + finding.remedy
+    assert "hunter2" not in f"{found}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        AWS + "use_ssmm = true\n",
+        AWS + 'vpc_name = "*"\n',
+        AWS + 'regions = ["us"]\n',
+        PODS + 'no_proxy = [".svc"]\n',
+        PODS + 'proxy = "http://p:1"\nno_proxy = ["a,b"]\n',
+        PODS + 'image = "skypilot"\n',
+        'version = "latest"\n',
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, text: str) -> None:
+    """Misspelt keys and values that mean nothing are errors where they stand."""
+    with pytest.raises(DeclarationError):
+        declared(tmp_path, text)
+
+
+def test_good_settings_raise_nothing(tmp_path: Path) -> None:
+    """All of it together, with the API server named by its host; what is only doubtful is said."""
+    text = (
+        AWS
+        + 'use_ssm = true\n[platform.skypilot.kubernetes]\nproxy = "http://p:1"\napi_server = "k8s.example.org"\n'
+    )
+    assert problems(tmp_path, text) == []
+    for doubtful in (
+        AWS.replace('remote_identity = "nodes"', "use_ssm = true"),
+        AWS.replace("0.14.1", "0.15.0"),
+        PODS.replace("0.14.1", "0.10.5") + "mirror = true\n",
+    ):
+        (finding,) = problems(tmp_path, doubtful)
+        assert not finding.blocking
+
+
+# What is locked
+
+
+def test_what_it_needs_is_added(tmp_path: Path) -> None:
+    """The server for the site's targets, the nodes' runtime for Python 3.10, the catalogs, and the image."""
+    text = AWS + f'mirror = true\n[platform.skypilot.kubernetes]\nimage = "{IMAGE}"\n'
+    site, _, findings = completed(declared(tmp_path, text))
+    wanted = {environment.name: environment for environment in site.environments}
+    assert wanted[SERVER].targets == ("server",)
+    assert "skypilot[aws,kubernetes]==0.14.1" in wanted[SERVER].settings["lines"]
+    assert wanted[NODES].targets == ("linux-x86_64-glibc2.31-py310",)
+    assert {"ray[default]==2.9.3", "pydantic-core==2.41.1", "uv"} <= set(wanted[NODES].settings["lines"])
+    urls = {item["name"]: item["url"] for item in wanted["files"].settings["items"]}
+    assert set(urls) == {f"skypilot-aws-{table}.csv" for table in TABLES}
+    assert urls["skypilot-aws-vms.csv"].endswith("/catalogs/v8/aws/vms.csv")
+    assert wanted["images"].settings["items"] == ({"ref": IMAGE},)
+    assert findings == []
+
+
+def test_no_more_is_added_than_is_needed(tmp_path: Path) -> None:
+    """Pods behind a proxy need no catalog of AWS; a site's own AMI none of images; other catalogs are asked there."""
+    site, _, _ = completed(declared(tmp_path, PODS + 'proxy = "http://p:1"\ncidrs = ["10.0.0.0/8"]\n'))
+    assert {e.name for e in site.environments} == {SERVER, "platform.skypilot"}
+    more = 'regions = ["us-west-2"]\nami = "ami-12345678"\n'
+    text = AWS.replace("\n", '\ncatalogs = "https://files.example.org/sky/"\n', 1) + more
+    site, _, _ = completed(declared(tmp_path, text))
+    items = next(e for e in site.environments if e.name == "files").settings["items"]
+    assert [item["url"].removeprefix("https://files.example.org/sky/") for item in items] == [
+        "v8/aws/instance_quota_mapping.csv",
+        "v8/aws/vms.csv",
+    ]
+
+
+# What is rendered
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "asked"),
+    [
+        ("ssm", SSM, {}),
+        ("proxy", PROXY, {}),
+        ("closed", CLOSED, {"base_url": "https://mirror.example.org", "dated": True, "registry": "registry.example.org:5000"}),
+    ],
+)  # fmt: skip
+def test_files_are_the_golden_ones(
+    inside: Inside, tmp_path: Path, name: str, settings: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    """Every file of three kinds of site.  A missing one is written, for a person to look at, and fails."""
+    if name == "closed":
+        (tmp_path / "ca.pem").write_text(CERTIFICATE)
+        asked = {**asked, "ca": str(tmp_path / "ca.pem")}
+    made = PLATFORM.render(order(settings, Path("/srv/sky"), **asked), inside)
+    assert [finding for finding in made.findings if finding.blocking] == []
+    missing = [path for path in made.files if not (GOLDEN / name / path).exists()]
+    for path in missing:
+        (GOLDEN / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (GOLDEN / name / path).write_bytes(made.files[path])
+    assert missing == []
+    there = {p.relative_to(GOLDEN / name).as_posix(): p for p in (GOLDEN / name).rglob("*") if p.is_file()}
+    assert {path: file.read_bytes() for path, file in there.items()} == dict(made.files)
+
+
+def test_every_container_gets_all_six_spellings() -> None:
+    """The same value in capitals and in small letters, and a NO_PROXY with all that pods reach."""
+    made = config.config(PROXY, None)
+    (container,) = made["kubernetes"]["pod_config"]["spec"]["containers"]
+    told = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert set(told) == {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"}
+    assert all(told[name] == told[name.lower()] for name in told)
+    exempt = told["NO_PROXY"].split(",")
+    assert set(PROXY["kubernetes"]["no_proxy"]) | set(proxies.ALWAYS) == set(exempt)
+    assert len(exempt) == len(set(exempt))
+    assert proxies.covers(exempt, "10.96.0.1")
+    assert not proxies.covers(exempt, "172.20.0.1")
+
+
+def test_what_machines_run_first_is_one_line_of_yaml(tmp_path: Path) -> None:
+    """SkyPilot pastes it unquoted into cloud-init: read back it is the same text, and writes the very files."""
+    mirror = config.Mirror("m", {}, {f"{tmp_path}/etc/uv.toml": 'url = "https://m/"  # a: b\n'}, None)
+    (command,) = config.commands(mirror)
+    assert yaml.load(f"runcmd:\n  - {command}\n".encode(), "x") == {"runcmd": [command]}
+    subprocess.run(["sh", "-ec", command], check=True, env=plain_environ())
+    assert (tmp_path / "etc" / "uv.toml").read_text() == 'url = "https://m/"  # a: b\n'
+
+
+def test_uv_reads_what_machines_are_given(inside: Inside, tmp_path: Path) -> None:
+    """The real uv takes `uv.toml` as it is written to a machine."""
+    (tmp_path / "ca.pem").write_text(CERTIFICATE)
+    asked = {"base_url": "https://mirror.example.org", "ca": str(tmp_path / "ca.pem")}
+    made = PLATFORM.render(order(CLOSED, **asked), inside)
+    commands = yaml.load(made.files["config.yaml"], "c")["aws"]["post_provision_runcmd"]
+    (text,) = (m[1] for c in commands if (m := re.search(r"echo (\S+) \| base64 -d > /etc/uv/uv.toml", c)))
+    (tmp_path / "uv.toml").write_bytes(base64.b64decode(text))
+    (tmp_path / "empty.txt").touch()
+    argv: list[str | Path] = [
+        find_uv_bin(),
+        "pip",
+        "compile",
+        "--offline",
+        "--config-file",
+        tmp_path / "uv.toml",
+        tmp_path / "empty.txt",
+    ]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, env={**plain_environ(), "HOME": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "settings" not in done.stderr
+    assert "deprecated" not in done.stderr
+
+
+def test_catalogs_hold_the_regions_and_images_of_the_site(inside: Inside) -> None:
+    """Rows of other regions are left out; the site's AMI and image answer to every tag that SkyPilot asks for."""
+    made = PLATFORM.render(order(CLOSED, base_url="https://mirror.example.org/m"), inside)
+    vms = list(csv.DictReader(made.files["catalogs/v8/aws/vms.csv"].decode().splitlines()))
+    assert [row["Region"] for row in vms] == ["us-west-2"]
+    machines = list(csv.DictReader(made.files["catalogs/v8/aws/images.csv"].decode().splitlines()))
+    assert {row["Tag"]: row["ImageId"] for row in machines} == dict.fromkeys(
+        versions.machine_images("0.13.0"), CLOSED["aws"]["ami"]
+    )
+    pods = list(csv.DictReader(made.files["catalogs/v8/kubernetes/images.csv"].decode().splitlines()))
+    assert {row["ImageId"] for row in pods} == {"mirror.example.org/docker.io/site/skypilot:2026-11"}
+
+
+def test_a_catalog_that_is_none_is_found(inside: Inside) -> None:
+    """A page that was taken for a table blocks, with its name."""
+    page = b"<html>sign in</html>"
+    with inside.store.exclusive():
+        inside.store.add(digest_of(page), [page])
+    file = Artifact(
+        "file", "v", "1", "skypilot-aws-vms.csv", digest_of(page), len(page), "https://x/", ("files/any",)
+    )
+    lock = Lock("lab", digest_of(b""), (ANY,), (LockedEnvironment("files", ANY.name, "file"),), (file,))
+    snapshot, _ = oci.build(lock, {file.digest: (len(page), {})})
+    made = PLATFORM.render(Order(SSM, snapshot, "2026-11", {}, "x"), inside)
+    assert any(
+        f.subject == "skypilot-aws-vms.csv" and "table" in f.message for f in made.findings if f.blocking
+    )
+
+
+def test_seeding_replaces_nothing_that_somebody_edited(inside: Inside, tmp_path: Path) -> None:
+    """The first time and again it is put in place; an edited configuration stays, and the difference is shown."""
+    made = PLATFORM.render(order(SSM), inside)
+    for path, data in made.files.items():
+        (tmp_path / "out" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / path).write_bytes(data)
+    home = tmp_path / "home"
+    digest = home / ".sky/catalogs/v8/.meta/aws/vms.csv.md5"
+    digest.parent.mkdir(parents=True)
+    digest.touch()
+
+    def seed() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", tmp_path / "out" / "seed.sh"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "HOME": str(home)},
+        )
+
+    assert seed().returncode == 0
+    assert (home / ".sky/config.yaml").read_bytes() == made.files["config.yaml"]
+    assert (home / ".sky/catalogs/v8/aws/vms.csv").read_bytes() == made.files["catalogs/v8/aws/vms.csv"]
+    assert not digest.exists()
+    (tmp_path / "out" / "config.yaml").write_text("allowed_clouds: [aws]\n")
+    assert seed().returncode == 0
+    (home / ".sky/config.yaml").write_text("# mine\n")
+    done = seed()
+    assert done.returncode == 1
+    assert "-# mine" in done.stderr
+    assert (home / ".sky/config.yaml").read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "says"),
+    [
+        (CLOSED, {}, "served"),
+        (SSM, {"ca": "x"}, "address"),
+        (CLOSED, {"base_url": "https://me:hunter2@mirror.example.org"}, "secret"),
+        (CLOSED, {"base_url": "http://mirror.example.org", "ca": "ca.pem"}, "TLS"),
+        (CLOSED, {"base_url": "https://mirror.example.org", "ca": "key.pem"}, "private key"),
+        (CLOSED, {"base_url": "https://mirror.example.org", "ca": "long.pem"}, "bytes"),
+        (CLOSED, {"base_url": "https://mirror.example.org", "ca": "none.pem"}, "cannot be read"),
+    ],
+)
+def test_orders_that_mean_nothing_are_refused(
+    inside: Inside, tmp_path: Path, settings: dict[str, Any], asked: dict[str, str], says: str
+) -> None:
+    """What nodes must be told is asked for; keys, and certificates that no machine has room for, go into no file."""
+    for name, text in (
+        ("ca", CERTIFICATE),
+        ("key", f"{CERTIFICATE}-----BEGIN PRIVATE KEY-----"),
+        ("long", CERTIFICATE * 99),
+    ):
+        (tmp_path / f"{name}.pem").write_text(text)
+    if "ca" in asked:
+        asked = {**asked, "ca": str(tmp_path / asked["ca"])}
+    with pytest.raises((UsageError, NotFoundError)) as caught:
+        PLATFORM.render(order(settings, **asked), inside)
+    assert says in str(caught.value)
+    assert "hunter2" not in f"{caught.value} {caught.value.remedy}"
+
+
+def test_a_mirror_that_nodes_cannot_reach_is_found(inside: Inside) -> None:
+    """An address of this machine alone blocks."""
+    made = PLATFORM.render(order(CLOSED, base_url="http://127.0.0.1:8080"), inside)
+    assert [f.code for f in made.findings if f.blocking] == ["client-address"]
+
+
+def test_what_did_not_cross_is_found(inside: Inside) -> None:
+    """Catalogs and the image block; the environments may be there by other ways, and are said."""
+    snapshot, _ = oci.build(Lock("lab", digest_of(b""), (ANY,), (), ()), {})
+    made = PLATFORM.render(Order(CLOSED, snapshot, "x", {}, "x", {"base_url": "https://m.example"}), inside)
+    told = {f.subject: f.blocking for f in made.findings if f.code == "platform-unready"}
+    assert told == {
+        SERVER: False,
+        NODES: False,
+        "skypilot-aws-vms.csv": True,
+        "skypilot-aws-instance_quota_mapping.csv": True,
+        IMAGE: True,
+    }

@@ -13,7 +13,7 @@ import pytest
 
 from haversack.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from haversack.model.artifact import Digest, digest_of, hex_of
-from haversack.ports import Store
+from haversack.ports import Seal, Store
 from haversack.ports.disk import DiskStore
 from haversack.testing import MemoryStore
 from haversack.testing.contracts import StoreBench, StoreContract
@@ -118,6 +118,28 @@ def test_a_file_of_one_owner_is_shared_on_disk(tmp_path: Path) -> None:
     blob = store.path(digest_of(data))
     shared = blob.stat().st_ino == source.stat().st_ino
     assert shared or before - os.statvfs(tmp_path).f_bfree < len(data) // 512 // 2
+
+
+def test_a_sealed_file_is_not_hashed_again(tmp_path: Path) -> None:
+    """A store that shares a file takes its seal's word; who sealed other bytes is found out when they are read."""
+    source = tmp_path / "source.whl"
+    source.write_bytes(b"other")
+    store = DiskStore(tmp_path / "store", create=True)
+    digest = digest_of(b"a wheel")
+    assert store.add(digest, [], linkable=source, seal=Seal.of(source.lstat())) == len(b"other")
+    with store.open(digest) as file, pytest.raises(IntegrityError):
+        file.read()
+
+
+def test_a_sealed_file_that_cannot_be_linked_is_hashed(tmp_path: Path) -> None:
+    """What is copied is hashed on its way, whatever its seal says."""
+    real = tmp_path / "real.whl"
+    real.write_bytes(b"other")
+    link = tmp_path / "link.whl"
+    link.symlink_to(real)
+    store = DiskStore(tmp_path / "store", create=True)
+    with pytest.raises(IntegrityError):
+        store.add(digest_of(b"a wheel"), [b"other"], linkable=link, seal=Seal.of(link.lstat()))
 
 
 def test_a_linkable_file_that_cannot_be_linked_is_copied(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ Each has a real implementation in a module beside this one and an in-memory twin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol, Self, TypeAlias
 
 from haversack.model.artifact import Digest
 from haversack.model.ledger import Entry, Line
@@ -24,6 +25,25 @@ UNKNOWN_ROOM = 1 << 62
 
 Watch: TypeAlias = Callable[[int, int], None]
 """Told of a file that grows: its descriptor, and how many of its bytes are there and were hashed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """How a file stood right after this process had hashed every byte of it.
+
+    A file that still stands so has not been written since: it need not be hashed again.  ``size`` is in
+    bytes, ``modified`` in nanoseconds since 1970.
+    """
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """A file as ``stat`` tells it."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Store(Protocol):
@@ -61,12 +81,21 @@ class Store(Protocol):
         """The blob, hashed while it is read: the read that reaches the end of other bytes raises ``IntegrityError``."""
         ...
 
-    def add(self, digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> int:
+    def add(
+        self,
+        digest: Digest,
+        chunks: Iterable[bytes],
+        *,
+        linkable: Path | None = None,
+        seal: Seal | None = None,
+    ) -> int:
         """Take a blob in and return its size; nothing is visible under its name before the end.
 
         The chunks are hashed as they arrive; other bytes raise ``IntegrityError`` and leave nothing.
         ``linkable`` is a file that holds exactly these bytes, for stores that can share it instead of
-        copying.  A blob that is already there is not read.
+        copying.  ``seal`` is that of ``linkable``, whose bytes the caller has found to be these, in this
+        process: a store that shares the file need not hash it again while the seal fits.  A blob that is
+        already there is not read.
         """
         ...
 

@@ -27,7 +27,7 @@ from haversack.errors import FormatError, IntegrityError, NotFoundError, StoreEr
 from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
 from haversack.model.artifact import Digest, hex_of, is_digest
-from haversack.ports import Watch
+from haversack.ports import Seal, Watch
 from haversack.ports.durable import drop_unfinished, explained, replace, sync_filesystem, sync_folder
 
 try:
@@ -161,7 +161,14 @@ class DiskStore:
             raw = Checked(place.open("rb", buffering=0), digest, str(place))
         return io.BufferedReader(raw, CHUNK)
 
-    def add(self, digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> int:
+    def add(
+        self,
+        digest: Digest,
+        chunks: Iterable[bytes],
+        *,
+        linkable: Path | None = None,
+        seal: Seal | None = None,
+    ) -> int:
         """See the protocol."""
         present = self.size(digest)
         if present is not None:
@@ -171,11 +178,14 @@ class DiskStore:
             temporary = Path(name)
             try:
                 with os.fdopen(descriptor, "wb", buffering=0) as file:
-                    shared = linkable is not None and self._share(linkable, temporary, file.fileno())
-                    size = pour(
-                        read_chunks(temporary) if shared else chunks, None if shared else file, digest
-                    )
-                if not shared:
+                    shared = self._share(linkable, temporary, file.fileno()) if linkable else None
+                    if shared is None:
+                        size = pour(chunks, file, digest)
+                    elif shared == seal:
+                        size = seal.size
+                    else:
+                        size = pour(read_chunks(temporary), None, digest)
+                if shared is None:
                     temporary.chmod(0o444)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -192,20 +202,21 @@ class DiskStore:
             self._settle()
         return size
 
-    def _share(self, source: Path, temporary: Path, descriptor: int) -> bool:
+    def _share(self, source: Path, temporary: Path, descriptor: int) -> Seal | None:
         """Give ``temporary`` the bytes of ``source`` without a copy, if that is possible and safe.
 
         A reflink always is.  A hard link shares the file itself, so only a file that nobody else may write
-        is linked; what is then read and hashed is the link, so the name cannot be swapped in between.
+        is linked; what is then read and hashed is the link, so the name cannot be swapped in between.  Tells
+        how the file that was shared stood once it was, or ``None`` where none is.
         """
         if fcntl is not None and hasattr(fcntl, "ioctl"):
             with contextlib.suppress(OSError), source.open("rb") as file:
                 fcntl.ioctl(descriptor, _FICLONE, file.fileno())
-                return True
+                return Seal.of(os.fstat(file.fileno()))
         status = source.lstat()
         mine = os.name != "nt" and status.st_uid == os.geteuid()
         if not stat.S_ISREG(status.st_mode) or not mine or status.st_mode & 0o022:
-            return False
+            return None
         aside = temporary.with_name(temporary.name + ".link")
         try:
             os.link(source, aside)
@@ -219,10 +230,10 @@ class DiskStore:
                 errno.ENOSYS,
                 errno.EACCES,
             }:
-                return False
+                return None
             raise
         aside.replace(temporary)
-        return True
+        return Seal.of(temporary.lstat())
 
     def _settle(self) -> None:
         """Make the staged blobs durable and give them their names."""

@@ -23,7 +23,7 @@ from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
 from haversack.model.artifact import Digest, hex_of, is_digest
 from haversack.model.bucket import Bucket
-from haversack.ports import UNKNOWN_ROOM, Watch
+from haversack.ports import UNKNOWN_ROOM, Seal, Watch
 from haversack.ports.blobcache import BlobCache
 from haversack.ports.disk import CHUNK, Checked
 from haversack.ports.s3client import connect, explained, refused
@@ -183,8 +183,15 @@ class S3Store:
             self._sizes.pop(digest, None)
         return NotFoundError(f"the store does not hold {digest}", where=str(self.bucket))
 
-    def add(self, digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> int:
-        """See the protocol; nothing is shared with a file, so ``linkable`` is not looked at."""
+    def add(
+        self,
+        digest: Digest,
+        chunks: Iterable[bytes],
+        *,
+        linkable: Path | None = None,
+        seal: Seal | None = None,
+    ) -> int:
+        """See the protocol; nothing is shared with a file, so ``linkable`` and ``seal`` are not looked at."""
         present = self.size(digest)
         if present is not None:
             return present

@@ -17,7 +17,7 @@ from haversack.errors import IntegrityError, NotFoundError, SpaceError, StoreErr
 from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
 from haversack.model.artifact import Digest, digest_of, hex_of
-from haversack.ports import Member, Watch
+from haversack.ports import Member, Seal, Watch
 
 Content = dict[str, dict[str, bytes]]
 """A bundle's files: by volume, then by path, in the order in which a stream brings them."""
@@ -71,8 +71,15 @@ class MemoryStore:
         """See the protocol."""
         return io.BufferedReader(_Checked(self._held(digest), digest))
 
-    def add(self, digest: Digest, chunks: Iterable[bytes], *, linkable: Path | None = None) -> int:
-        """See the protocol; nothing in memory can be shared with a file, so ``linkable`` is not looked at."""
+    def add(
+        self,
+        digest: Digest,
+        chunks: Iterable[bytes],
+        *,
+        linkable: Path | None = None,
+        seal: Seal | None = None,
+    ) -> int:
+        """See the protocol; nothing in memory can be shared with a file, so ``linkable`` and ``seal`` are not looked at."""
         held = self.size(digest)
         if held is not None:
             return held

@@ -17,7 +17,7 @@ from haversack.kinds import inspector
 from haversack.model.artifact import Artifact, Digest, hex_of
 from haversack.model.finding import Finding, raise_blocking
 from haversack.model.lock import Lock
-from haversack.ports import Outside
+from haversack.ports import Outside, Seal
 from haversack.verbs.lock import own_wheel
 
 _AT_ONCE = 8
@@ -180,7 +180,9 @@ def _bring(
             remedy="find out who changed it; to take the new file, correct its `sha256`, or without one run: "
             "haversack lock --upgrade",
         ) from problem
-    out.store.add(artifact.digest, _read(file, lambda _: None), linkable=file)
+    # Fetching has hashed every byte that lies there, what an earlier run left included.
+    seal = Seal.of(file.lstat())
+    out.store.add(artifact.digest, _read(file, lambda _: None), linkable=file, seal=seal)
 
 
 def _keep(fetched: Iterable[Artifact], partial: Path, out: Outside) -> None:

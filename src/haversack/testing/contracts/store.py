@@ -11,7 +11,7 @@ from pathlib import Path
 from haversack.errors import IntegrityError, NotFoundError, StoreError
 from haversack.formats import oci
 from haversack.model.artifact import Digest, digest_of
-from haversack.ports import Store
+from haversack.ports import Seal, Store
 from haversack.testing.contracts.refused import refused
 
 DATA = b"what a wheel would hold " * 5000
@@ -137,6 +137,38 @@ class StoreContract:
             )
             source.unlink()
             assert store.path(digest_of(data)).read_bytes() == data
+
+    def test_a_sealed_file_is_taken(self, bench: StoreBench, tmp_path: Path) -> None:
+        """A file whose bytes the caller has hashed becomes the blob, shared or not."""
+        store = bench.open()
+        source = tmp_path / "source"
+        source.write_bytes(DATA)
+        seal = Seal.of(source.lstat())
+        assert store.add(DIGEST, [DATA], linkable=source, seal=seal) == len(DATA)
+        store.publish(store.index())
+        source.unlink()
+        with store.open(DIGEST) as file:
+            assert file.read() == DATA
+
+    def test_a_broken_seal_is_not_believed(self, bench: StoreBench, tmp_path: Path) -> None:
+        """A file that was written, or replaced, after it was sealed is hashed, and other bytes leave nothing."""
+        store = bench.open()
+        other = DATA[:-1] + b"!"
+        source = tmp_path / "source"
+        for replaced in (False, True):
+            source.write_bytes(DATA)
+            os.utime(source, ns=(10**18, 10**18))
+            seal = Seal.of(source.lstat())
+            if replaced:
+                source.rename(tmp_path / "first")
+            source.write_bytes(other)
+            if replaced:
+                os.utime(source, ns=(10**18, 10**18))
+            refused(
+                IntegrityError,
+                lambda seal=seal: store.add(DIGEST, [other], linkable=source, seal=seal),  # type: ignore[misc]
+            )
+            assert store.size(DIGEST) is None
 
     def test_a_file_that_others_may_write_is_not_shared(self, bench: StoreBench, tmp_path: Path) -> None:
         """What somebody else could still alter does not alter the blob."""

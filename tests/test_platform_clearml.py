@@ -22,11 +22,11 @@ from haversack.clearml import helm, linting, session, variables
 from haversack.clearml.charts import CHARTS
 from haversack.errors import DeclarationError, UsageError
 from haversack.formats import declaration, hocon, oci, pullsecret, yaml
-from haversack.kinds import keys
+from haversack.kinds import keys, kinds
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
 from haversack.model.lock import Lock, LockedEnvironment
-from haversack.model.site import Site
+from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.clearml import APPS, PLATFORM
@@ -114,7 +114,7 @@ def test_what_people_declared_is_taken(tmp_path: Path) -> None:
 )
 def test_packages_that_old_pythons_alone_want(python: str, wanted: set[str]) -> None:
     """werkzeug below 3 is for Python before 3.9; mitmproxy for those on which what it requires can be built."""
-    lines = [Requirement(line) for line in session.requirements("0.17.0")]
+    lines = [Requirement(line) for line in (*session.requirements("0.17.0"), *session.OPTIONAL)]
     asked = {r.name for r in lines if r.marker is None or r.marker.evaluate({"python_version": python})}
     assert asked & {"werkzeug", "mitmproxy"} == wanted
     assert {"clearml", "jupyter", "jupyterlab", "traitlets", "tqdm", "boto3", "pylint"} <= asked
@@ -137,6 +137,24 @@ def test_requirements_without_a_file_are_for_platforms_alone(tmp_path: Path) -> 
     mine = '[env.mine]\nkind = "pip"\nrequirements = ["r.txt"]\ntargets = ["node"]\nlines = ["clearml"]\n'
     with pytest.raises(DeclarationError, match="lines"):
         declared(tmp_path, "", mine)
+
+
+def test_what_cannot_be_had_is_left_out_with_a_note(tmp_path: Path) -> None:
+    """Optional requirements are locked with the others where that works; where not, a note says why."""
+    with Lab(tmp_path / "lab") as lab:
+        make_wheel(lab.wheels, "demo", "1.0")
+        make_wheel(lab.wheels, "more", "1.0")
+        lab.declare("demo")
+        site = lab.site()
+        for optional, wheels in (("more", ["demo", "more"]), ("nowhere<2", ["demo"])):
+            settings = {"lines": ("demo",), "optional": (optional,), "build": True}
+            apps = Environment(APPS, "pip", ("here",), None, settings)
+            locked = kinds()["pip"].lock(site, apps, site.target("here"), None, lab.outside(site))
+            assert sorted(artifact.name for artifact in locked.artifacts) == wheels
+            assert locked.environment.roots == tuple(wheels)
+            told = [(f.code, f.blocking, f.subject) for f in locked.findings]
+            note = ("no-solution", False, f"nowhere in {APPS}/here")
+            assert told == ([] if "more" in wheels else [note])
 
 
 def test_an_unknown_target_is_found(tmp_path: Path) -> None:
@@ -519,7 +537,7 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
     )
     with Lab(folder / "lab") as lab:
         make_wheel(lab.wheels, "demo", "1.0")
-        for line in session.requirements("0.17.0"):
+        for line in (*session.requirements("0.17.0"), *session.OPTIONAL):
             name = line.partition(";")[0]
             for sign in "=<>":
                 name = name.partition(sign)[0]

@@ -108,8 +108,7 @@ def requirements(version: str) -> tuple[str, ...]:
     """The Python packages that applications install in their containers, and the agent in every task's.
 
     The list of ClearML's guide for sites without internet, and what clearml-session and the agent install beside it
-    (jupyterlab_git; pip, setuptools and wheel).  mitmproxy before 10.2 has no wheels of some that it requires, and
-    builds of them go up to Python 3.11 alone; werkzeug below 3 is for Pythons before 3.9.
+    (jupyterlab_git; pip, setuptools and wheel).  werkzeug below 3 is for Pythons before 3.9.
     """
     return (
         "boto3>=1.9",
@@ -119,7 +118,6 @@ def requirements(version: str) -> tuple[str, ...]:
         "jupyter",
         "jupyterlab>4,<4.4",
         "jupyterlab-git",
-        'mitmproxy>=9,<10.2; python_version >= "3.9" and python_version < "3.12"',
         "pip",
         "pylint",
         "setuptools",
@@ -128,3 +126,11 @@ def requirements(version: str) -> tuple[str, ...]:
         'werkzeug>2,<3.0; python_version < "3.9"',
         "wheel",
     )
+
+
+OPTIONAL = ('mitmproxy>=9,<10.2; python_version >= "3.9" and python_version < "3.12"',)
+"""What the guide wants too, and what is left out where it cannot be had: nothing of a session or an agent uses it.
+
+It requires packages that have no wheels.  They can be built up to Python 3.11, and what is built runs on no older
+system library than that of the machine that built it.
+"""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from packaging.requirements import Requirement
 
 from haversack.errors import DeclarationError
 from haversack.formats import pylock, requirements, uv, uvlock, wheel
@@ -14,7 +17,7 @@ from haversack.formats.schema import Key, KindKeys
 from haversack.kinds import Locked
 from haversack.model import closure
 from haversack.model.artifact import Artifact, Facts
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, worst_first
 from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.site import Environment, Site
 from haversack.model.snapshot import SnapshotEnvironment
@@ -24,6 +27,8 @@ from haversack.wheels import answer, drift, install, interpreter, resolve
 
 LINES = "lines"
 """The setting that holds requirements of an environment that a platform needs; no declaration can write it."""
+OPTIONAL = "optional"
+"""The setting that holds more of them, which are left out where they cannot be had together with the others."""
 
 
 class Pip:
@@ -66,6 +71,25 @@ class Pip:
         self, site: Site, environment: Environment, target: Target, held: Lock | None, out: Outside
     ) -> Locked:
         """See :class:`haversack.kinds.Kind`."""
+        settings = dict(environment.settings)
+        optional = settings.pop(OPTIONAL, ())
+        if not optional:
+            return self._lock(site, environment, target, held, out)
+        whole = replace(environment, settings={**settings, LINES: (*settings[LINES], *optional)})
+        answered = self._lock(site, whole, target, held, out)
+        failed = worst_first(finding for finding in answered.findings if finding.blocking)
+        if not failed:
+            return answered
+        answered = self._lock(site, replace(environment, settings=settings), target, held, out)
+        worst, names = failed[0], ", ".join(Requirement(line).name for line in optional)
+        said = f"left out: {worst.subject}: {worst.message}"
+        subject = f"{names} in {environment.name}/{target.name}"
+        left = Finding(worst.code, subject, said, worst.remedy, blocking=False)
+        return replace(answered, findings=(*answered.findings, left))
+
+    def _lock(
+        self, site: Site, environment: Environment, target: Target, held: Lock | None, out: Outside
+    ) -> Locked:
         settings = environment.settings
         ref = f"{environment.name}/{target.name}"
         roots = _roots(site.root, settings)

@@ -130,13 +130,15 @@ class ClearML:
             for key, url in sorted(session.chosen(settings).items())
             if key not in wrong
         )
-        lines = tuple(settings.get("packages", session.requirements(settings["session"])))
+        lines = tuple(settings.get("packages") or session.requirements(settings["session"]))
+        optional = () if "packages" in settings else session.OPTIONAL
         found = []
         if items:
             found.append(Environment("files", "file", (ANY.name,), None, {"items": items}))
         # Without any target it is for the machine that locks, as every environment is.
         targets = tuple(settings.get("targets") or (target.name for target in site.targets))
-        found.append(Environment(APPS, "pip", targets, None, {"lines": lines, "build": True}))
+        wanted = {"lines": lines, "optional": optional, "build": True}
+        found.append(Environment(APPS, "pip", targets, None, wanted))
         if "image" in settings:
             item = {"ref": settings["image"]}
             found.append(Environment("images", "image", (ANY.name,), None, {"items": (item,)}))

@@ -6,7 +6,6 @@ a first session.
 
 from __future__ import annotations
 
-import ipaddress
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from haversack.images.reference import PATTERN
 from haversack.model.finding import Finding
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
-from haversack.platforms import Order, Rendered, unknown
+from haversack.platforms import Order, Rendered, unknown, unreachable
 from haversack.ports import Inside
 
 APPS = "clearml-apps"
@@ -157,7 +156,7 @@ class ClearML:
                 "pods must be told where the store is served", remedy="say --base-url https://HOST"
             )
         base = address(asked["base_url"])
-        findings = [*_reach(base), *_carried(order)]
+        findings = [*unreachable(base), *_carried(order)]
         served = Served(order.content, order.name, f"{base}/@{order.name}" if asked.get("dated") else base)
         registry = asked.get("registry") or urlsplit(base).netloc
         if urlsplit(base).path and "registry" not in asked:
@@ -236,22 +235,6 @@ def _variables(settings: Mapping[str, Any], served: Served) -> dict[str, str]:
     host = served.hostname if served.plain else None
     in_image = bool(settings.get("agent_in_image"))
     return variables.of_tasks(served.index, host, assets, agent_in_image=in_image)
-
-
-def _reach(base: str) -> list[Finding]:
-    """A finding for an address that means another machine in a pod, or none."""
-    host = urlsplit(base).hostname or ""
-    try:
-        number = ipaddress.ip_address(host)
-        here = number.is_loopback or number.is_unspecified or number.is_link_local
-    except ValueError:
-        here = not host or host == "localhost" or host.endswith(".localhost")
-    if not here:
-        return []
-    said = f"{base} means the pod itself to a pod, and cannot be reached" if host else f"{base} is in no pod"
-    return [
-        Finding("client-address", "--base-url", said, "say the name by which other machines reach the mirror")
-    ]
 
 
 def _carried(order: Order) -> list[Finding]:

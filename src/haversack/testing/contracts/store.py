@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -63,6 +64,28 @@ class StoreContract:
         store = bench.open()
         store.add(DIGEST, [DATA])
         assert store.add(DIGEST, _not_to_be_read()) == len(DATA)
+
+    def test_a_blob_is_seen_in_parts_and_at_hand(self, bench: StoreBench) -> None:
+        """Parts of a blob are read where they lie; what has a path is at hand, and what is not held is told."""
+        store, data = bench.open(), bytes(range(256)) * 4096
+        store.add(digest_of(data), [data])
+        with store.peek(digest_of(data)) as file:
+            assert file.seek(-3, io.SEEK_END) == len(data) - 3
+            assert file.read() == data[-3:]
+            assert file.seek(256) == 256
+            assert file.read(2) == data[:2]
+        seen: list[int] = []
+
+        def watch(descriptor: int, hashed: int) -> None:
+            assert os.pread(descriptor, len(data) + 1, 0) == data[:hashed]
+            seen.append(hashed)
+
+        place = store.path(digest_of(data), watch=watch)
+        assert store.at_hand(digest_of(data)) is not None
+        assert seen in ([], sorted({*seen, len(data)}))
+        assert place.read_bytes() == data
+        refused(NotFoundError, lambda: store.path(digest_of(b"nobody")))
+        refused(NotFoundError, lambda: store.peek(digest_of(b"nobody")))
 
     def test_wrong_bytes_leave_nothing(self, bench: StoreBench, tmp_path: Path) -> None:
         """Other bytes than the digest names raise ``IntegrityError``; the right ones can come afterwards."""

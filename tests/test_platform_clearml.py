@@ -544,7 +544,10 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
             if name not in {"pip", "setuptools", "wheel", "tqdm"}:
                 version = {"clearml-session": "0.17.0", "jupyterlab": "4.3.8", "mitmproxy": "10.1.6"}
                 make_wheel(lab.wheels, name, version.get(name, "2.9"))
-        for name in ("pip", "setuptools", "wheel"):
+        # The real one does not let itself be imported after pip.
+        late = {"setuptools/__init__.py": "import sys\nassert 'pip' not in sys.modules\n"}
+        make_wheel(lab.wheels, "setuptools", "99", modules=late)
+        for name in ("pip", "wheel"):
             make_wheel(lab.wheels, name, "99")
         lab.declare(
             "demo",
@@ -557,7 +560,7 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Crossed:
         make_deb(assets / SERVER, "code-server", "4.96.2", note="another one")
         again = lab.told("lock")
         (assets / "first.deb").replace(assets / SERVER)
-        done = lab("pack", "-o", folder / "bundle", "--name", "2026-11", "--no-rehearse")
+        done = lab("pack", "-o", folder / "bundle", "--name", "2026-11")
         assert done.returncode == 0, done.stderr
         lock = (lab.root / "haversack.lock").read_text()
     done = tiny.haversack("receive", folder / "bundle", store=folder / "inside")

@@ -270,6 +270,8 @@ def check_imports(
 ) -> list[Finding]:
     """Import every module of some wheels; a finding for each that cannot be."""
     modules = sorted({module for a in artifacts for module in a.facts.get("modules", ())})
+    # It refuses to be imported once distutils has been, and pip makes its import be that of the system.
+    modules.sort(key=lambda module: module != "setuptools")
     if not modules:
         return []
     with tempfile.TemporaryDirectory(prefix="haversack-check-") as folder:

@@ -419,6 +419,10 @@ def test_a_registry_answers_as_the_specification_says(images: tuple[Live, regist
     assert digest_of(blob.body) == blob.headers["docker-content-digest"] == config
     listed = live.get("v2/docker.io/team/multi/tags/list?n=1")
     assert json.loads(listed.body)["tags"] == ["1"]
+    catalog = live.get("v2/_catalog?n=1&last=docker.io/library/tiny")
+    assert json.loads(catalog.body)["repositories"] == ["docker.io/team/multi"]
+    assert catalog.headers["link"] == '</v2/_catalog?n=1&last=docker.io%2Fteam%2Fmulti>; rel="next"'
+    assert live.get("@/").status == 404
     assert live.get("v2/docker.io/team/multi/referrers/" + child).headers["content-type"] == oci.INDEX
     filtered = live.get(f"v2/docker.io/team/multi/referrers/{root}?artifactType=none")
     assert json.loads(filtered.body)["manifests"] == []

@@ -118,7 +118,7 @@ class Catalog:
         Raises ``NotFoundError`` naming those there are, and what reading a store raises.
         """
         known = await self.holdings()
-        held = known.named(name) if name else known.current
+        held = known.current if name is None else known.named(name)
         if held is None:
             raise NotFoundError("the store holds no snapshot yet", remedy="haversack receive BUNDLE")
         future = self._open.get(held.snapshot)

@@ -111,7 +111,9 @@ def _registry(view: View, path: str, request: Request) -> Found:
     if not rest:
         return Found(REGISTRY, Page(JSON, 2, b"{}"))
     if rest == "_catalog":
-        return Found(path, view.get(path))
+        page = view.get(path)
+        cut = _portion(page, "repositories", rest, request.query) if page else None
+        return _cut(path, page, *cut) if page and cut else Found(path, page)
     match = re.fullmatch(r"(.+)/(manifests|blobs|referrers)/([^/]+)", rest) or re.fullmatch(
         r"(.+)/(tags)/(list)", rest
     )
@@ -165,26 +167,31 @@ def _registered(found: Found, name: str, what: str, request: Request) -> Found:
     if what in {"manifests", "blobs"}:
         digest = page.blob if page.blob and not page.start else digest_of(page.data or b"")
         return Found(found.path, page, headers={"Docker-Content-Digest": digest})
-    cut = _tags(page, name, request.query) if what == "tags" else _of_type(page, request.query)
-    if cut is None:
-        return found
-    value, headers = cut
+    if what == "tags":
+        cut = _portion(page, "tags", f"{quote(name)}/tags/list", request.query)
+    else:
+        cut = _of_type(page, request.query)
+    return _cut(found.path, page, *cut) if cut else found
+
+
+def _cut(path: str, page: Page, value: Any, headers: Mapping[str, str]) -> Found:
+    """A part of a page, as a page."""
     data = json.dumps(value, separators=(",", ":")).encode()
-    return Found(found.path, Page(page.media_type, len(data), data), headers=headers)
+    return Found(path, Page(page.media_type, len(data), data), headers=headers)
 
 
-def _tags(page: Page, name: str, query: Mapping[str, str]) -> tuple[Any, dict[str, str]] | None:
-    """The tags of a page that a client asks for in portions."""
+def _portion(page: Page, key: str, place: str, query: Mapping[str, str]) -> tuple[Any, dict[str, str]] | None:
+    """The names of a page's list that a client asks for in portions, and where the next ones are."""
     count, last = query.get("n", ""), query.get("last", "")
     if not last and not count:
         return None
     value = json.loads(page.data or b"{}")
-    tags = [tag for tag in sorted(value.get("tags") or []) if tag > last]
-    value["tags"] = tags[: int(count)] if count.isascii() and count.isdigit() and len(count) < 9 else tags
-    if len(value["tags"]) == len(tags) or not value["tags"]:
+    names = [name for name in sorted(value.get(key) or []) if name > last]
+    value[key] = names[: int(count)] if count.isascii() and count.isdigit() and len(count) < 9 else names
+    if len(value[key]) == len(names) or not value[key]:
         return value, {}
-    more = urlencode({"n": count, "last": value["tags"][-1]})
-    return value, {"Link": f'</{REGISTRY}{quote(name)}/tags/list?{more}>; rel="next"'}
+    more = urlencode({"n": count, "last": value[key][-1]})
+    return value, {"Link": f'</{REGISTRY}{place}?{more}>; rel="next"'}
 
 
 def _of_type(page: Page, query: Mapping[str, str]) -> tuple[Any, dict[str, str]] | None:

@@ -134,3 +134,6 @@ OPTIONAL = ('mitmproxy>=9,<10.2; python_version >= "3.9" and python_version < "3
 It requires packages that have no wheels.  They can be built up to Python 3.11, and what is built runs on no older
 system library than that of the machine that built it.
 """
+
+CHECK = "python -c 'import boto3, clearml, clearml_agent, clearml_session, jupyterlab, jupyterlab_git, pylint, tqdm, traitlets'"
+"""What must work of these packages.  Not every module of all that they require can be imported: some want matplotlib."""

@@ -137,7 +137,8 @@ class ClearML:
         # Without any target it is for the machine that locks, as every environment is.
         targets = tuple(settings.get("targets") or (target.name for target in site.targets))
         wanted = {"lines": lines, "optional": optional, "build": True}
-        found.append(Environment(APPS, "pip", targets, None, wanted))
+        check = None if "packages" in settings else session.CHECK
+        found.append(Environment(APPS, "pip", targets, check, wanted))
         if "image" in settings:
             item = {"ref": settings["image"]}
             found.append(Environment("images", "image", (ANY.name,), None, {"items": (item,)}))

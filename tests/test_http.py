@@ -15,6 +15,8 @@ from haversack.ports.disk import DiskStore
 from haversack.serving.answers import accepts_gzip, matches, part, preferred
 from haversack.serving.http import Patience
 from haversack.serving.requests import RefusedError, Request, decoded, parse
+from haversack.serving.routes import find
+from haversack.views import Union
 from tests.support.live import InThread, Live
 from tests.support.tiny import Tiny, tiny_bundle
 
@@ -62,6 +64,50 @@ def test_what_is_no_request_is_refused(head: bytes, status: int) -> None:
     with pytest.raises(RefusedError) as refused:
         parse(head)
     assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b" " * 16_000 + b"\x01\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b"\t " * 8_000 + b"a" + b" " * 300 + b"\x7f\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: " + b"a" * 16_000 + b"/\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a" + b":1" * 8_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a" * 16_000 + b"\r\n\r\n",
+        b"G" * 16_000 + b"\r\n\r\n",
+        b"GET /" + b"%" * 8_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_a_head_is_refused_as_quickly_as_it_is_read(head: bytes) -> None:
+    """No head of 16 KiB keeps the server busy: what is wrong at its end is found in one pass."""
+    begun = time.process_time()
+    with pytest.raises(RefusedError):
+        parse(head)
+    assert time.process_time() - begun < 0.2
+
+
+def test_values_are_read_as_quickly_as_heads() -> None:
+    """The fields and paths that are looked at closer take one pass as well, at their longest."""
+    long = 16_000
+    view = Union({})
+    begun = time.process_time()
+    for value in ("bytes=" + " " * long + "x", "bytes=" + "0" * long + "x", "bytes=0-" + "\t" * long + "x"):
+        assert part(ranged(value), '"e"', 10) is None
+    for value in ("gzip;" + " " * long + "x", "gzip;q=0." + "0" * long + "x"):
+        accepts_gzip(value)
+        preferred(value, ("text/html",))
+    for name in (
+        "a" * 8000 + "!",
+        "a-" * 4000 + "!",
+        "a" + "-" * 8000,
+        "a/" * 4000,
+        "a" + "_" * 8000,
+        "a.b/" * 2000,
+    ):
+        for what in ("manifests/1", "blobs/x", "tags/list", "manifests/1/" * 100):
+            find(view, f"v2/{name}/{what}", Request("GET", "/", "/"))
+        find(view, f"pypi/simple/{name}", Request("GET", "/", "/"))
+    assert time.process_time() - begun < 1.0
 
 
 @pytest.mark.parametrize(

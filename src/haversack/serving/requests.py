@@ -17,7 +17,8 @@ TARGET_LIMIT = 8 << 10
 FIELDS_LIMIT = 100
 END = b"\r\n\r\n"
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+# Blanks around a value are taken off afterwards: in the expression, each could belong to three parts of it.
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%-]*(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
 _SINGLE = {"host", "content-length", "transfer-encoding", "authorization", "range", "if-range"}
 """Fields whose second line would contradict the first."""
@@ -93,7 +94,7 @@ def _fields(lines: list[bytes]) -> dict[str, str]:
         match = _FIELD.fullmatch(line)
         if match is None:
             raise RefusedError(400, "a header field is none")
-        name, value = match[1].decode().lower(), match[2].decode("latin-1")
+        name, value = match[1].decode().lower(), match[2].strip(b" \t").decode("latin-1")
         if name not in headers:
             headers[name] = value
         elif name in _SINGLE:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +222,56 @@ def test_a_realm_that_is_no_place_for_passwords(plain: RealRegistry) -> None:
         front.fail("/manifests/", status=401, headers=challenge, times=9)
         with pytest.raises(FetchError, match="no https URL"):
             client(front.url).manifest(APP, "1")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_realm_that_redirects_gets_the_password_alone(
+    plain: RealRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    """Where a realm redirects to, no password goes; and from https nothing goes to plain http at all."""
+    with Front(plain) as thief, Front(plain) as front, elsewhere(f"{thief.url}/token") as realm:
+        if tls:
+            cert, key = certificate(tmp_path / "tls")
+            monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(cert, key)
+            realm.socket = context.wrap_socket(realm.socket, server_side=True)
+        scheme = "https" if tls else "http"
+        where = f'Bearer realm="{scheme}://127.0.0.1:{realm.server_port}/token"'
+        front.fail("/manifests/", status=401, headers={"WWW-Authenticate": where}, times=1)
+        registries = client(front.url, Credentials(*LOGIN), attempts=1)
+        if tls:
+            with pytest.raises(FetchError, match="from https to plain http"):
+                registries.manifest(APP, "1")
+            assert thief.asked == []
+        else:
+            assert registries.manifest(APP, "1").data == plain.raw("team/app:1")
+            assert [word for _, _, word in thief.asked] == [""]
+
+
+@contextmanager
+def elsewhere(place: str) -> Iterator[ThreadingHTTPServer]:
+    """A server that redirects every request to one place."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+            """Say nothing."""
+
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", place)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_a_lock_survives_a_bad_day(plain: RealRegistry, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ from haversack.ports.partial import CHUNK
 _REDIRECTS = 10
 _MOVED = {301, 302, 303, 307, 308}
 _PASSING = {408, 425, 429}
+_SECRET = {"authorization", "cookie"}
+"""Headers, in lower case, that are for the origin of the URL asked for, and for none that it redirects to."""
 # The distribution specification asks registries to take manifests of this size; tokens are shorter.
 _MOST = 4 << 20
 _LATER = "check the network and the *_proxy variables, then run this again: what has arrived is kept"
@@ -153,16 +155,20 @@ class Http:
     ) -> tuple[urllib3.BaseHTTPResponse, str]:
         """The answer to a request once redirects are followed, and the URL that gave it.
 
-        ``body`` makes what is sent, anew for each try.  Raises ``FetchError``, or :class:`Hitch` for what may
-        pass.
+        ``body`` makes what is sent, anew for each try.  Logins among ``headers`` go to the URL's own origin alone,
+        and from https a redirect to http is not followed: what it gives would be anybody's.  Raises
+        ``FetchError``, or :class:`Hitch` for what may pass.
         """
         home, here, challenged, hops = origin(url), url, 0, 0
         while True:
             place = origin(here)
             if place is None:
                 raise FetchError(f"is not an http, https or file URL{via(url, here)}", where=redact(url))
+            if home and home[0] == "https" and place[0] != "https":
+                raise FetchError(f"leads from https to plain http{via(url, here)}", where=redact(url))
             # Compressed on the way, the bytes would not be those of the digest.
-            sent = {"Accept-Encoding": "identity", "User-Agent": "haversack", **headers}
+            sent = {"Accept-Encoding": "identity", "User-Agent": "haversack"}
+            sent |= {k: v for k, v in headers.items() if place == home or k.lower() not in _SECRET}
             word = self._login.header(method, url) if place == home else None
             if word:
                 sent["Authorization"] = word

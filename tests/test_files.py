@@ -17,7 +17,7 @@ from haversack.kinds.file import KIND
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
 from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
-from haversack.model.snapshot import SnapshotEnvironment, diff
+from haversack.model.snapshot import Snapshot, SnapshotEnvironment, diff
 from haversack.model.target import ANY
 from haversack.ports.fetch import HttpFetch
 from haversack.verbs import collect
@@ -252,11 +252,31 @@ def test_differences_name_packages_and_not_files(tmp_path: Path) -> None:
         locked = LockedEnvironment("files", "any", "file", (name,))
         return SnapshotEnvironment(locked, ANY, (artifact,), digest)
 
-    from haversack.model.snapshot import Snapshot
-
     old, new = (Snapshot(digest_of(b""), digest_of(b""), (environment(v),), (), {}) for v in ("1.0", "1.1"))
     (change,) = diff(old, new)
     assert (change.ref, change.name, change.old, change.new) == ("files/any", "tool:amd64", "1.0", "1.1")
+
+
+def test_differences_tell_files_of_the_same_bytes_apart(tmp_path: Path) -> None:
+    """Where two files are equal before or after, each one's change is told as what it is."""
+
+    def holding(**files: str) -> Snapshot:
+        made = tuple(
+            Artifact("file", name, text, name, digest_of(text.encode()), len(text), "path:x")
+            for name, text in files.items()
+        )
+        locked = LockedEnvironment("files", "any", "file", tuple(files))
+        manifest = digest_of(repr(files).encode())
+        return Snapshot(manifest, manifest, (SnapshotEnvironment(locked, ANY, made, manifest),), (), {})
+
+    one, two, three = holding(a="same", b="same"), holding(a="other", b="same"), holding(a="other", b="other")
+
+    def told(old: Snapshot, new: Snapshot) -> list[tuple[str, str | None, str | None]]:
+        return [(change.name, change.old, change.new) for change in diff(old, new)]
+
+    assert told(one, two) == [("a", "same", "other")]
+    assert told(one, three) == [("a", "same", "other"), ("b", "same", "other")]
+    assert told(two, three) == [("b", "same", "other")]
 
 
 # Fetching what nobody knows yet

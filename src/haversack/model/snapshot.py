@@ -77,10 +77,11 @@ def diff(old: Snapshot | None, new: Snapshot) -> list[Change]:
         left, right = before.get(ref), after.get(ref)
         if left and right and left.manifest == right.manifest:
             continue
-        olds = {a.digest: a for a in left.artifacts} if left else {}
-        news = {a.digest: a for a in right.artifacts} if right else {}
-        gone = {described(a)[0]: a for d, a in olds.items() if d not in news}
-        come = {described(a)[0]: a for d, a in news.items() if d not in olds}
+        # By file name too: two files may have the same bytes.
+        olds = {(a.digest, a.filename): a for a in left.artifacts} if left else {}
+        news = {(a.digest, a.filename): a for a in right.artifacts} if right else {}
+        gone = {described(a)[0]: a for key, a in olds.items() if key not in news}
+        come = {described(a)[0]: a for key, a in news.items() if key not in olds}
         for name in sorted(gone.keys() | come.keys()):
             was, now = gone.get(name), come.get(name)
             changes.append(

@@ -35,7 +35,7 @@ BELOW = {
     "doors": {"errors", "model", "formats", "ports", "wheels", "conda", "doors"},
     "crossing": {"errors", "model", "formats", "ports", "crossing"},
     "clearml": {"errors", "model", "formats", "ports", "images", "clearml"},
-    "skypilot": {"errors", "model", "formats", "images", "skypilot"},
+    "skypilot": {"errors", "model", "formats", "ports", "images", "skypilot"},
     "platforms": {
         *(
             "errors",

@@ -29,7 +29,8 @@ from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.skypilot import NODES, PLATFORM, SERVER
 from haversack.ports import Inside
-from haversack.skypilot import config, proxies, versions
+from haversack.skypilot import amazon, cluster, config, proxies, versions
+from haversack.skypilot.asking import Refused
 from haversack.verbs.needs import completed
 from tests.support import tiny
 from tests.support.site import plain_environ
@@ -419,3 +420,183 @@ def test_what_did_not_cross_is_found(inside: Inside) -> None:
         "skypilot-aws-instance_quota_mapping.csv": True,
         IMAGE: True,
     }
+
+
+# Preflight
+
+
+ENDPOINTS = ("ssm", "ssmmessages", "ec2", "ec2messages", "sts", "s3")
+
+
+def amazon_says(**other: Any) -> dict[str, Any]:
+    """What AWS answers of a site where all is as it should be, and what it says otherwise."""
+    tag = [{"Key": "Name", "Value": "private-a"}]
+    rule = {
+        "IpProtocol": "tcp",
+        "FromPort": 443,
+        "ToPort": 443,
+        "IpRanges": [{"CidrIp": "10.0.0.0/16"}],
+        "UserIdGroupPairs": [],
+    }
+    return {
+        "describe-vpcs": {"Vpcs": [{"VpcId": "vpc-1"}]},
+        "describe-subnets": {"Subnets": [{"SubnetId": "subnet-1", "State": "available", "MapPublicIpOnLaunch": False,
+                                          "CidrBlock": "10.0.1.0/24", "Tags": tag}]},
+        "describe-route-tables": {"RouteTables": [{"Associations": [{"Main": True}], "Routes": [{"GatewayId": "local"}]}]},
+        "describe-vpc-endpoints": {"VpcEndpoints": [
+            {"ServiceName": f"com.amazonaws.us-west-2.{name}", "State": "available", "PrivateDnsEnabled": True,
+             "VpcEndpointType": "Gateway" if name == "s3" else "Interface", "Groups": [{"GroupId": "sg-1"}]}
+            for name in ENDPOINTS]},
+        "describe-security-groups": {"SecurityGroups": [
+            {"GroupId": "sg-1", "GroupName": "private-sg", "IpPermissions": [rule]}]},
+        "enableDnsSupport": {"EnableDnsSupport": {"Value": True}},
+        "enableDnsHostnames": {"EnableDnsHostnames": {"Value": True}},
+        "get-instance-profile": {"InstanceProfile": {"Roles": [{"RoleName": "nodes"}]}},
+        "list-attached-role-policies": {"AttachedPolicies": [{"PolicyName": amazon.POLICY}]},
+        **other,
+    }  # fmt: skip
+
+
+def of_amazon(settings: Mapping[str, Any], answers: Mapping[str, Any]) -> list[Finding]:
+    """What is found where AWS answers like this."""
+
+    def ask(*words: str) -> Any:
+        return answers.get(words[-1], answers.get(words[1]))
+
+    return list(amazon.judge(settings, "us-west-2", amazon.look(settings, ask)))
+
+
+def test_a_site_that_is_ready_raises_nothing() -> None:
+    """All of AWS is as it should be; with a NAT no endpoint is needed."""
+    assert of_amazon(SSM["aws"], amazon_says()) == []
+    nat = {"Associations": [{"SubnetId": "subnet-1"}], "Routes": [{"NatGatewayId": "nat-1"}]}
+    answers = amazon_says(
+        **{"describe-route-tables": {"RouteTables": [nat]}, "describe-vpc-endpoints": {"VpcEndpoints": []}}
+    )
+    assert of_amazon(SSM["aws"], answers) == []
+
+
+def changed(question: str, key: str, **fields: Any) -> dict[str, Any]:
+    """An answer whose things have other fields."""
+    return {question: {key: [{**thing, **fields} for thing in amazon_says()[question][key]]}}
+
+
+OPEN = {"Associations": [{"SubnetId": "subnet-1"}], "Routes": [{"GatewayId": "igw-1"}]}
+ELSEWHERE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.9.0.0/16"}]}
+SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+
+
+@pytest.mark.parametrize(
+    ("other", "subject", "says"),
+    [
+        ({"describe-vpcs": {"Vpcs": []}}, "VPC private-vpc", "none of this name"),
+        ({"describe-vpcs": {"Vpcs": [{"VpcId": "vpc-1"}, {"VpcId": "vpc-2"}]}}, "VPC private-vpc", "2 VPCs"),
+        (changed("describe-subnets", "Subnets", MapPublicIpOnLaunch=True), "VPC", "no subnet"),
+        (changed("describe-subnets", "Subnets", State="pending"), "VPC", "no subnet"),
+        ({"describe-route-tables": {"RouteTables": [OPEN]}}, "VPC", "no subnet"),
+        (changed("describe-vpc-endpoints", "VpcEndpoints", State="pending"), "endpoint ssm", "other way out"),
+        (changed("describe-vpc-endpoints", "VpcEndpoints", PrivateDnsEnabled=False), "endpoint ssm", "no name"),
+        (changed("describe-security-groups", "SecurityGroups", IpPermissions=[ELSEWHERE]), "endpoint ssm", "443"),
+        (changed("describe-security-groups", "SecurityGroups", IpPermissions=[SSH]), "endpoint ssmmessages", "443"),
+        (changed("describe-security-groups", "SecurityGroups", GroupName="other"), "private-sg", "no security group"),
+        ({"enableDnsHostnames": {"EnableDnsHostnames": {"Value": False}}}, "enableDnsHostnames", "off"),
+        ({"get-instance-profile": Refused("An error occurred (NoSuchEntity)")}, "site-nodes", "not in this account"),
+        ({"list-attached-role-policies": {"AttachedPolicies": [{"PolicyName": "AmazonEC2FullAccess"}]}}, "site-nodes", "no role"),
+    ],
+)  # fmt: skip
+def test_what_will_fail_on_aws_is_found(other: dict[str, Any], subject: str, says: str) -> None:
+    """Each thing that keeps machines from starting, or people from reaching them, is a finding with a remedy."""
+    found = of_amazon(SSM["aws"], amazon_says(**other))
+    (finding,) = [finding for finding in found if finding.subject.endswith(subject)]
+    assert (finding.code, says in finding.message) == ("platform-unready", True)
+    assert all(finding.remedy for finding in found)
+
+
+@pytest.mark.parametrize("question", [*amazon_says()])
+def test_what_aws_does_not_tell_is_unknown(question: str) -> None:
+    """A question that may not be asked is never taken for a good answer, nor for a bad one."""
+    found = of_amazon(SSM["aws"], amazon_says(**{question: Refused("An error occurred (AccessDenied)")}))
+    assert found
+    assert {finding.code for finding in found} == {"platform-unknown"}
+    assert all("AccessDenied" in finding.message for finding in found)
+
+
+def test_the_role_that_skypilot_makes_is_found() -> None:
+    """Without an instance profile of the site's, nobody would get to the machines; without Systems Manager they would."""
+    settings = {key: value for key, value in SSM["aws"].items() if key != "remote_identity"}
+    answers = amazon_says(**{"get-instance-profile": Refused("An error occurred (NoSuchEntity)")})
+    (finding,) = of_amazon(settings, answers)
+    assert (finding.blocking, "without AmazonSSM" in finding.message) == (True, True)
+    assert of_amazon({**settings, "use_ssm": False}, answers) == []
+    (finding,) = of_amazon({"use_internal_ips": True, "remote_identity": "nodes"}, answers | amazon_says())
+    assert finding.code == "platform-unknown"
+
+
+def test_subnets_are_found_by_their_names() -> None:
+    """Those that are named are looked at, and no others."""
+    assert of_amazon({**SSM["aws"], "subnet_names": ["private-a"]}, amazon_says()) == []
+    (finding, *_) = of_amazon({**SSM["aws"], "subnet_names": ["private-b"]}, amazon_says())
+    assert finding.subject.endswith("subnet private-b")
+
+
+def of_cluster(settings: Mapping[str, Any], answers: Mapping[str, Any]) -> list[Finding]:
+    """What is found where kubectl answers like this."""
+
+    def ask(*words: str) -> Any:
+        return next(
+            (answer for key, answer in answers.items() if key in " ".join(words)), Refused("no answer")
+        )
+
+    exempt = config.exempt(settings, None)
+    return list(cluster.judge(settings, exempt, cluster.look(settings, ask)))
+
+
+def test_what_will_fail_in_a_cluster_is_found() -> None:
+    """Contexts, secrets, and an API server that pods would ask the proxy for."""
+    settings = PROXY["kubernetes"]
+    good = {
+        "get-contexts": "site\nother\n",
+        "get service kubernetes": {"spec": {"clusterIP": "10.96.0.1"}},
+        "get secret site-registry": "secret/site-registry\n",
+    }
+    assert of_cluster(settings, good) == []
+    far = {**good, "get service kubernetes": {"spec": {"clusterIP": "172.20.0.1"}}}
+    (finding,) = of_cluster(settings, far)
+    assert "172.20.0.1, which NO_PROXY does not hold" in finding.message
+    gone = {
+        **good,
+        "get secret site-registry": Refused(
+            'Error from server (NotFound): secrets "site-registry" not found'
+        ),
+    }
+    assert [(f.code, f.subject) for f in of_cluster(settings, gone)] == [
+        ("platform-unready", "site: secret site-registry")
+    ]
+    (finding,) = of_cluster(settings, {**good, "get-contexts": "other\n"})
+    assert (finding.code, finding.subject) == ("platform-unready", "context site")
+    (finding,) = of_cluster(settings, {})
+    assert finding.code == "platform-unknown"
+    mine = {key: value for key, value in settings.items() if key != "contexts"}
+    assert of_cluster(mine, {**good, "current-context": "other\n"}) == []
+    (finding,) = of_cluster(mine, good)
+    assert finding.subject == "contexts"
+
+
+def test_preflight_asks_the_real_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials and a cluster everything is unknown or not ready, and nothing is said to be well."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "KUBE"))]:
+        monkeypatch.delenv(name)
+    # Nothing of who runs this, and no question to the machine of a cloud.
+    for name, value in {
+        **plain_environ(),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HOME": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    inside = tiny.inside(tmp_path / "store")
+    found = PLATFORM.preflight(order({**SSM, **PROXY}), inside)
+    told = {(finding.code, finding.subject) for finding in found}
+    assert ("platform-unready", "session-manager-plugin") in told
+    assert ("platform-unknown", "nodes") in told
+    assert ("platform-unknown", "AWS") in told
+    assert all(finding.remedy for finding in found)

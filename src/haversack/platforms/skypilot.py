@@ -23,11 +23,13 @@ from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
 from haversack.platforms import Order, Rendered, unknown, unreachable
 from haversack.ports import Inside
-from haversack.skypilot import catalogs, config, proxies, versions
+from haversack.skypilot import amazon, asking, catalogs, cluster, config, proxies, versions
 from haversack.skypilot.settings import KEYS, faults
 
 SERVER, NODES = "skypilot", "skypilot-nodes"
 """The environments of the API server and its clients, and of what it installs on every node."""
+# Asked for a version, each does nothing else.
+_HARMLESS = {"ssh": "-V", "kubectl": "help"}
 _NODES = ("linux-x86_64-glibc2.31-py310",)
 # User data of EC2 may have 16 kB, SkyPilot's own included, and Base64 takes a third more.
 _LARGEST_CA = 6000
@@ -97,7 +99,7 @@ class SkyPilot:
         files = {
             "config.yaml": f"{head}# For ~/.sky/config.yaml of the API server; seed.sh puts it there.\n".encode()
             + yaml.dump(config.config(settings, mirror)),
-            "env.sh": _shell(order, served),
+            "env.sh": _shell(order),
         }
         if ca and settings.get("kubernetes", {}).get("mirror"):
             files["configmap.yaml"] = _configmap(order, ca)
@@ -110,8 +112,43 @@ class SkyPilot:
 
     def preflight(self, order: Order, inside: Inside) -> list[Finding]:
         """See :class:`haversack.platforms.Platform`."""
-        said = "are not asked: machines of AWS, contexts of Kubernetes, and the programs that reach them"
-        return [*_carried(order), unknown("the clouds", said, "see: sky check")]
+        settings = order.settings
+        wanted = ["ssh", "rsync"]
+        findings = _carried(order)
+        if (aws := settings.get("aws")) is not None:
+            wanted += ["aws", *(["session-manager-plugin"] if aws.get("use_ssm") else [])]
+            findings += _amazon(aws, inside)
+        if (kubernetes := settings.get("kubernetes")) is not None:
+            wanted.append("kubectl")
+            seen = cluster.look(kubernetes, lambda *words: asking.ask(inside.run, ["kubectl", *words]))
+            findings += cluster.judge(kubernetes, config.exempt(kubernetes, None), seen)
+        said = "is not on this machine, or does not start"
+        remedy = "install it where the API server runs"
+        findings += [
+            asking.unready(program, said, remedy)
+            for program in wanted
+            if not asking.has(inside.run, program, _HARMLESS.get(program, "--version"))
+        ]
+        said = "are not asked: whether their images have uv and SkyPilot's runtime, and whether they reach the mirror"
+        return [*findings, unknown("nodes", said, "launch one: sky launch --cpus 2 'uv pip list'")]
+
+
+def _amazon(aws: Mapping[str, Any], inside: Inside) -> list[Finding]:
+    """What AWS tells whoever asks with the credentials that are found here."""
+
+    def ask(*words: str) -> Any:
+        return asking.ask(inside.run, ["aws", *words, "--output", "json"], amazon.ENVIRON)
+
+    who = ask("sts", "get-caller-identity")
+    if isinstance(who, asking.Refused):
+        return [asking.refused("AWS", who)]
+    findings = []
+    for region in aws.get("regions", (None,)):
+        at = ("--region", region) if region else ()
+        seen = amazon.look(aws, lambda *words, at=at: ask(*words, *at))
+        findings += [f for f in amazon.judge(aws, region or "AWS", seen) if f not in findings]
+    said = "is not asked: whether these credentials may start sessions, and whether agents of machines answer"
+    return [*findings, unknown("Systems Manager", said, "aws ssm describe-instance-information")]
 
 
 def _tables(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -165,16 +202,14 @@ def _mirror(served: Served, ca: str | None) -> config.Mirror:
     return config.Mirror(proxies.host_of(served.base), variables, files, ca)
 
 
-def _shell(order: Order, served: Served | None) -> bytes:
-    """Variables of the API server and of clients; none of them steers other programs' trust."""
+def _shell(order: Order) -> bytes:
+    """Variables of the API server and of clients."""
     told = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1", "DO_NOT_TRACK": "1", "SCARF_NO_ANALYTICS": "1"}
+    # It builds a wheel of itself with pip, which would ask an index for setuptools although that is installed.
+    # pip reads this as the value of "build isolation": 0 turns it off.
+    told["PIP_NO_BUILD_ISOLATION"] = "0"
     if endpoint := order.settings.get("endpoint"):
         told["SKYPILOT_API_SERVER_ENDPOINT"] = endpoint
-    if served:
-        # For the wheel of itself that it builds with pip.
-        told["PIP_INDEX_URL"] = served.index
-        if served.ca and order.folder:
-            told["PIP_CERT"] = str(order.folder / config.CA)
     lines = [
         f"# {order.origin}",
         "# Read it into the shell, or the unit, of the API server and of each client:  . env.sh",

@@ -1,0 +1,210 @@
+"""AWS as SkyPilot finds it: what is asked of it, reading alone, and what follows from the answers.
+
+SkyPilot finds a VPC by its Name tag, and takes it only if there is one (``sky/provision/aws/config.py``); with
+internal addresses alone it takes subnets that give no public address and have no way to an internet gateway.
+Systems Manager then needs a way of its own: a NAT, or endpoints in the VPC (AWS Systems Manager user guide,
+"Improve the security of EC2 instances by using VPC endpoints").
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from haversack.model.finding import Finding
+from haversack.skypilot.asking import Refused, refused, unknown, unready
+
+POLICY = "AmazonSSMManagedInstanceCore"
+OWN_PROFILE = "skypilot-v1"
+"""The instance profile that SkyPilot makes where none is named."""
+ENVIRON = {"AWS_PAGER": "", "AWS_MAX_ATTEMPTS": "2"}
+"""What the ``aws`` program is told."""
+# Without the first two nobody gets in; the machine and SkyPilot's own calls want the others now and then.
+_MUST, _MAY = ("ssm", "ssmmessages"), ("ec2", "ec2messages", "sts", "s3")
+
+Ask = Callable[..., Any]
+"""``ask("ec2", "describe-vpcs", …)`` gives the JSON of the answer, or :class:`Refused`."""
+
+
+def look(aws: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
+    """All answers of one region by the names of the questions; an answer may be :class:`Refused`."""
+    seen: dict[str, Any] = {"vpcs": {}}
+    names = [aws["vpc_name"]] if "vpc_name" in aws else list(aws.get("vpc_names", ()))
+    found = []
+    for name in names:
+        answer = ask("ec2", "describe-vpcs", "--filters", f"Name=tag:Name,Values={name}")
+        seen["vpcs"][name] = answer
+        if not isinstance(answer, Refused) and len(answer["Vpcs"]) == 1:
+            found.append(answer["Vpcs"][0]["VpcId"])
+    if found:
+        seen |= _in_vpc(aws, found[0], ask)
+    profile = aws.get("remote_identity", OWN_PROFILE)
+    seen["profile"] = ask("iam", "get-instance-profile", "--instance-profile-name", profile)
+    if not isinstance(seen["profile"], Refused):
+        roles = seen["profile"]["InstanceProfile"]["Roles"]
+        asked = [ask("iam", "list-attached-role-policies", "--role-name", role["RoleName"]) for role in roles]
+        seen["policies"] = next(
+            (answer for answer in asked if isinstance(answer, Refused)),
+            [policy["PolicyName"] for answer in asked if not isinstance(answer, Refused) for policy in answer["AttachedPolicies"]],
+        )  # fmt: skip
+    return seen
+
+
+def _in_vpc(aws: Mapping[str, Any], vpc: str, ask: Ask) -> dict[str, Any]:
+    inside = ("--filters", f"Name=vpc-id,Values={vpc}")
+    seen = {
+        "subnets": ask("ec2", "describe-subnets", *inside),
+        "routes": ask("ec2", "describe-route-tables", *inside),
+        "endpoints": ask("ec2", "describe-vpc-endpoints", *inside),
+        "groups": ask("ec2", "describe-security-groups", *inside),
+    }
+    for flag in ("enableDnsSupport", "enableDnsHostnames"):
+        seen[flag] = ask("ec2", "describe-vpc-attribute", "--vpc-id", vpc, "--attribute", flag)
+    return seen
+
+
+def judge(aws: Mapping[str, Any], where: str, seen: Mapping[str, Any]) -> Iterator[Finding]:
+    """What will fail in a region, and what of it nobody could tell; pure."""
+    yield from _vpcs(where, seen["vpcs"])
+    if not seen["vpcs"]:
+        yield unknown(
+            where, "no VPC is named, so that nobody can tell which one is taken", "name it: vpc_name"
+        )
+    for question in ("subnets", "routes", "endpoints", "groups", "enableDnsSupport", "enableDnsHostnames"):
+        if isinstance(seen.get(question), Refused):
+            yield refused(f"{where}: {question}", seen[question])
+    tables = seen.get("routes", Refused(""))
+    subnets = seen.get("subnets", Refused(""))
+    if not isinstance(tables, Refused) and not isinstance(subnets, Refused):
+        yield from _network(aws, where, seen, subnets["Subnets"], tables["RouteTables"])
+    groups = seen.get("groups", Refused(""))
+    name = aws.get("security_group_name")
+    known = [] if isinstance(groups, Refused) else [group["GroupName"] for group in groups["SecurityGroups"]]
+    if name and known and name not in known:
+        said = "is no security group of the VPC; SkyPilot makes one of this name, if it may"
+        yield unready(f"{where}: {name}", said, "make it, or correct the name", blocking=False)
+    yield from _profile(aws, seen)
+
+
+def _vpcs(where: str, answers: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, answer in answers.items():
+        if isinstance(answer, Refused):
+            yield refused(f"{where}: VPC {name}", answer)
+        elif not (vpcs := answer["Vpcs"]):
+            yield unready(
+                f"{where}: VPC {name}", "there is none of this name", "correct the name, or tag the VPC"
+            )
+        elif len(vpcs) > 1:
+            said = f"{len(vpcs)} VPCs have this name ({', '.join(vpc['VpcId'] for vpc in vpcs)}), and SkyPilot takes neither"
+            yield unready(f"{where}: VPC {name}", said, "give each a name of its own")
+
+
+def _network(
+    aws: Mapping[str, Any], where: str, seen: Mapping[str, Any], subnets: list[Any], tables: list[Any]
+) -> Iterator[Finding]:
+    """Subnets, and the way from them to Systems Manager."""
+    wanted = aws.get("subnet_names")
+    for name in wanted or ():
+        if name not in map(_name_of, subnets):
+            yield unready(
+                f"{where}: subnet {name}", "is not in the VPC", "correct the name, or tag the subnet"
+            )
+    usable = [s for s in subnets if s["State"] == "available" and (not wanted or _name_of(s) in wanted)]
+    if aws.get("use_internal_ips"):
+        public = {s["SubnetId"] for s in usable if s["MapPublicIpOnLaunch"] or "igw" in _ways(s, tables)}
+        usable = [s for s in usable if s["SubnetId"] not in public]
+        if not usable:
+            said = "has no subnet that gives no public address and has no way to an internet gateway"
+            yield unready(f"{where}: VPC", said, "add a private subnet, or leave use_internal_ips out")
+    if not aws.get("use_ssm"):
+        return
+    closed = [s for s in usable if not {"nat", "tgw", "eni", "igw"} & _ways(s, tables)]
+    if closed and not isinstance(seen.get("endpoints", Refused("")), Refused):
+        yield from _endpoints(where, seen, closed)
+
+
+def _ways(subnet: Mapping[str, Any], tables: list[Any]) -> set[str]:
+    """By what a subnet's traffic may leave the VPC: ``igw``, ``nat``, ``tgw``, …"""
+    own = [t for t in tables if any(a.get("SubnetId") == subnet["SubnetId"] for a in t["Associations"])]
+    main = [t for t in tables if any(a.get("Main") for a in t["Associations"])]
+    keys = ("GatewayId", "NatGatewayId", "TransitGatewayId", "NetworkInterfaceId")
+    return {
+        str(route[key]).partition("-")[0]
+        for table in own or main
+        for route in table["Routes"]
+        for key in keys
+        if route.get(key)
+    }
+
+
+def _endpoints(where: str, seen: Mapping[str, Any], subnets: list[Any]) -> Iterator[Finding]:
+    """Endpoints that stand for a way out, where there is none."""
+    there = {e["ServiceName"].rpartition(".")[2]: e for e in seen["endpoints"]["VpcEndpoints"] if e["State"].lower() == "available"}  # fmt: skip
+    for service in (*_MUST, *_MAY):
+        subject = f"{where}: endpoint {service}"
+        if service not in there:
+            said = "is not in the VPC, and its private subnets have no other way out"
+            yield unready(
+                subject, said, f"add an endpoint of the VPC for {service}", blocking=service in _MUST
+            )
+            continue
+        if there[service].get("VpcEndpointType") != "Interface":
+            continue
+        if not there[service].get("PrivateDnsEnabled"):
+            yield unready(subject, "answers to no name that machines know", "enable its private DNS names")
+        yield from _lets_in(subject, there[service], seen["groups"], subnets)
+    for flag in ("enableDnsSupport", "enableDnsHostnames"):
+        answer = seen[flag]
+        if not isinstance(answer, Refused) and not answer[flag[0].upper() + flag[1:]]["Value"]:
+            said = "is off, and endpoints are found by their names"
+            yield unready(
+                f"{where}: {flag}", said, f"aws ec2 modify-vpc-attribute --vpc-id ID --{_dashed(flag)}"
+            )
+
+
+def _lets_in(subject: str, endpoint: Mapping[str, Any], groups: Any, subnets: list[Any]) -> Iterator[Finding]:
+    """Whether an endpoint's security groups let the subnets in at port 443."""
+    if isinstance(groups, Refused):
+        return
+    ids = {group["GroupId"] for group in endpoint.get("Groups", ())}
+    open_to: list[str] = []
+    for group in groups["SecurityGroups"]:
+        for rule in group["IpPermissions"] if group["GroupId"] in ids else ():
+            if rule["IpProtocol"] != "-1" and not rule.get("FromPort", 0) <= 443 <= rule.get("ToPort", 65535):
+                continue
+            if rule.get("UserIdGroupPairs") or rule.get("PrefixListIds"):
+                # Which machines these are is not known before they are there.
+                return
+            open_to += [item["CidrIp"] for item in rule.get("IpRanges", ())]
+    for subnet in subnets:
+        network = ipaddress.IPv4Network(subnet["CidrBlock"])
+        if not any(network.subnet_of(ipaddress.IPv4Network(cidr)) for cidr in open_to):
+            said = f"lets nobody of {subnet['SubnetId']} ({subnet['CidrBlock']}) in at port 443"
+            yield unready(subject, said, "add that rule to a security group of the endpoint")
+
+
+def _profile(aws: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether machines have a role that Systems Manager takes."""
+    name = aws.get("remote_identity", OWN_PROFILE)
+    subject = f"instance profile {name}"
+    profile, policies = seen["profile"], seen.get("policies", [])
+    if isinstance(profile, Refused) and "NoSuchEntity" in profile.reason:
+        if "remote_identity" in aws:
+            yield unready(subject, "is not in this account", "make it, or correct the name")
+        elif aws.get("use_ssm"):
+            said = f"is made by SkyPilot, without {POLICY}: nobody reaches its machines through SSM"
+            yield unready(subject, said, "name one that has it: remote_identity")
+    elif isinstance(profile, Refused) or isinstance(policies, Refused):
+        yield refused(subject, profile if isinstance(profile, Refused) else policies)
+    elif aws.get("use_ssm") and POLICY not in policies:
+        said = f"has no role with {POLICY}: nobody reaches its machines through SSM"
+        yield unready(subject, said, "attach that policy, or name another: remote_identity")
+
+
+def _name_of(thing: Mapping[str, Any]) -> str | None:
+    return next((tag["Value"] for tag in thing.get("Tags", ()) if tag["Key"] == "Name"), None)
+
+
+def _dashed(flag: str) -> str:
+    return {"enableDnsSupport": "enable-dns-support", "enableDnsHostnames": "enable-dns-hostnames"}[flag]

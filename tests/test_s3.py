@@ -9,11 +9,14 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
+from obstore import sign
 
 from haversack.errors import FetchError, IntegrityError, NotFoundError, StoreError
 from haversack.model.artifact import digest_of, hex_of
@@ -22,7 +25,7 @@ from haversack.model.ledger import check_chain
 from haversack.ports.blobcache import BlobCache
 from haversack.ports.fetch import HttpFetch
 from haversack.ports.s3 import S3Store
-from haversack.ports.s3client import connect
+from haversack.ports.s3client import connect, signed
 from haversack.ports.s3fetch import S3Fetch
 from haversack.ports.s3ledger import S3Ledger
 from haversack.ports.s3upload import PART
@@ -430,6 +433,26 @@ def test_a_file_in_a_bucket_is_fetched_without_telling_the_signature(
             S3Fetch(http, environ).get(str(bucket), digest_of(b"x"), tmp_path / "x", lambda _: None)
         assert str(caught.value).startswith(f"{bucket}: ")
         assert "X-Amz" not in f"{caught.value} {caught.value.remedy}"
+
+
+def test_a_file_in_a_public_bucket_is_fetched_by_nobody(moto: s3.Server, tmp_path: Path) -> None:
+    """With AWS_SKIP_SIGNATURE no keys are looked for and nothing is signed; what is not public stays refused."""
+    http = HttpFetch(lambda _: None, attempts=1, timeout=5)
+    bucket = moto.bucket("a b+c/x%.deb")
+    url = sign(connect(Bucket(bucket.name, ""), moto.environ()), "PUT", bucket.path, timedelta(minutes=1))
+    public = urllib.request.Request(url, b"x", {"x-amz-acl": "public-read"}, method="PUT")
+    with s3.direct().open(public, timeout=10):
+        """Put."""
+    environ = {"AWS_ENDPOINT_URL": moto.endpoint, "AWS_SKIP_SIGNATURE": "true", "HOME": str(tmp_path)}
+    fetch = S3Fetch(http, environ)
+    assert fetch.get(str(bucket), digest_of(b"x"), tmp_path / "x", lambda _: None) == 1
+    assert fetch.take(str(bucket), tmp_path / "y", lambda _: None) == digest_of(b"x")
+    assert "?" not in signed(bucket, environ, "GET")
+    there = signed(Bucket("models", "x"), {"AWS_SKIP_SIGNATURE": "1", "HOME": "/nowhere"}, "GET")
+    assert there == "https://s3.us-east-1.amazonaws.com/models/x"
+    moto.put(Bucket(bucket.name, ""), "own", b"x")
+    with pytest.raises(FetchError, match="403"):
+        fetch.get(f"s3://{bucket.name}/own", digest_of(b"x"), tmp_path / "z", lambda _: None)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import quote
 
 from haversack.errors import HaversackError, SpaceError, StoreError
 from haversack.model.bucket import Bucket
@@ -65,9 +66,16 @@ def connect(bucket: Bucket, environ: Mapping[str, str], *, retries: int = 6) -> 
 
 
 def signed(bucket: Bucket, environ: Mapping[str, str], method: Literal["GET", "HEAD"]) -> str:
-    """A URL that is good for asking for one object, ``bucket.path``, for half a day.  Raises as :func:`connect`."""
+    """A URL that is good for asking for one object, ``bucket.path``, for half a day.  Raises as :func:`connect`.
+
+    Without a signature, and good for ever, where ``AWS_SKIP_SIGNATURE`` says that nobody asks by name.
+    """
     import obstore
 
+    if _nameless(environ):
+        region = _account(bucket, environ)["region"]
+        host = _endpoint(environ) or f"https://s3.{region}.amazonaws.com"
+        return f"{host}/{bucket.name}/{quote(bucket.path)}"
     client = connect(Bucket(bucket.name, ""), environ)
     with explained(str(bucket), "signing"):
         return obstore.sign(client, method, bucket.path, timedelta(hours=12))
@@ -98,7 +106,7 @@ def _account(bucket: Bucket, environ: Mapping[str, str]) -> dict[str, Any]:
     if endpoint:
         # By path: a bucket's name in front of the host would need a name server that knows it.
         found |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
-    if environ.get("AWS_SKIP_SIGNATURE", "").lower() in _TRUE:
+    if _nameless(environ):
         return found | {"skip_signature": True}
     if environ.get("AWS_ACCESS_KEY_ID"):
         # Together, so that a token of the profile's does not go with keys of the environment's.
@@ -118,6 +126,10 @@ def _account(bucket: Bucket, environ: Mapping[str, str]) -> dict[str, Any]:
     if off and not any(environ.get(name) for name in _ROLES):
         raise StoreError("there are no keys to ask with", where=str(bucket), remedy=_REMEDY)
     return found
+
+
+def _nameless(environ: Mapping[str, str]) -> bool:
+    return environ.get("AWS_SKIP_SIGNATURE", "").lower() in _TRUE
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import stock
 from bench.daemons import Running, ours, running
 from bench.lab import Lab, discard
-from bench.measure import MIB, Row, settled, timed
+from bench.measure import MIB, Row, timed
 
 _LAYERS, _SIZE = 5, 200 * MIB
 _SKOPEO = ("skopeo", "--insecure-policy", "copy", "-q")
@@ -63,7 +63,6 @@ def pull(lab: Lab) -> Iterator[Row]:
 
 
 def _pull(lab: Lab, server: Running, ref: str) -> float:
-    settled()
     with lab.in_memory(_LAYERS * _SIZE) as folder:
         source = f"docker://127.0.0.1:{server.port}/{ref}"
         words = [*_SKOPEO, "--src-tls-verify=false", source, f"dir:{folder}"]

@@ -440,11 +440,13 @@ def test_a_file_in_a_public_bucket_is_fetched_by_nobody(moto: s3.Server, tmp_pat
     http = HttpFetch(lambda _: None, attempts=1, timeout=5)
     bucket = moto.bucket("a b+c/x%.deb")
     url = sign(connect(Bucket(bucket.name, ""), moto.environ()), "PUT", bucket.path, timedelta(minutes=1))
-    public = urllib.request.Request(url, b"x", {"x-amz-acl": "public-read"}, method="PUT")
+    fields = {"x-amz-acl": "public-read", "Content-Type": "application/octet-stream"}
+    public = urllib.request.Request(url, b"x", fields, method="PUT")
     with s3.direct().open(public, timeout=10):
         """Put."""
     environ = {"AWS_ENDPOINT_URL": moto.endpoint, "AWS_SKIP_SIGNATURE": "true", "HOME": str(tmp_path)}
     fetch = S3Fetch(http, environ)
+    assert fetch.size(str(bucket)) == 1
     assert fetch.get(str(bucket), digest_of(b"x"), tmp_path / "x", lambda _: None) == 1
     assert fetch.take(str(bucket), tmp_path / "y", lambda _: None) == digest_of(b"x")
     assert "?" not in signed(bucket, environ, "GET")

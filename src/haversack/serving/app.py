@@ -300,6 +300,9 @@ class App:
         if body is None:
             data = await self._threaded(pages.body, page, self._store)
             body = await self._threaded(_packed, page.media_type, data)
+            if key in self._bodies:
+                # Somebody else made it meanwhile.
+                return self._bodies[key]
             self._bodies[key] = body
             self._bodies_size += len(body.plain) + len(body.packed)
             while self._bodies_size > _PAGES and len(self._bodies) > 1:

@@ -33,7 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from haversack.errors import DeclarationError
-from haversack.formats.strict import Place, is_table, only_known
+from haversack.formats.strict import Place, is_table, near, only_known
+from haversack.serving.ruling import path_of
 
 EVERYBODY = "*"
 BASIC = 'Basic realm="haversack", charset="UTF-8"'
@@ -125,10 +126,6 @@ class Rules:
         self._guarding, self._remembering = threading.Semaphore(2), threading.Lock()
         self._nobody = hashed_password(secrets.token_hex(16))
 
-    def knows(self, name: str) -> bool:
-        """Whether there is a user of that name."""
-        return name in self._users
-
     def login(self, header: str) -> Login:
         """Who an ``Authorization`` field says is asking; slow for a password seen first, hence for a thread.
 
@@ -205,7 +202,31 @@ class Rules:
 
 
 def read(path: Path, now: Callable[[], float]) -> Rules:
-    """The users and rules of a file.  Raises ``DeclarationError`` naming the place, never a secret."""
+    """The users and rules of a file.  Raises ``DeclarationError`` naming the place, never a secret.
+
+    A rule that could guard nothing, or allow nobody who is here, is an error too: whoever wrote it means more.
+    """
+    value, users, place = _read(path)
+    names = [user.name for user in users]
+    rules: list[Rule] = []
+    for item, at in _items(value, "rule", place):
+        rule = _rule(item, names, at)
+        if any(rule.path == other.path for other in rules):
+            raise at.at("path").error("has a second rule", "make one rule of the two")
+        rules.append(rule)
+    return Rules(users, tuple(rules), now)
+
+
+def names_in(path: Path) -> list[str]:
+    """The names of the users of a file, whatever its rules say: some may name users who are yet to come.
+
+    Raises as :func:`read`.
+    """
+    return [user.name for user in _read(path)[1]]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], tuple[User, ...], Place]:
+    """The whole of a file, and its users."""
     place = Place(path.parent, str(path))
     try:
         with path.open("rb") as file:
@@ -219,12 +240,11 @@ def read(path: Path, now: Callable[[], float]) -> Rules:
         raise place.error(f"is no TOML: {problem}", "mend it") from problem
     only_known(value, ("user", "rule"), place)
     users = tuple(_user(item, at) for item, at in _items(value, "user", place))
-    rules = tuple(_rule(item, at) for item, at in _items(value, "rule", place))
     names = [user.name for user in users]
     for number, name in enumerate(names):
         if name in names[:number]:
             raise place.at("user").item(number).error("is a second user of that name", "remove one of them")
-    return Rules(users, rules, now)
+    return value, users, place
 
 
 def _items(value: dict[str, Any], name: str, place: Place) -> list[tuple[dict[str, Any], Place]]:
@@ -270,14 +290,18 @@ def _moment(value: Any, place: Place) -> float:
     raise place.error("is neither a date nor a moment", "write 2027-01-01")
 
 
-def _rule(item: dict[str, Any], place: Place) -> Rule:
+def _rule(item: dict[str, Any], names: list[str], place: Place) -> Rule:
     only_known(item, ("path", "allow"), place)
     path, allow = item.get("path"), item.get("allow")
-    if not isinstance(path, str) or not path.startswith("/"):
+    if not isinstance(path, str):
         raise place.at("path").error("is no path", "begin it with a slash")
     if not isinstance(allow, list) or not all(isinstance(name, str) for name in allow):
         raise place.at("allow").error("is no list of names", 'write ["alice"], or ["*"] for everybody')
-    return Rule(path, frozenset(allow))
+    for number, name in enumerate(allow):
+        if name != EVERYBODY and name not in names:
+            told = near(name, names) or "haversack user add puts users into this file"
+            raise place.at("allow").item(number).error("names no user of this file", told)
+    return Rule(path_of(path, place.at("path")), frozenset(allow))
 
 
 def entry(name: str, secret: str, *, token: bool, expires: date | None) -> str:

@@ -84,6 +84,8 @@ class Catalog:
         if seen != self._seen:
             self._seen = seen
             self._holdings = None
+            # One that is being read now may have been opened before it changed.
+            self._reading = None
             self._on_change()
         return self._holdings is not None
 
@@ -101,11 +103,13 @@ class Catalog:
 
     async def _reread(self) -> Holdings:
         loop = asyncio.get_running_loop()
+        before = self._seen
         found, seen = await loop.run_in_executor(self._pool, self._from_store)
         if self._stamp is None and seen != self._seen:
             self._seen = seen
             self._on_change()
-        self._holdings = found
+        if self._stamp is None or before == self._seen:
+            self._holdings = found
         return found
 
     def _from_store(self) -> tuple[Holdings, bytes]:

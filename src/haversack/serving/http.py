@@ -239,6 +239,8 @@ class Connection(asyncio.Protocol):
         task = self._task
         assert task is not None
         task.add_done_callback(self._done)
+        # What is changed while the answer is made may be what it was made of.
+        generation = self._app.memory.generation
         try:
             answer = await self._app.answer(request)
         except HaversackError as problem:
@@ -246,7 +248,7 @@ class Connection(asyncio.Protocol):
             answer.note = str(problem)
         keep = request.keep and not request.body and not self._server.draining
         if answer.lasting and keep and request.method == "GET" and answer.passage is None:
-            self._app.memory.put(head, Ready(request, answer))
+            self._app.memory.put(head, Ready(request, answer), generation)
         await self._send(request, answer, keep, begun)
 
     async def _send(self, request: Request | None, answer: Answer, keep: bool, begun: float) -> None:

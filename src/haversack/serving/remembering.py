@@ -47,6 +47,8 @@ class Memory:
         self._capacity = capacity
         self._held: OrderedDict[bytes, Ready] = OrderedDict()
         self.size = 0
+        self.generation = 0
+        """How often everything was forgotten: an answer that was begun before that is one of before."""
 
     def get(self, head: bytes) -> Ready | None:
         """The answer to these bytes."""
@@ -55,11 +57,11 @@ class Memory:
             self._held.move_to_end(head)
         return ready
 
-    def put(self, head: bytes, ready: Ready) -> None:
-        """Keep an answer, if it is not too large."""
+    def put(self, head: bytes, ready: Ready, generation: int) -> None:
+        """Keep an answer that was begun in that generation, if that is still the one, and it is not too large."""
         # The bytes are there twice: with a date, and without.
         size = 2 * ready.size
-        if size > min(_LARGEST, self._capacity) or head in self._held:
+        if generation != self.generation or size > min(_LARGEST, self._capacity) or head in self._held:
             return
         self._held[head] = ready
         self.size += size
@@ -71,3 +73,4 @@ class Memory:
         """Forget everything."""
         self._held.clear()
         self.size = 0
+        self.generation += 1

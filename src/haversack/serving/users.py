@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import date
 from pathlib import Path
 
@@ -17,7 +16,7 @@ def add(path: Path, name: str, stored: str, *, token: bool, expires: date | None
     """
     table = auth.entry(name, stored, token=token, expires=expires)
     path.touch(mode=0o600)
-    if auth.read(path, time.time).knows(name):
+    if name in auth.names_in(path):
         raise DeclarationError("is a user already", where=f"{path}: {name}", remedy="remove its table first")
     text = path.read_text(encoding="utf-8")
     blank = "\n" if text and not text.endswith("\n\n") else ""

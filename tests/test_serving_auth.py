@@ -222,6 +222,21 @@ def test_a_login_ends_while_it_is_remembered(tmp_path: Path) -> None:
         ('[[rule]]\npath = "/pypi"', "rule[0].allow"),
         ('[[rule]]\npath = "/pypi"\nallow = "alice"', "rule[0].allow"),
         ("[[", "auth.toml"),
+        ('[[rule]]\npath = "/@2026-11/pypi/"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "/Files/"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "/six/"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "/pypi/six/"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "/metrics/x"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "/v2/team/"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "/files/a%20b"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "/files/../pypi/"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "//pypi/"\nallow = []', "rule[0].path"),
+        ('[[rule]]\npath = "/pypi/"\nallow = ["*", "alicf"]', "rule[0].allow[1]"),
+        (
+            '[[rule]]\npath = "/pypi/simple/six/"\nallow = ["*"]\n'
+            '[[rule]]\npath = "/pypi/simple/Six/"\nallow = []',
+            "rule[1].path",
+        ),
     ],
 )
 def test_a_wrong_file_is_told_by_its_place(tmp_path: Path, text: str, place: str) -> None:
@@ -234,6 +249,66 @@ def test_a_wrong_file_is_told_by_its_place(tmp_path: Path, text: str, place: str
     assert place in wrong.value.where
     assert "0" * 64 not in str(wrong.value)
     assert "plain" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("/v2/127.0.0.1:15443/", "/v2/127.0.0.1_15443/team/x/tags/list"),
+        ("/v2/Docker.io/team/", "/v2/docker.io/team/x/tags/list"),
+        ("/v2/localhost/", "/v2/localhost/x/tags/list"),
+        ("/v2/haversack/", "/v2/haversack/snapshot/tags/list"),
+        ("/upstream/Files.example.org:8443/", "/upstream/files.example.org_8443/x.whl"),
+        ("/conda/conda.example.org:1/forge/", "/conda/conda.example.org_1/forge/noarch/repodata.json"),
+        ("/pypi/simple/Scoring_Model/", "/pypi/simple/scoring-model/index.html"),
+        ("/pypi/files/", "/pypi/files/00/x"),
+        ("/files/model (1).bin", "/files/model (1).bin"),
+        ("/metrics/", "/metrics"),
+        ("/pypi", "/pypi/simple/"),
+        ("/", "/files/x"),
+    ],
+)
+def test_a_rule_guards_what_it_names_however_it_is_spelt(tmp_path: Path, written: str, asked: str) -> None:
+    """A host with its port, and the name of a project, mean what they mean where they come from."""
+    path = tmp_path / "auth.toml"
+    path.write_text(f'[[rule]]\npath = "{written}"\nallow = []\n')
+    path.chmod(0o600)
+    with pytest.raises(DeniedError):
+        auth.read(path, time.time).check(auth.NOBODY, asked)
+
+
+def test_rules_that_guard_nothing_stop_the_server_and_replace_none(made: Tiny, tmp_path: Path) -> None:
+    """A server does not start with such a rule; on SIGHUP those of before hold on, and an error is logged."""
+    path = rules_file(tmp_path)
+    right = path.read_text()
+    wrong = right + '[[rule]]\npath = "/Files/"\nallow = ["alicf"]\n'
+    path.write_text(wrong)
+    done = haversack("serve", "--auth", path, store=made.store)
+    assert done.returncode == DeclarationError.exit_code
+    assert "rule[5]" in done.stderr
+    path.write_text(right)
+    with Live(made.store, tmp_path / "live", "--auth", path) as live:
+        path.write_text(wrong)
+        live.process.send_signal(signal.SIGHUP)
+        for _ in range(60):
+            if "stays in use" in live.errors.read_text():
+                break
+            time.sleep(0.05)
+        assert "rule[5]" in live.errors.read_text()
+        assert live.get("pypi/simple/alpha/").status == 401
+
+
+def test_a_user_may_be_added_whom_a_rule_names_already(made: Tiny, tmp_path: Path) -> None:
+    """Rules may be written first; a login that would have ended before it began is refused."""
+    path = tmp_path / "users.toml"
+    path.write_text('[[rule]]\npath = "/pypi/"\nallow = ["bob"]\n')
+    path.chmod(0o600)
+    late = haversack("user", "add", path, "bob", "--token", "--expires", "2020-01-01", store=made.store)
+    assert late.returncode == 2
+    assert "--expires" in late.stderr
+    assert "[[user]]" not in path.read_text()
+    assert haversack("user", "add", path, "bob", "--token", store=made.store).returncode == 0
+    auth.read(path, time.time)
 
 
 def test_a_file_that_everybody_reads_is_refused(made: Tiny, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +192,8 @@ def user_add(
     from haversack.serving.auth import hashed_password, hashed_token
     from haversack.serving.users import add
 
+    if expires and expires.replace(tzinfo=UTC).timestamp() <= time.time():
+        raise click.UsageError("--expires names a day that has come already: nobody could log in")
     given = secrets.token_urlsafe(32) if token else ""
     if token:
         stored = hashed_token(given)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -210,6 +211,13 @@ def test_a_file_that_changed_since_the_lock_does_not_cross(tmp_path: Path) -> No
         ("?.c", "/.c", False, False),
         ("a b ", "a b", False, True),
         ("[", "[", False, False),
+        ("a*b*c", "axbxbxc", False, True),
+        ("*ab", "aab", False, True),
+        ("a*?[bc]d", "xabd", False, False),
+        ("a*?[bc]d", "axbd", False, True),
+        ("x/a**b", "x/a/b", False, False),
+        ("**/a/**/b", "x/a/y/z/b", False, True),
+        ("a/**", "a", True, False),
         ("# x", "# x", False, False),
     ],
 )
@@ -229,6 +237,14 @@ def test_patterns_are_those_of_git(
         ["git", "check-ignore", "-q", path], cwd=repository.path, env={"PATH": os.environ["PATH"]}
     )
     assert (said.returncode == 0) is hit
+
+
+def test_no_pattern_takes_long() -> None:
+    """Many stars, folders of any number, and a line of blanks are done with at once."""
+    lines = ["*a" * 60 + "b", "**/*a/" * 30 + "b", "x" + " " * 100_000 + "y"]
+    begun = time.process_time()
+    assert not ignore.is_ignored("a/" * 60 + "a" * 250, folder=False, known=ignore.rules(lines))
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize(

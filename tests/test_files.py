@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import subprocess
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,18 @@ def test_an_extension_is_known_by_its_own_words(tmp_path: Path) -> None:
         told = {"name": "ms-python.python", "version": "2026.4.1", "architecture": platform}
         assert facts == {"package": {"format": "vsix", **told}}
     assert vsix.named("ms-python.python-2026.4.1@linux-x64.vsix") == {"format": "vsix", **told}
+
+
+def test_no_extension_takes_long_to_read(tmp_path: Path) -> None:
+    """A manifest that begins its identity again and again, and never ends it, is read once."""
+    path = tmp_path / "x.vsix"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("extension/package.json", '{"publisher": "a", "name": "b", "version": "1.0.0"}')
+        archive.writestr("extension.vsixmanifest", "<Identity " * 200_000)
+    begun = time.process_time()
+    with path.open("rb") as file:
+        assert vsix.read(file)["architecture"] == ""
+    assert time.process_time() - begun < 2
 
 
 def test_what_is_not_what_its_name_says_is_found(tmp_path: Path) -> None:

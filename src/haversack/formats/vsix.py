@@ -18,7 +18,9 @@ _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _NAMED = re.compile(
     r"(?P<name>[\w-]+\.[\w-]+)-(?P<version>[0-9]+\.[0-9]+\.[0-9]+)(?:@(?P<architecture>[\w-]+))?\.vsix"
 )
-_PLATFORM = re.compile(rb"<Identity\b[^>]{0,2000}\bTargetPlatform=\"([a-z0-9-]{1,40})\"")
+# No character is looked at twice: a tag ends before the next one begins.
+_IDENTITY = re.compile(rb"<Identity\b([^<>]*+)>")
+_PLATFORM = re.compile(rb"\bTargetPlatform=\"([a-z0-9-]{1,40})\"")
 
 
 class BrokenVsixError(Exception):
@@ -54,7 +56,8 @@ def read(file: BinaryIO) -> dict[str, str]:
     if not all(isinstance(part, str) and _PART.fullmatch(part) for part in parts):
         raise BrokenVsixError("its package.json names no publisher, name and version")
     publisher, name, version = parts
-    platform = _PLATFORM.search(texts.get("extension.vsixmanifest", b""))
+    identity = _IDENTITY.search(texts.get("extension.vsixmanifest", b""))
+    platform = _PLATFORM.search(identity[1]) if identity else None
     return {
         "format": "vsix",
         "name": f"{publisher}.{name}",

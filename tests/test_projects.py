@@ -128,6 +128,10 @@ def test_names_and_links_that_no_system_should_be_given_are_found(tmp_path: Path
             lab.write(name, name)
         (lab.root / "src" / "up").symlink_to("../../etc")
         (lab.root / "src" / "root").symlink_to("/etc/passwd")
+        (lab.root / "src" / "deep" / "er").mkdir(parents=True)
+        (lab.root / "src" / "deep" / "er" / "near").symlink_to("../..")
+        (lab.root / "src" / "through").symlink_to("deep/er/near/../..")
+        (lab.root / "src" / "loop").symlink_to("loop")
         os.mkfifo(lab.root / "src" / "pipe")
         (tmp_path / "elsewhere").mkdir()
         (lab.root / "far").symlink_to(tmp_path / "elsewhere")
@@ -138,8 +142,10 @@ def test_names_and_links_that_no_system_should_be_given_are_found(tmp_path: Path
             ("name-clash", "src/doc", True),
             ("path-unsafe", "far", True),
             ("path-unsafe", "src/12:00.csv", True),
+            ("path-unsafe", "src/loop", True),
             ("path-unsafe", "src/pipe", False),
             ("path-unsafe", "src/root", True),
+            ("path-unsafe", "src/through", True),
             ("path-unsafe", "src/up", True),
         ]
 
@@ -257,6 +263,10 @@ def test_no_pattern_takes_long() -> None:
         ({"a/b": b"b"}, {"a": "../../etc"}),
         ({}, {"a": "/etc/passwd"}),
         ({}, {"a/b": "../../x"}),
+        ({}, {"d1/d2/d3/L": "../../../x", "x/keep": "keep2", "M": "d1/d2/d3/L/../../.."}),
+        ({}, {"a/b": "../c", "c": "d/e", "m": "a/b/../../.."}),
+        ({}, {"a": "b", "b": "a"}),
+        ({}, {"a": "a/a"}),
     ],
 )
 def test_nothing_is_laid_outside_its_folder(
@@ -271,6 +281,7 @@ def test_nothing_is_laid_outside_its_folder(
             laid.lay(artifacts, links, place, out)
         assert not [path for path in tmp_path.rglob("*") if path.name == "x"]
         assert folder.stays("a/b", "../c")
+        assert folder.stays("m", "a/b/..", {"a/b": "../c", "c": "d/e/f"})
 
 
 # Laid and replaced

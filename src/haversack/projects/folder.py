@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,8 @@ _SECRETS = re.compile(
     re.IGNORECASE,
 )
 _KEYS = (".pem", ".key")
+_HOPS = 40
+"""No system follows more links for one path."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,10 @@ def look(root: Path, include: Sequence[str], exclude: Sequence[str], ref: str) -
                 _take(found, root, path, ref)
         else:
             _take(found, root, plain, ref)
+    outward = {path: where for path, where in found.links.items() if not stays(path, where, found.links)}
+    for path, where in outward.items():
+        found.findings.append(_unsafe(path, ref, f"is a link that leads out of the project, to {where}"))
+        del found.links[path]
     _clashes(found, ref)
     return found
 
@@ -99,11 +105,7 @@ def _take(found: Folder, root: Path, path: str, ref: str) -> None:
     if not is_safe_filename(name) or not all(map(is_safe_filename, path.split("/"))):
         found.findings.append(_unsafe(path, ref, "has a name that not every system takes"))
     elif place.is_symlink():
-        target = str(place.readlink())
-        if not stays(path, target):
-            found.findings.append(_unsafe(path, ref, f"is a link that leads out of the project, to {target}"))
-        else:
-            found.links[path] = target
+        found.links[path] = str(place.readlink())
     elif place.is_file():
         found.files[path] = place
         if _is_secret(place):
@@ -119,11 +121,31 @@ def _take(found: Folder, root: Path, path: str, ref: str) -> None:
         )
 
 
-def stays(path: str, target: str) -> bool:
-    """Whether a link at ``path`` that says ``target`` leads to something within the project."""
+def stays(path: str, target: str, links: Mapping[str, str] | None = None) -> bool:
+    """Whether a link at ``path`` that says ``target`` leads to something within the project.
+
+    It is followed through the project's own ``links`` as a system follows it (path_resolution(7)), since ``..``
+    after a link is where that one leads to; one that comes to no end counts as leading out.
+    """
     if target.startswith("/") or "\\" in target or re.search(r"[\x00-\x1f]", target):
         return False
-    return posixpath.normpath(posixpath.join(posixpath.dirname(path), target)).split("/")[0] != ".."
+    at, ahead, hops = path.split("/")[:-1], target.split("/")[::-1], 0
+    while ahead:
+        name = ahead.pop()
+        if name == "..":
+            if not at:
+                return False
+            at.pop()
+        elif name not in {"", "."}:
+            at.append(name)
+            onward = (links or {}).get("/".join(at))
+            if onward is not None:
+                hops += 1
+                if hops > _HOPS or onward.startswith("/"):
+                    return False
+                at.pop()
+                ahead += onward.split("/")[::-1]
+    return True
 
 
 def _is_secret(place: Path) -> bool:

@@ -30,6 +30,9 @@ def lay(files: Mapping[str, Artifact], links: Mapping[str, str], place: Path, in
         above = path.split("/")[:-1]
         if any("/".join(above[: n + 1]) in every for n in range(len(above))):
             raise IntegrityError(f"{path!r} lies below what is no folder", where=str(place))
+    for path, where in links.items():
+        if not stays(path, where, links):
+            raise IntegrityError(f"{path!r} is a link that leads out of the folder", where=str(place))
     place.mkdir(parents=True)
     with inside.progress("laying", sum(artifact.size or 0 for artifact in files.values())) as advance:
         for path, artifact in files.items():
@@ -43,8 +46,6 @@ def lay(files: Mapping[str, Artifact], links: Mapping[str, str], place: Path, in
                 target.chmod(target.stat().st_mode | 0o111)
     # The links last: nothing is written through one.
     for path, where in links.items():
-        if not stays(path, where):
-            raise IntegrityError(f"{path!r} is a link that leads out of the folder", where=str(place))
         (place / path).parent.mkdir(parents=True, exist_ok=True)
         try:
             (place / path).symlink_to(where)

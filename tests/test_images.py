@@ -27,6 +27,7 @@ from tests.support.registry import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
+    Front,
     Layout,
     RealRegistry,
     digest_of,
@@ -229,6 +230,25 @@ def test_python_is_looked_for(registry: RealRegistry, tmp_path: Path) -> None:
     assert said == ["local.example/gone:1", "local.example/none:1", "local.example/opaque:1"]
 
 
+def test_python_is_missed_under_the_name_that_needs_it(registry: RealRegistry, tmp_path: Path) -> None:
+    """Of two entries with one digest, that one is named which requires Python, and only its platforms are looked at."""
+    layout = Layout(tmp_path / "layout")
+    made = [layout.manifest(f"linux/{arch}", [{"bin/sh": arch.encode()}]) for arch in ("amd64", "arm64")]
+    layout.name("both", layout.index(made))
+    site = ImageSite(tmp_path, registry.url)
+    source = f'ref = "oci:{layout.root}:both"'
+    site.declare(
+        f'{source}\nas = "local.example/a-plain:1"\nplatforms = ["linux/amd64"]',
+        f'{source}\nas = "local.example/task:1"\nplatforms = ["linux/arm64"]\nrequires = ["python3"]',
+    )
+    with pytest.raises(HaversackError) as caught:
+        site.pack(site.lock())
+    (finding,) = [f for f in caught.value.findings if f.code == "image-python"]
+    assert finding.subject == "local.example/task:1"
+    assert "linux/arm64" in finding.message
+    assert "instead of local.example/task:1" in finding.remedy
+
+
 def test_a_layer_that_nobody_can_read(registry: RealRegistry, tmp_path: Path) -> None:
     """zstd is told and does not block; a damaged archive blocks."""
     layout = Layout(tmp_path / "layout")
@@ -335,6 +355,30 @@ def test_attestations_and_signatures_travel(registry: RealRegistry, tmp_path: Pa
     refs = {name for a in locked.artifacts for name in a.facts.get("refs", ())}
     assert refs == {f"{HOST}/team/signed:1", f"{HOST}/team/signed:{root.replace(':', '-')}.sig"}
     site.pack(locked)
+
+
+def test_an_index_that_multiplies_itself(registry: RealRegistry, tmp_path: Path) -> None:
+    """Entries that say the same again and again are asked for once; too many others, and too deep ones, are refused."""
+    layout = Layout(tmp_path / "layout")
+    entry = layout.manifest("linux/amd64", [PYTHON])
+    indexes = [layout.index([entry])]
+    for _ in range(5):
+        indexes.append(layout.index([indexes[-1]] * 12))
+    many = [{**entry, "annotations": {"n": str(n)}} for n in range(1001)]
+    layout.name("deep", indexes[5])
+    layout.name("wide", layout.index(many))
+    layout.name("right", indexes[4])
+    registry.load(layout, "right", "team/right:1")
+    with Front(registry) as front:
+        site = ImageSite(tmp_path / "a", front.url)
+        site.declare(f'ref = "{HOST}/team/right:1"\nplatforms = ["linux/amd64"]')
+        assert told(site.lock().findings) == []
+        assert len([path for _, path, _ in front.asked if "/manifests/sha256:" in path]) == 5
+    for name, said in (("deep", "without end"), ("wide", "more than 1000 entries")):
+        site = ImageSite(tmp_path / name, registry.url)
+        site.declare(f'ref = "oci:{layout.root}:{name}"\nas = "local.example/{name}:1"')
+        (finding,) = site.lock().findings
+        assert (finding.code, said in finding.message) == ("image-invalid", True)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from haversack.ports import Manifest
 
 _DEEPEST = 4
 """An index may name indexes; nobody's tools go deeper."""
+_MOST = 1000
+"""Manifests of one image, those about it too, and entries of one index: no image has as many."""
 
 
 class Source(Protocol):
@@ -53,6 +55,15 @@ class _Walk:
     ref: str
     parts: dict[Digest, Artifact] = field(default_factory=dict)
     platforms: list[str] = field(default_factory=list)
+    known: dict[Digest, Manifest] = field(default_factory=dict)
+
+    def manifest(self, digest: Digest) -> Manifest:
+        """A manifest by its digest, asked for once.  Raises ``IntegrityError`` where there are too many."""
+        if digest not in self.known:
+            if len(self.known) >= _MOST:
+                raise IntegrityError(f"names more than {_MOST} manifests", where=self.wish.reference.name)
+            self.known[digest] = self.source.manifest(digest)
+        return self.known[digest]
 
 
 def gather(wish: Wish, root: Manifest, source: Source, ref: str) -> tuple[list[Artifact], list[Finding]]:
@@ -63,7 +74,7 @@ def gather(wish: Wish, root: Manifest, source: Source, ref: str) -> tuple[list[A
     name = wish.reference.name
     described = read(root, name)
     walk = _Walk(wish, source, ref)
-    exists = _platforms(described, source, name)
+    exists = _platforms(described, walk, set())
     if missing := lacking(wish.platforms, exists):
         had = ", ".join(dict.fromkeys(exists)) or "none that it names"
         remedy = "change `platforms`, or name an image that is made for them"
@@ -72,7 +83,7 @@ def gather(wish: Wish, root: Manifest, source: Source, ref: str) -> tuple[list[A
     _take(walk, root, described, None, 0)
     facts: dict[str, Any] = {"refs": [name], "platforms": list(dict.fromkeys(walk.platforms))}
     if wish.requires:
-        facts["requires"] = list(wish.requires)
+        facts |= {"requires": list(wish.requires), "required_by": [name]}
     _amend(walk, described.digest, facts)
     for digest in [
         a.digest for a in walk.parts.values() if a.digest == described.digest or "platform" in a.facts
@@ -86,26 +97,37 @@ def gather(wish: Wish, root: Manifest, source: Source, ref: str) -> tuple[list[A
     return [first, *walk.parts.values()], []
 
 
-def _platforms(root: Described, source: Source, where: str, depth: int = 0) -> list[str]:
-    """The platforms that an image is for."""
-    if not root.is_index:
-        told = source.platform(root.config) if root.config else None
-        return [told] if told else []
+def _platforms(told: Described, walk: _Walk, seen: set[Digest], depth: int = 0) -> list[str]:
+    """The platforms that an image is for; ``seen`` are the indexes within that were looked into already."""
+    _bounded(told, walk, depth)
+    if not told.is_index:
+        alone = walk.source.platform(told.config) if told.config else None
+        return [alone] if alone else []
     found = []
-    for part in root.parts:
-        if part.role == "index" and depth < _DEEPEST:
-            found += _platforms(read(source.manifest(part.digest), where), source, where, depth + 1)
+    for part in told.parts:
+        if part.role == "index" and part.digest not in seen:
+            seen.add(part.digest)
+            below = read(walk.manifest(part.digest), walk.wish.reference.name)
+            found += _platforms(below, walk, seen, depth + 1)
         elif part.platform:
             found.append(part.platform)
     return found
+
+
+def _bounded(told: Described, walk: _Walk, depth: int) -> None:
+    """Raise ``IntegrityError`` for what goes on and on."""
+    name = walk.wish.reference.name
+    if depth > _DEEPEST:
+        raise IntegrityError("names indexes within indexes without end", where=name)
+    if told.is_index and len(told.parts) > _MOST:
+        raise IntegrityError(f"is an index of more than {_MOST} entries", where=name)
 
 
 def _take(walk: _Walk, manifest: Manifest, told: Described, platform: str | None, depth: int) -> None:
     """Add a manifest or index, and of what it names all that travels."""
     if told.digest in walk.parts:
         return
-    if depth > _DEEPEST:
-        raise IntegrityError("names indexes within indexes without end", where=walk.wish.reference.name)
+    _bounded(told, walk, depth)
     chosen = _chosen(told, walk.wish.platforms)
     role = "index" if told.is_index else "manifest"
     facts: dict[str, Any] = {"role": role, "media_type": told.media_type}
@@ -126,11 +148,12 @@ def _take(walk: _Walk, manifest: Manifest, told: Described, platform: str | None
     for part in chosen:
         where = f"{walk.wish.reference.name}: {part.digest}"
         if part.role in {"index", "manifest"}:
-            inner = walk.source.manifest(part.digest)
-            below = read(Manifest(inner.media_type or part.media_type, inner.data), where)
-            if below.size != part.size:
-                raise IntegrityError(f"is {below.size} bytes long, not {part.size}", where=where)
-            _take(walk, inner, below, part.platform, depth + 1)
+            inner = walk.manifest(part.digest)
+            if len(inner.data) != part.size:
+                raise IntegrityError(f"is {len(inner.data)} bytes long, not {part.size}", where=where)
+            if part.digest not in walk.parts:
+                below = read(Manifest(inner.media_type or part.media_type, inner.data), where)
+                _take(walk, inner, below, part.platform, depth + 1)
         else:
             more: dict[str, Any] = {"role": part.role, "media_type": part.media_type}
             if walk.wish.requires and platform and part.role == "layer":
@@ -195,4 +218,4 @@ def merged(images: Sequence[Sequence[Artifact]]) -> list[Artifact]:
     return sorted(found.values(), key=lambda a: (a.name, a.filename))
 
 
-_JOINED = ("refs", "platforms", "requires", "children")
+_JOINED = ("refs", "platforms", "requires", "required_by", "children")

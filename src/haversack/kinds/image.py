@@ -265,7 +265,7 @@ def _of_platform(artifact: Artifact, there: Mapping[Digest, Artifact]) -> list[F
 
 
 def _with_python(root: Artifact, there: Mapping[Digest, Artifact]) -> list[Finding]:
-    """A finding for each platform of an image that has no Python 3."""
+    """A finding for each platform of an image that has no Python 3, and for each name that it must have it under."""
     waiting, found = [root], []
     while waiting:
         artifact = waiting.pop()
@@ -274,10 +274,13 @@ def _with_python(root: Artifact, there: Mapping[Digest, Artifact]) -> list[Findi
             waiting += children
         elif artifact.facts.get("platform"):
             parts = [child.facts for child in children if child.facts.get("role") == "layer"]
-            if not layers.pythons(parts) and not any(facts.get("unread") for facts in parts):
+            # Another entry may have the same list of platforms, and others of them.
+            asked = all(layers.PYTHON in facts.get("requires", ()) for facts in parts)
+            if asked and not layers.pythons(parts) and not any(facts.get("unread") for facts in parts):
                 message = f"has no Python 3 where it could be found ({artifact.facts['platform']})"
-                remedy = "choose an image with Python 3 for tasks, or remove `requires`"
-                found.append(Finding("image-python", root.name, message, remedy))
+                for name in root.facts.get("required_by", [root.name]):
+                    remedy = f"name an image with Python 3 instead of {name}, or remove `requires` there"
+                    found.append(Finding("image-python", name, message, remedy))
     return found
 
 

@@ -225,10 +225,12 @@ def test_metadata_comes_from_servers_that_ignore_ranges(site: Site) -> None:
     assert site.store.at_hand(site.digest)
 
 
-def test_what_rotted_in_a_bucket_never_ends(site: Site) -> None:
-    """A byte was flipped near the end: the answer breaks off, the next ones are errors, and the numbers tell."""
+@pytest.mark.parametrize("cut", [0, 1, HALF])
+def test_what_rotted_in_a_bucket_never_ends(site: Site, cut: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A byte was flipped, or the end is not there: the answer breaks off, the next ones are errors, log and numbers tell."""
     data = bytearray(site.data)
     data[-200_000] ^= 1
+    data[len(data) - cut :] = b""
     site.object.chmod(0o644)
     site.object.write_bytes(data)
     with site.get() as answer, pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
@@ -238,6 +240,7 @@ def test_what_rotted_in_a_bucket_never_ends(site: Site) -> None:
     assert site.valve.carried - before < 1 << 16
     assert not (site.cache / hex_of(site.digest)).exists()
     assert site.digest in site.live.app.metrics.damaged
+    assert f"blob {site.digest} is damaged" in capsys.readouterr().err
 
 
 def test_a_bucket_that_breaks_off_is_no_damage(site: Site) -> None:

@@ -15,11 +15,15 @@ from pathlib import Path
 import pytest
 
 from haversack.errors import DeclarationError
+from haversack.model.artifact import digest_of
+from haversack.model.lock import LockedEnvironment
 from haversack.ports.run import scrubbed
 from haversack.serving import auth
 from haversack.serving.auth import DeniedError
 from tests.support.live import Live, Reply, ask
 from tests.support.tiny import Tiny, command, environ, haversack, tiny_bundle
+from tests.support.viewing import stocked, wheel_of
+from tests.support.wheels import make_wheel
 
 TOKEN = "a-token-that-is-long-and-random"
 ALICE, PASSWORD = "alice", "s3cret: it's ünusual"
@@ -90,6 +94,69 @@ def test_a_rule_lets_only_those_in_whom_it_names(live: Live) -> None:
 def test_no_other_way_leads_around_a_rule(live: Live, path: str) -> None:
     """A rule holds in every snapshot and for every spelling of a path."""
     assert live.get(path).status == 401
+
+
+def test_the_whole_snapshot_is_for_those_who_may_read_everything(live: Live, made: Tiny) -> None:
+    """Every file lies in the registry once more: who is kept from any of them is kept from all of them there."""
+    alice, ci = basic(ALICE, PASSWORD), f"Bearer {TOKEN}"
+    digest = digest_of(next(made.wheels.glob("beta-*")).read_bytes())
+    for path in (
+        f"v2/haversack/snapshot/blobs/{digest}",
+        f"v2/snapshot/blobs/{digest}?ns=haversack",
+        f"@2026-11/v2/haversack/snapshot/blobs/{digest}",
+        "v2/haversack/snapshot/manifests/current",
+        "v2/haversack/",
+    ):
+        assert live.get(path).status == 401
+        # Each may not read something: beta, or images of a team.
+        assert live.get(path, authorization=alice).status == 403
+        assert live.get(path, authorization=ci).status == 403
+    named = live.raw(
+        f"GET /v2/snapshot/blobs/{digest} HTTP/1.1\r\nHost: haversack\r\nConnection: close\r\n\r\n".encode()
+    )
+    assert named.startswith(b"HTTP/1.1 401")
+
+
+def test_who_may_read_everything_reads_the_whole_snapshot(made: Tiny, tmp_path: Path) -> None:
+    """A login that every rule allows; a rule of the server's own pages is no matter; without rules it is open."""
+    path = tmp_path / "auth.toml"
+    users = auth.entry("a", auth.hashed_token("t"), token=True, expires=None)
+    users += auth.entry("b", auth.hashed_token("u"), token=True, expires=None)
+    own = '[[rule]]\npath = "/metrics"\nallow = []\n'
+    guarding = '[[rule]]\npath = "/pypi/"\nallow = ["a", "b"]\n[[rule]]\npath = "/v2/"\nallow = ["a"]\n'
+    asked = "/v2/haversack/snapshot/tags/list"
+    for rules, right in ((own, ("", "a", "b")), (own + guarding, ("a",))):
+        path.write_text(users + rules)
+        path.chmod(0o600)
+        read = auth.read(path, time.time)
+        for name in ("", "a", "b"):
+            if name in right:
+                read.check(auth.Login(name), asked)
+            else:
+                with pytest.raises(DeniedError):
+                    read.check(auth.Login(name), asked)
+
+
+def test_ways_around_a_rule_are_told_at_the_start(tmp_path: Path) -> None:
+    """A wheel that a rule guards in the index and none where it came from is named; with a second rule it is not."""
+    wheel = make_wheel(tmp_path / "made", "alpha", "1.0")
+    origin = f"https://files.example.org/{wheel.name}"
+    environment = LockedEnvironment("lab", "node", "pip")
+    stocked(tmp_path / "store", [environment], [wheel_of(wheel, origin=origin)], [wheel.read_bytes()])
+    path = tmp_path / "auth.toml"
+    path.write_text('[[rule]]\npath = "/pypi/"\nallow = []\n')
+    path.chmod(0o600)
+    with Live(tmp_path / "store", tmp_path / "one", "--auth", path) as live:
+        assert live.get(f"upstream/files.example.org/{wheel.name}").status == 200
+        told = live.errors.read_text()
+        assert "[rule-around]" in told
+        assert (
+            f"/pypi/: guards 1 files that /upstream/ shows to others too, as /upstream/files.example.org/{wheel.name}"
+            in told
+        )
+    path.write_text('[[rule]]\npath = "/pypi/"\nallow = []\n[[rule]]\npath = "/upstream/"\nallow = []\n')
+    with Live(tmp_path / "store", tmp_path / "two", "--auth", path) as live:
+        assert "rule-around" not in live.errors.read_text()
 
 
 def test_a_registry_asks_for_a_login_at_its_root(live: Live) -> None:

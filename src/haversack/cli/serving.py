@@ -8,11 +8,16 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from haversack.cli.setting import Setting, common, pass_setting
+
+if TYPE_CHECKING:
+    from haversack.model.finding import Finding
+    from haversack.ports import Store
+    from haversack.serving.auth import Rules
 
 DEFAULT = "127.0.0.1:8080"
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -73,10 +78,13 @@ def serve_live(
         certificate = Certificate(made.certificate, made.key)
     journal = Journal(access_log)
     index = getattr(inside.store, "root", None)
+    rules = access.read(auth, time.time) if auth else None
+    if rules and rules.keeping():
+        setting.console.findings(_around(rules, inside.store))
     app = App(
         inside.store,
         journal,
-        rules=access.read(auth, time.time) if auth else None,
+        rules=rules,
         stamp=_stamp(index / "index.json") if isinstance(index, Path) else None,
         with_metrics=metrics_listen is None,
     )
@@ -98,6 +106,21 @@ def serve_live(
         reload=reload,
         ready=ready,
     )
+
+
+def _around(rules: Rules, store: Store) -> list[Finding]:
+    """What rules guard of the current snapshot in one view and not in another."""
+    from haversack.errors import HaversackError
+    from haversack.serving.around import ways_around
+    from haversack.verbs import holdings
+    from haversack.views import view_of
+
+    try:
+        _, content = holdings.current_snapshot(store)
+    except HaversackError:
+        # There is none yet, or whoever asks for it is told why it cannot be read.
+        return []
+    return ways_around(rules, view_of(content))
 
 
 def _stamp(index: Path) -> Any:

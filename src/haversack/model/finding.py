@@ -87,6 +87,7 @@ CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
     "env-absent": (errors.DriftError, "a distribution of the environment is not installed"),
     "env-python": (errors.DriftError, "the interpreter of an environment is gone or of another version"),
     "ambient-config": (errors.DriftError, "the machine's own pip or uv configuration is set; haversack ignores it, others do not"),
+    "rule-around": (errors.DeclarationError, "a rule of a server guards files that another view shows to others"),
     "platform-setting": (errors.DeclarationError, "the settings of a platform name what is not declared, or contradict each other"),
     "values-key": (errors.DeclarationError, "a values file of helm has a key that its chart ignores, or a value that it cannot take"),
     "values-image": (errors.DeclarationError, "a values file of helm names an image that the site does not have, or asks another registry for it"),

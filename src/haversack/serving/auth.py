@@ -11,7 +11,8 @@
     path = "/pypi/"                  # the longest path that a request's begins with decides
     allow = ["alice", "bob"]         # "*" is everybody, without a login too
 
-A path without a rule is open.  A rule holds in every snapshot: ``/pypi/`` is also ``/@NAME/pypi/``.
+A path without a rule is open.  A rule holds in every snapshot: ``/pypi/`` is also ``/@NAME/pypi/``.  Under
+:data:`WHOLE` every file of a snapshot lies once more, so it is for those alone whom no rule keeps from any.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ from typing import Any
 
 from haversack.errors import DeclarationError
 from haversack.formats.strict import Place, is_table, near, only_known
-from haversack.serving.ruling import path_of
+from haversack.serving.ruling import PAGES, path_of
+from haversack.views import v2
 
 EVERYBODY = "*"
+WHOLE = f"/{v2.PREFIX}/{v2.OWN.partition('/')[0]}/"
+"""Where the registry shows a snapshot as it stands in the store, by digests."""
 BASIC = 'Basic realm="haversack", charset="UTF-8"'
 """The value of ``WWW-Authenticate`` for clients of registries: they take a realm of ``Bearer`` for the address of a
 token server (distribution specification, "token authentication"), and prefer it."""
@@ -72,6 +76,14 @@ class Rule:
 
     path: str
     allow: frozenset[str]
+
+    def lets(self, name: str) -> bool:
+        """Whether it lets a user of that name read; ``""`` is somebody without a login."""
+        return EVERYBODY in self.allow or name in self.allow
+
+    def keeps(self) -> bool:
+        """Whether it keeps anybody from what a snapshot shows."""
+        return EVERYBODY not in self.allow and self.path[1:].partition("/")[0] not in PAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +197,22 @@ class Rules:
 
     def check(self, login: Login, path: str) -> None:
         """Raises :class:`DeniedError` where someone may not read a path (of a snapshot, or of the server)."""
+        rule = self.ruling(path)
+        if rule and not rule.lets(login.name):
+            raise _denied(login, rule.path)
+        if path.startswith(WHOLE) and not all(rule.lets(login.name) for rule in self.keeping()):
+            raise _denied(login, f"{WHOLE} (everything)")
+
+    def ruling(self, path: str) -> Rule | None:
+        """The rule that decides about a path: the longest that the path begins with."""
         for rule in self._rules:
             if path.startswith(rule.path) or path + "/" == rule.path:
-                if EVERYBODY in rule.allow or login.name in rule.allow:
-                    return
-                if login.name:
-                    raise DeniedError(403, f"{login.name!r} may not read {rule.path}")
-                raise DeniedError(401, f"{rule.path} is for users with a login")
+                return rule
+        return None
+
+    def keeping(self) -> tuple[Rule, ...]:
+        """The rules that keep anybody from anything that a snapshot shows."""
+        return tuple(rule for rule in self._rules if rule.keeps())
 
     def guards(self, path: str) -> bool:
         """Whether anything below a path is not for everybody: then clients are asked to log in at its root."""
@@ -199,6 +220,12 @@ class Rules:
             EVERYBODY not in rule.allow and (rule.path.startswith(path) or path.startswith(rule.path))
             for rule in self._rules
         )
+
+
+def _denied(login: Login, what: str) -> DeniedError:
+    if login.name:
+        return DeniedError(403, f"{login.name!r} may not read {what}")
+    return DeniedError(401, f"{what} is for users with a login")
 
 
 def read(path: Path, now: Callable[[], float]) -> Rules:

@@ -180,7 +180,36 @@ def test_the_shell_file_sets_and_takes_away(tmp_path: Path) -> None:
     assert after["PIP_CONFIG_FILE"] == f"{home}/pip.conf"
     assert after["SSL_CERT_FILE"] == f"{home}/{CA}" == after["REQUESTS_CA_BUNDLE"]
     assert after["PIP_INDEX_URL"] == after["PIP_EXTRA_INDEX_URL"] == after["UV_DEFAULT_INDEX"]
+    assert after["GIT_SSL_CAINFO"] == after["CONDA_SSL_VERIFY"] == f"{home}/{CA}"
     assert set(after) >= {"UV_CONFIG_FILE", "CONDARC", "CONTAINERS_REGISTRIES_CONF", "GIT_CONFIG_COUNT"}
+
+
+def test_without_certificates_of_its_own_no_variable_names_others(tmp_path: Path) -> None:
+    """What a person set for pip, git or conda counts before their files, and would be another CA than the mirror's."""
+    script = tmp_path / "env.sh"
+    script.write_text(rendered(ca=None)["env.sh"])
+    names = ("PIP_CERT", "GIT_SSL_CAINFO", "CONDA_SSL_VERIFY")
+    before = {"PATH": os.environ["PATH"], **dict.fromkeys(names, "/old.pem")}
+    done = subprocess.run(
+        ["sh", "-euc", f". {script}; env"], env=before, capture_output=True, text=True, check=True
+    )
+    assert "/old.pem" not in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_skopeo_reads_the_registries_after_the_shell_file(tmp_path: Path, shell: str) -> None:
+    """skopeo reads no variable; in a shell that read ``env.sh`` it goes by the rendered file all the same."""
+    home = tmp_path / "it's a folder"
+    home.mkdir()
+    bare = Served(replace(snapshot(), environments=()), "x", BASE, home=str(home))
+    for name, data in render(bare).items():
+        if "/" not in name:
+            (home / name).write_bytes(data)
+    ask = ". ./env.sh; skopeo --insecure-policy inspect docker://docker.io/library/alpine:3"
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run([shell, "-uc", ask], cwd=home, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "docker.io is blocked" in done.stderr
 
 
 def test_config_maps_hold_the_same_for_pods() -> None:

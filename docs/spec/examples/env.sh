@@ -6,11 +6,13 @@
 # What would lead past the mirror:
 unset PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_INDEX UV_INDEX_URL UV_NO_CONFIG UV_NO_INDEX
 export CONDARC=/etc/haversack/condarc
+export CONDA_SSL_VERIFY=/etc/haversack/ca.pem
 export CONTAINERS_REGISTRIES_CONF=/etc/haversack/registries.conf
 export CURL_CA_BUNDLE=/etc/haversack/ca.pem
 export GIT_CONFIG_COUNT=1
 export GIT_CONFIG_KEY_0=include.path
 export GIT_CONFIG_VALUE_0=/etc/haversack/gitconfig
+export GIT_SSL_CAINFO=/etc/haversack/ca.pem
 export PIP_CERT=/etc/haversack/ca.pem
 export PIP_CONFIG_FILE=/etc/haversack/pip.conf
 export PIP_EXTRA_INDEX_URL=https://mirror.example.org/pypi/simple/
@@ -20,3 +22,5 @@ export SSL_CERT_FILE=/etc/haversack/ca.pem
 export UV_CONFIG_FILE=/etc/haversack/uv.toml
 export UV_DEFAULT_INDEX=https://mirror.example.org/pypi/simple/
 export UV_PYTHON_DOWNLOADS=never
+# skopeo reads no variable for this:
+skopeo() { command skopeo --registries-conf "$CONTAINERS_REGISTRIES_CONF" "$@"; }

@@ -132,11 +132,13 @@ class Client:
     """A program: its files by name (a name may lie in a folder), and the variables that name them.
 
     ``variables`` may hold ``None``: a variable that would lead past the mirror, and is taken away.
+    ``shell`` is what ``env.sh`` does besides, in lines that any POSIX shell reads.
     ``in_pods`` is false for what concerns the machine and not what runs in a pod.
     """
 
     files: Callable[[Served], Mapping[str, str]]
     variables: Callable[[Served], Mapping[str, str | None]] = lambda _: {}
+    shell: Callable[[Served], list[str]] = lambda _: []
     in_pods: bool = True
 
 

@@ -32,4 +32,9 @@ def _files(served: Served) -> dict[str, str]:
     return {"condarc": text(lines)}
 
 
-CLIENT = Client(_files, lambda served: {"CONDARC": served.at("condarc")})
+def _variables(served: Served) -> dict[str, str | None]:
+    # The second counts before any file.
+    return {"CONDARC": served.at("condarc"), "CONDA_SSL_VERIFY": served.at(CA) if served.ca else None}
+
+
+CLIENT = Client(_files, _variables)

@@ -20,8 +20,8 @@ def _files(served: Served) -> dict[str, str]:
     registries = served.registries()
     lines = [
         *served.head(
-            "For podman, skopeo, buildah and CRI-O: /etc/containers/registries.conf, or"
-            " CONTAINERS_REGISTRIES_CONF.",
+            "For podman, buildah, CRI-O and skopeo: /etc/containers/registries.conf.  podman and buildah read",
+            "CONTAINERS_REGISTRIES_CONF too; skopeo reads no variable, but takes --registries-conf FILE.",
             f"A CA of the site's own: /etc/containers/certs.d/{served.host}/ca.crt, or SSL_CERT_FILE.",
         ),
         f"unqualified-search-registries = [{json.dumps(DOCKER)}]",
@@ -55,4 +55,13 @@ def _variables(served: Served) -> dict[str, str | None]:
     return {"CONTAINERS_REGISTRIES_CONF": served.at("registries.conf")}
 
 
-CLIENT = Client(_files, _variables)
+def _shell(served: Served) -> list[str]:
+    if not _files(served):
+        return []
+    return [
+        "# skopeo reads no variable for this:",
+        'skopeo() { command skopeo --registries-conf "$CONTAINERS_REGISTRIES_CONF" "$@"; }',
+    ]
+
+
+CLIENT = Client(_files, _variables, _shell)

@@ -31,6 +31,8 @@ def _variables(served: Served) -> dict[str, str | None]:
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "include.path",
         "GIT_CONFIG_VALUE_0": served.at("gitconfig"),
+        # It counts before any file.
+        "GIT_SSL_CAINFO": served.at(CA) if served.ca else None,
     }
 
 

@@ -74,6 +74,7 @@ def _shell(served: Served) -> str:
         "# What would lead past the mirror:",
         f"unset {' '.join(gone)}",
         *(f"export {name}={shlex.quote(value)}" for name, value in set_.items()),
+        *(line for client in clients().values() for line in client.shell(served)),
     ]
     return text(lines)
 

@@ -70,6 +70,14 @@ class Store(Protocol):
         """What :meth:`path` gives, if nothing must be brought here for it.  May raise ``NotFoundError``."""
         ...
 
+    def copies(self) -> Iterable[Digest] | None:
+        """Blobs that lie elsewhere and have a copy here; ``None`` where all blobs are the store's own files."""
+        ...
+
+    def forget(self, digest: Digest) -> bool:
+        """Drop a blob's copy; false where blobs are the store's own files, which stay."""
+        ...
+
     def peek(self, digest: Digest) -> BinaryIO:
         """The blob as a file to seek in, for small parts of it.  Raises ``NotFoundError``.
 

@@ -138,6 +138,13 @@ class DiskStore:
         """See the protocol: everything is here."""
         return self.path(digest)
 
+    def copies(self) -> None:
+        """See the protocol: blobs are files of its own."""
+
+    def forget(self, digest: Digest) -> bool:
+        """See the protocol: there is no copy."""
+        return False
+
     def peek(self, digest: Digest) -> BinaryIO:
         """See the protocol."""
         return self.path(digest).open("rb")

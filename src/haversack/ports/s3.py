@@ -138,32 +138,40 @@ class S3Store:
         return size
 
     def path(self, digest: Digest, *, watch: Watch | None = None) -> Path:
-        """See the protocol: a copy in the cache, hashed on its way there."""
+        """See the protocol: a copy in the cache, hashed on its way there, or when this process asks first."""
+        return self._cache.get(digest, lambda: self._chunks(digest), watch=watch)
 
-        def fetch() -> Iterator[bytes]:
-            with self._open(digest, PORTION) as file:
-                while chunk := file.read1(PORTION):
-                    yield chunk
-
-        return self._cache.get(digest, fetch, watch=watch)
+    def _chunks(self, digest: Digest) -> Iterator[bytes]:
+        with self._open(digest, PORTION) as file:
+            while chunk := file.read1(PORTION):
+                yield chunk
 
     def at_hand(self, digest: Digest) -> Path | None:
         """See the protocol: a copy that is in the cache."""
         return self._cache.held(digest)
 
+    def copies(self) -> Iterator[Digest]:
+        """See the protocol: the cache is shared by all buckets, and known by digests alone."""
+        return self._cache.digests()
+
+    def forget(self, digest: Digest) -> bool:
+        """See the protocol."""
+        self._cache.drop(digest)
+        return True
+
     def peek(self, digest: Digest) -> BinaryIO:
         """See the protocol: parts of the bucket's object, of servers that give parts."""
-        held = self._cache.held(digest)
-        if held is None:
-            size = self.size(digest)
-            if size is None:
-                raise self._absent(digest)
-            try:
-                return parts(self.client, _key(digest), size, self._at(_key(digest)))
-            except StoreError:
-                # Some servers ignore ranges.
-                held = self.path(digest)
-        return held.open("rb")
+        if held := self._cache.held(digest):
+            with contextlib.suppress(FileNotFoundError):
+                return held.open("rb")
+        size = self.size(digest)
+        if size is None:
+            raise self._absent(digest)
+        try:
+            return parts(self.client, _key(digest), size, self._at(_key(digest)))
+        except StoreError:
+            # Some servers ignore ranges.
+            return self._cache.open(digest, lambda: self._chunks(digest))
 
     def open(self, digest: Digest) -> BinaryIO:
         """See the protocol; it is the bucket's object that is read, whatever copy is here."""

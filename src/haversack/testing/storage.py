@@ -50,6 +50,13 @@ class MemoryStore:
         """See the protocol: everything is here."""
         return self.path(digest)
 
+    def copies(self) -> None:
+        """See the protocol: blobs are files of its own."""
+
+    def forget(self, digest: Digest) -> bool:
+        """See the protocol: there is no copy."""
+        return False
+
     def peek(self, digest: Digest) -> BinaryIO:
         """See the protocol."""
         return io.BytesIO(self._held(digest))

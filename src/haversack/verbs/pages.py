@@ -27,6 +27,13 @@ def body(page: Page, store: Store) -> bytes:
     if page.metadata is None:
         with store.open(page.blob) as file:
             return file.read()[page.start :]
+    try:
+        with store.peek(page.blob) as file:
+            return _metadata(file, page.blob, page.metadata)
+    except IntegrityError:
+        if not store.forget(page.blob):
+            raise
+    # It may have been a copy that rotted.
     with store.peek(page.blob) as file:
         return _metadata(file, page.blob, page.metadata)
 

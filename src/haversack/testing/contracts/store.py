@@ -84,6 +84,11 @@ class StoreContract:
         assert store.at_hand(digest_of(data)) is not None
         assert seen in ([], sorted({*seen, len(data)}))
         assert place.read_bytes() == data
+        copies = store.copies()
+        assert copies is None or list(copies) == [digest_of(data)]
+        assert store.forget(digest_of(data)) is (copies is not None)
+        assert list(store.copies() or ()) == []
+        assert store.path(digest_of(data)).read_bytes() == data
         refused(NotFoundError, lambda: store.path(digest_of(b"nobody")))
         refused(NotFoundError, lambda: store.peek(digest_of(b"nobody")))
 

@@ -410,6 +410,61 @@ def test_copies_of_blobs_stay_within_bounds(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_what_nobody_was_lent_makes_room_at_once(tmp_path: Path) -> None:
+    """Files that are opened where they are brought stay within the limit, also when all come within a moment."""
+    cache = BlobCache(tmp_path, 10_000)
+    lent = cache.get(digest_of(b"lent"), lambda: [b"lent"])
+    opened = []
+    for n in range(20):
+        data = bytes([n]) * 4000
+        if n % 2:
+            cache.get(digest_of(data), lambda data=data: [data], watch=lambda *_: None)  # type: ignore[misc]
+        else:
+            opened.append(cache.open(digest_of(data), lambda data=data: [data]))  # type: ignore[misc]
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 10_000
+    for n, file in enumerate(opened):
+        with file:
+            assert file.read() == bytes([2 * n]) * 4000
+    assert lent.read_bytes() == b"lent"
+    large = bytes(30_000)
+    with cache.open(digest_of(large), lambda: [large]) as file:
+        assert file.read() == large
+
+
+def test_a_copy_that_rotted_is_brought_anew(rclone: s3.Server, tmp_path: Path) -> None:
+    """What others left in the cache is hashed before it is lent, and doctor finds and drops what is wrong there."""
+    store = rclone.store(rclone.bucket(), tmp_path / "cache")
+    digest = digest_of(b"right")
+    store.add(digest, [b"right"])
+    place = store.path(digest)
+    place.chmod(0o644)
+    place.write_bytes(b"wrong")
+    assert rclone.store(store.bucket, tmp_path / "cache").path(digest).read_bytes() == b"right"
+    place.chmod(0o644)
+    place.write_bytes(b"wrong")
+    again = rclone.store(store.bucket, tmp_path / "cache")
+    assert list(again.copies()) == [digest]
+    assert again.forget(digest)
+    assert not place.exists()
+
+
+def test_an_export_from_a_bucket_shares_nothing_with_the_cache(rclone: s3.Server, tmp_path: Path) -> None:
+    """An export is of files of its own: the cache keeps its limit, and no copy in it is taken for the store's."""
+    bundle = tiny.tiny_bundle(tmp_path / "tiny", padding=1000)
+    words = ("--store", str(rclone.bucket()))
+    env = rclone.environ(XDG_STATE_HOME=str(tmp_path / "state"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    none = tmp_path / "none"
+    assert tiny.haversack("receive", bundle.bundle, *words, store=none, env=env).returncode == 0
+    done = tiny.haversack("serve", "--export", tmp_path / "www", "--json", *words, store=none, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["shared"] == 0
+    assert all(path.stat().st_nlink == 1 for path in (tmp_path / "cache" / "haversack" / "blobs").iterdir())
+    wheel = next(bundle.wheels.glob("alpha*"))
+    found = [path for path in (tmp_path / "www").rglob(wheel.name) if path.is_file()]
+    assert found
+    assert all(path.read_bytes() == wheel.read_bytes() for path in found)
+
+
 def test_a_ledger_is_recorded_while_the_store_is_held(rclone: s3.Server, tmp_path: Path) -> None:
     """Installs go on while a bundle is received: the ledger has a lease of its own."""
     store = rclone.store(rclone.bucket(), tmp_path)

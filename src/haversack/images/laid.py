@@ -69,9 +69,11 @@ def lay(artifacts: Sequence[Artifact], folder: Path, store: Store) -> None:
     for artifact in artifacts:
         file = place / hex_of(artifact.digest)
         shared = False
-        with contextlib.suppress(OSError, HaversackError):
-            os.link(store.path(artifact.digest), file)
-            shared = True
+        # A copy of what lies elsewhere is not what is hashed below.
+        if store.copies() is None:
+            with contextlib.suppress(OSError, HaversackError):
+                os.link(store.path(artifact.digest), file)
+                shared = True
         with store.open(artifact.digest) as blob, contextlib.ExitStack() as stack:
             # What was linked is only read, to see that it is right.
             copy = None if shared else stack.enter_context(file.open("xb"))

@@ -204,7 +204,8 @@ def _put(store: Store, digest: Digest, places: Sequence[Path], *, link: bool) ->
     What is hashed is the link: a name in the store could lead elsewhere a moment later.
     """
     first, *more = places
-    shared = link and _linked(store.path(digest), first)
+    # A copy of what lies elsewhere is no file of the store's, and to link it would keep it beyond the cache's limit.
+    shared = link and store.copies() is None and _linked(store.path(digest), first)
     if shared:
         with first.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != hex_of(digest):

@@ -17,8 +17,10 @@ from haversack.images import layers
 from haversack.images.manifest import fits, read, suffix
 from haversack.images.reference import Reference
 from haversack.kinds import kinds
+from haversack.model.site import Registry
 from haversack.ports import Manifest
 from haversack.ports.disk import DiskStore
+from haversack.ports.registry import HttpPush
 from haversack.verbs import holdings
 from haversack.views import view_of
 from tests.support import tiny
@@ -367,13 +369,18 @@ def test_an_index_that_multiplies_itself(registry: RealRegistry, tmp_path: Path)
     many = [{**entry, "annotations": {"n": str(n)}} for n in range(1001)]
     layout.name("deep", indexes[5])
     layout.name("wide", layout.index(many))
-    layout.name("right", indexes[4])
-    registry.load(layout, "right", "team/right:1")
+    layout.name("one", entry)
+    registry.load(layout, "one", "team/right:one")
+    # No program copies indexes within indexes.
+    push = HttpPush([Registry("main", registry.url, HOST)], lambda _: None)
+    for index in indexes[:4]:
+        data = layout.place(index["digest"]).read_bytes()
+        push.manifest(f"{HOST}/team/right", "1", Manifest(OCI_INDEX, data))
     with Front(registry) as front:
         site = ImageSite(tmp_path / "a", front.url)
         site.declare(f'ref = "{HOST}/team/right:1"\nplatforms = ["linux/amd64"]')
         assert told(site.lock().findings) == []
-        assert len([path for _, path, _ in front.asked if "/manifests/sha256:" in path]) == 5
+        assert len([path for _, path, _ in front.asked if "/manifests/sha256:" in path]) == 4
     for name, said in (("deep", "without end"), ("wide", "more than 1000 entries")):
         site = ImageSite(tmp_path / name, registry.url)
         site.declare(f'ref = "oci:{layout.root}:{name}"\nas = "local.example/{name}:1"')

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -181,6 +183,8 @@ def test_a_registry_asks_for_a_login_at_its_root(live: Live) -> None:
         ("Bearer old-" + TOKEN, "expired"),
         (basic("old", "old-" + TOKEN), "expired"),
         ("Basic %%%", "cannot be read"),
+        ("Basic \xe9", "cannot be read"),
+        (basic("a\0b", "c"), "wrong user or password"),
         ("Digest x", "Basic and Bearer"),
     ],
 )
@@ -202,7 +206,10 @@ def test_secrets_are_nowhere(live: Live) -> None:
     time.sleep(0.5)
     text = live.log.read_text() + live.errors.read_text()
     assert '"user":"alice"' in text
-    assert "wrong user or password for 'alice'" in text
+    assert "wrong user or password" in text
+    live.get("pypi/", authorization=basic("my-password-as-name", ""))
+    time.sleep(0.5)
+    assert "my-password-as-name" not in live.log.read_text()
     for secret in ("my-wrong-word", "s3cret", TOKEN, "scrypt", basic(ALICE, PASSWORD)[6:]):
         assert secret not in text
 
@@ -225,6 +232,41 @@ def test_a_password_is_quick_once_it_was_right(live: Live) -> None:
     for number in range(100):
         assert live.get(f"pypi/simple/alpha/?{number}", authorization=basic(ALICE, PASSWORD)).status == 200
     assert time.monotonic() - begun < 3
+
+
+def test_who_guesses_keeps_nobody_waiting(live: Live) -> None:
+    """Beside many wrong passwords, pages and logins known before come at once; too many guesses are sent away."""
+    alice = basic(ALICE, PASSWORD)
+    assert live.get("pypi/simple/alpha/", authorization=alice).status == 200
+    host, port = live.url.removeprefix("http://").strip("/").split(":")
+    guessing = [socket.create_connection((host, int(port)), timeout=20) for _ in range(100)]
+    for number, one in enumerate(guessing):
+        login = basic(ALICE, f"guess-{number}").encode()
+        one.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: " + login + b"\r\n\r\n")
+    assert live.get("healthz").status == 200
+    assert live.get("pypi/simple/alpha/?beside", authorization=alice).status == 200
+    waiting = set(guessing) - set(select.select(guessing, [], [], 0)[0])
+    assert len(waiting) > 5
+    found = []
+    for one in guessing:
+        with one:
+            found.append(int(one.recv(4096).split()[1]))
+    assert (len(found) - found.count(503), set(found)) == (found.count(401), {401, 503})
+
+
+def test_guesses_push_out_no_right_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password that was right stays remembered however many wrong ones come after it."""
+    rules = auth.read(rules_file(tmp_path), time.time)
+    right = basic(ALICE, PASSWORD)
+    rules.login(right)
+    monkeypatch.setattr(auth, "_fits", lambda *_: False)
+    for number in range(auth._RIGHT + auth._WRONG):
+        with pytest.raises(DeniedError):
+            rules.login(basic(ALICE, str(number)))
+    assert rules.remembers(right)
+    assert rules.login(right).name == ALICE
+    assert not rules.remembers(basic(ALICE, "0"))
+    assert len(rules._wrong) == auth._WRONG
 
 
 def test_rules_are_read_anew(made: Tiny, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Running:
     async def __aexit__(self, *_: object) -> None:
         self._acceptor.close()
         await self._server.drain()
-        self.app.blobs.close()
+        self.app.close()
         self._journal.close()
 
     async def status(self, path: str) -> int:

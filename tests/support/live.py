@@ -146,7 +146,7 @@ class InThread:
             await self.server.drain()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result()
-        self.app.blobs.close()
+        self.app.close()
         self.app.blobs.opening.shutdown()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

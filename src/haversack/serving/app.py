@@ -33,6 +33,7 @@ from haversack.serving.auth import BASIC, CHALLENGE, NOBODY, DeniedError, Login,
 from haversack.serving.blobs import Blobs
 from haversack.serving.catalog import Catalog, Shown
 from haversack.serving.journal import Journal
+from haversack.serving.logins import Logins
 from haversack.serving.metrics import MEDIA_TYPE, Metrics
 from haversack.serving.remembering import Memory, Ready
 from haversack.serving.requests import Request
@@ -78,6 +79,7 @@ class App:
         self.rules = rules
         self._with_metrics = with_metrics
         self.metrics, self.memory = Metrics(), Memory()
+        self._logins = Logins()
         self.blobs = Blobs(store, self._damaged)
         self.catalog = Catalog(store, self.blobs.opening, stamp, self.memory.clear)
         self._bodies: OrderedDict[tuple[Digest, str], _Body] = OrderedDict()
@@ -147,8 +149,7 @@ class App:
         header = request.header("authorization")
         if self.rules is None or not header:
             return NOBODY
-        login: Login = await self._threaded(self.rules.login, header)
-        return login
+        return await self._logins.login(self.rules, header)
 
     def _check(self, login: Login, path: str) -> None:
         if self.rules is not None:
@@ -163,6 +164,11 @@ class App:
         self._journal.error(
             f"blob {digest} is damaged and is not given away; haversack doctor --drop-damaged"
         )
+
+    def close(self) -> None:
+        """End the threads."""
+        self._logins.close()
+        self.blobs.close()
 
     # The server's own pages
 
@@ -350,12 +356,14 @@ def _unsatisfiable(headers: dict[str, str], size: int) -> Answer:
 
 def _refused(request: Request, problem: DeniedError) -> Answer:
     if request.path.startswith("/v2/"):
-        code = "UNAUTHORIZED" if problem.status == 401 else "DENIED"
+        code = {401: "UNAUTHORIZED", 403: "DENIED"}.get(problem.status, "TOOMANYREQUESTS")
         answer = oci_error(problem.status, code, problem.reason)
     else:
         answer = text(problem.status, problem.reason)
     if problem.status == 401:
         answer.headers["WWW-Authenticate"] = BASIC if request.path.startswith("/v2/") else CHALLENGE
+    if problem.status == 503:
+        answer.headers["Retry-After"] = "1"
     answer.headers["Cache-Control"] = "no-store"
     answer.note = problem.reason
     return answer

@@ -18,7 +18,6 @@ A path without a rule is open.  A rule holds in every snapshot: ``/pypi/`` is al
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -48,11 +47,12 @@ CHALLENGE = f'{BASIC}\r\nWWW-Authenticate: Bearer realm="haversack"'
 """The value for all others: both schemes, each in a line of its own (RFC 9110 §11.6.1)."""
 _COST, _BLOCK, _LANES = 1 << 14, 8, 1
 """scrypt's N, r and p: 16 MiB and some 50 ms for a guess."""
-_REMEMBERED = 1024
+_RIGHT, _WRONG = 1024, 256
+"""Passwords that are remembered; the two are apart, so that no guesses push out what was right."""
 
 
 class DeniedError(Exception):
-    """No: ``status`` 401 for whoever may try another login, 403 for one who may not read this."""
+    """No: ``status`` 401 for whoever may try another login, 403 for one who may not read this, 503 for later."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -124,7 +124,7 @@ def _fits(password: str, stored: str) -> bool:
 
 
 class Rules:
-    """Users and rules; passwords that were right are remembered, as keyed digests, while the process lives.
+    """Users and rules; passwords that were tried are remembered, as keyed digests, while the process lives.
 
     ``now`` gives the seconds of the epoch.
     """
@@ -134,8 +134,9 @@ class Rules:
         self._rules = sorted(rules, key=lambda rule: len(rule.path), reverse=True)
         self._now = now
         self._key = secrets.token_bytes(32)
-        self._known: OrderedDict[bytes, bool] = OrderedDict()
-        self._guarding, self._remembering = threading.Semaphore(2), threading.Lock()
+        self._right: OrderedDict[bytes, None] = OrderedDict()
+        self._wrong: OrderedDict[bytes, None] = OrderedDict()
+        self._remembering = threading.Lock()
         self._nobody = hashed_password(secrets.token_hex(16))
 
     def login(self, header: str) -> Login:
@@ -150,18 +151,27 @@ class Rules:
             return self._bearer(value.strip())
         if scheme.lower() != "basic":
             raise DeniedError(401, "only Basic and Bearer are understood here")
-        try:
-            name, mark, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            raise DeniedError(401, "the login cannot be read") from None
+        name, mark, password = _basic(value)
         if not name and not password:
             # What podman and skopeo say when they have no login for a registry that asks for one.
             return NOBODY
         user = self._users.get(name)
-        if not mark or not self._right(user, name, password):
-            raise DeniedError(401, f"wrong user or password for {name!r}")
-        assert user is not None
+        if not mark or not self._fitting(user, name, password) or user is None:
+            # Without the name: people type their password there.
+            raise DeniedError(401, "wrong user or password")
         return self._valid(user)
+
+    def remembers(self, header: str) -> bool:
+        """Whether :meth:`login` would be quick: there is no password in it that was not tried yet."""
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() != "basic":
+            return True
+        try:
+            name, _, password = _basic(value)
+        except DeniedError:
+            return True
+        user = self._users.get(name)
+        return bool(user and user.token) or not (name or password) or self._known(name, password) is not None
 
     def _bearer(self, token: str) -> Login:
         stored = hashed_token(token)
@@ -178,22 +188,34 @@ class Rules:
             raise DeniedError(401, f"the login of {user.name!r} has expired")
         return Login(user.name, user.expires)
 
-    def _right(self, user: User | None, name: str, password: str) -> bool:
+    def _fitting(self, user: User | None, name: str, password: str) -> bool:
         if user and user.token:
             # Clients that know no tokens give one as a password.
             return hmac.compare_digest(user.secret, hashed_token(password))
-        seal = hmac.digest(self._key, f"{name}\0{password}".encode(), "sha256")
+        known = self._known(name, password)
+        if known is not None:
+            return known
+        # A name that nobody has takes as long as a wrong password.
+        right = _fits(password, user.secret if user else self._nobody) and user is not None
         with self._remembering:
-            if seal in self._known:
-                return self._known[seal]
-        with self._guarding:
-            # A name that nobody has takes as long as a wrong password.
-            right = _fits(password, user.secret if user else self._nobody) and user is not None
-        with self._remembering:
-            self._known[seal] = right
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            memory, limit = (self._right, _RIGHT) if right else (self._wrong, _WRONG)
+            memory[self._seal(name, password)] = None
+            if len(memory) > limit:
+                memory.popitem(last=False)
         return right
+
+    def _known(self, name: str, password: str) -> bool | None:
+        """Whether a password is right, if it was tried."""
+        seal = self._seal(name, password)
+        with self._remembering:
+            if seal in self._right:
+                self._right.move_to_end(seal)
+                return True
+            return False if seal in self._wrong else None
+
+    def _seal(self, name: str, password: str) -> bytes:
+        # No name holds a colon.
+        return hmac.digest(self._key, f"{name}:{password}".encode(), "sha256")
 
     def check(self, login: Login, path: str) -> None:
         """Raises :class:`DeniedError` where someone may not read a path (of a snapshot, or of the server)."""
@@ -220,6 +242,15 @@ class Rules:
             EVERYBODY not in rule.allow and (rule.path.startswith(path) or path.startswith(rule.path))
             for rule in self._rules
         )
+
+
+def _basic(value: str) -> tuple[str, str, str]:
+    """The name, a colon if there is one, and the password (RFC 7617)."""
+    try:
+        return base64.b64decode(value.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        # binascii.Error is one, and so is what letters beyond ASCII give.
+        raise DeniedError(401, "the login cannot be read") from None
 
 
 def _denied(login: Login, what: str) -> DeniedError:

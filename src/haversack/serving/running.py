@@ -128,7 +128,7 @@ async def _serve(
             await numbers.drain()
     finally:
         flushing.cancel()
-        app.blobs.close()
+        app.close()
         journal.close()
 
 

@@ -143,6 +143,7 @@ def test_a_host_without_the_file_is_a_finding(tmp_path: Path) -> None:
         (['url = "https://h.example/x/a.bin"', 'url = "https://h.example/y/A.bin"'], "file[0] (a.bin) and file[1] (A.bin)"),
         (['url = "https://ada:hunter2@h.example/a"'], "a user name or a password"),
         (['url = "ftp://h.example/a"'], "plain URL"),
+        (['url = "s3://bucket/a b"'], "https, file, s3"),
     ],
 )  # fmt: skip
 def test_names_that_cannot_be_are_refused(tmp_path: Path, tables: list[str], said: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from haversack.errors import FetchError
 from haversack.model.artifact import Digest, hex_of
 from haversack.model.bucket import Bucket
 from haversack.ports import Ledger, Store
@@ -78,5 +80,11 @@ class TestS3Fetch(FetchContract):
         """A file whose name has what names may have."""
         bucket = server.bucket("some files/a+b %41 ä.deb")
         server.put(Bucket(bucket.name, ""), bucket.path, BODY)
+        url = f"s3://{bucket.name}/{quote(bucket.path)}"
         http = HttpFetch(lambda _: None, attempts=2, timeout=5, backoff=0.01)
-        return FetchBench(S3Fetch(http, server.environ()), str(bucket), f"{bucket}.absent")
+        return FetchBench(S3Fetch(http, server.environ()), url, f"{url}.absent")
+
+    def test_a_key_that_is_no_text_is_refused(self, bench: FetchBench) -> None:
+        """What is percent-encoded is UTF-8, as the keys of objects are."""
+        with pytest.raises(FetchError, match="no UTF-8"):
+            bench.fetch.size("s3://bucket/%ff")

@@ -140,7 +140,7 @@ def string_of(key: Key, raw: Any, place: Place) -> str:
     is_url = key.type == "url" or (key.type in {"location", "source"} and ":" in raw)
     if not all(re.fullmatch(pattern, raw) for pattern in patterns_of(key)):
         if is_url or "://" in raw:
-            raise _bad_url(raw, place)
+            raise _bad_url(raw, key, place)
         says = key.expects or PATH_SAYS
         raise place.error(f"{raw!r} is not {says}", f"write {says}: {key.description}")
     if is_url:
@@ -197,7 +197,7 @@ def _date(raw: Any, place: Place) -> str:
     )
 
 
-def _bad_url(raw: str, place: Place) -> DeclarationError:
+def _bad_url(raw: str, key: Key, place: Place) -> DeclarationError:
     """Why a URL is refused, without a word of it: it may hold a password."""
     if "@" in raw:
         return place.error(
@@ -205,9 +205,10 @@ def _bad_url(raw: str, place: Place) -> DeclarationError:
             "remove it, change it where it was in use, and let haversack find it elsewhere "
             '(for an index: auth = "env", "netrc" or "keyring")',
         )
+    bucket, like = (", s3", " or s3://bucket/key") if key.type == "source" else ("", "")
     return place.error(
-        "is not a plain URL of a known scheme (http, https, file)",
-        "write it like https://host/path, with no query and no fragment",
+        f"is not a plain URL of a known scheme (http, https, file{bucket})",
+        f"write it like https://host/path{like}, with no query and no fragment, and %20 for a blank",
     )
 
 

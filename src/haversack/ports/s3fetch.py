@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 from haversack.errors import FetchError, IntegrityError, SpaceError, StoreError
 from haversack.model.artifact import Digest
@@ -56,13 +58,16 @@ class S3Fetch:
 
 @contextmanager
 def _named(url: str) -> Iterator[Bucket]:
-    """The object of a URL; what goes wrong is said of that URL."""
+    """The object of a URL, whose key may be percent-encoded (RFC 3986 §2.1); what goes wrong is said of that URL."""
     try:
         bucket = bucket_of(url)
+        bucket = replace(bucket, path=unquote(bucket.path, errors="strict"))
+    except UnicodeDecodeError:
+        raise FetchError("is percent-encoded, and no UTF-8 once it is decoded", where=url) from None
     except ValueError as problem:
         raise FetchError(str(problem), where="an s3:// URL") from None
     if not bucket.path:
-        raise FetchError("names a bucket and no file in it", where=str(bucket))
+        raise FetchError("names a bucket and no file in it", where=url)
     try:
         yield bucket
     except SpaceError:
@@ -70,9 +75,9 @@ def _named(url: str) -> Iterator[Bucket]:
     except StoreError as problem:
         raise FetchError(problem.message, where=problem.where, remedy=problem.remedy) from None
     except IntegrityError as problem:
-        raise IntegrityError(problem.message, where=str(bucket), remedy=problem.remedy) from None
+        raise IntegrityError(problem.message, where=url, remedy=problem.remedy) from None
     except FetchError as problem:
         remedy = problem.remedy
         if " 403 " in f"{problem.message} ":
             remedy = "check the AWS_… variables and what these keys may read"
-        raise FetchError(problem.message, where=str(bucket), remedy=remedy) from None
+        raise FetchError(problem.message, where=url, remedy=remedy) from None

@@ -342,6 +342,43 @@ def test_a_client_that_does_not_read_is_let_go(tmp_path: Path) -> None:
             raise AssertionError("a file is still open")
 
 
+def test_a_client_that_asks_and_never_reads_is_not_listened_to(made: Tiny, tmp_path: Path) -> None:
+    """Requests answered from memory fill the way to a client that does not read; what it says then is not kept."""
+    with InThread(DiskStore(made.store), tmp_path, Patience()) as server:
+        request = b"GET /pypi/simple/ HTTP/1.1\r\nHost: a\r\n\r\n"
+        with server.connect() as one:
+            for _ in range(3):
+                one.sendall(request)
+                one.recv(65536)
+            one.settimeout(1.0)
+            sent = 0
+            try:
+                while sent < 64 << 20:
+                    sent += one.send(request * 1000)
+            except TimeoutError:
+                pass
+            assert sent < 64 << 20
+            kept = max(len(connection._buffer) for connection in server.server.connections)
+            assert kept < 1 << 20
+            # Whoever begins to read again is listened to again.
+            one.settimeout(20)
+            found, end = 0, time.monotonic() + 20
+            while found < 20_000_000 and time.monotonic() < end:
+                found += len(one.recv(1 << 20))
+            assert found >= 20_000_000
+
+
+def test_many_short_requests_in_a_row_cost_no_more_each(made: Tiny, tmp_path: Path) -> None:
+    """Empty lines and requests in one piece are taken off its beginning, not copied with all that follows."""
+    with InThread(DiskStore(made.store), tmp_path, Patience()) as server:
+        with server.connect() as one:
+            one.sendall(b"\r\n\r\n" * 200_000 + LAST)
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        with server.connect() as one:
+            one.sendall((b"\r\n" + PAGE) * 2000 + LAST)
+            assert _all(one) > 2000 * 100
+
+
 def _all(one: socket.socket) -> int:
     """How many bytes come before the end, be it a good one or not."""
     count = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -22,7 +23,8 @@ from haversack.serving.requests import END, HEAD_LIMIT, RefusedError, Request, p
 
 _READ = 512 << 10
 _BACKLOG = 64 << 10
-"""Bytes of further requests that are kept while one is answered."""
+"""Bytes of further requests that are kept while one is answered, or the client does not read."""
+_BLANK = re.compile(rb"[\r\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Connection(asyncio.Protocol):
         self._app = server.app
         self._loop = server._loop
         self._transport: Any = None
-        self._buffer = b""
+        self._buffer = bytearray()
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._paused = self._stopped = self._ended = False
@@ -176,10 +178,10 @@ class Connection(asyncio.Protocol):
         if not self._buffer:
             self._since = self._loop.time()
         self._buffer += data
-        if len(self._buffer) > _BACKLOG and self._task is not None:
-            self._transport.pause_reading()
-            self._stopped = True
         self._advance()
+        if len(self._buffer) > _BACKLOG and not self._stopped:
+            self._stopped = True
+            self._transport.pause_reading()
 
     # Requests
 
@@ -201,10 +203,11 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Take the next request out of the buffer, if there is one and nothing is in its way."""
         while self._task is None and not self._paused and not self._closing_at and self._buffer:
-            buffer = self._buffer.lstrip(b"\r\n") if self._buffer[:1] in b"\r\n" else self._buffer
+            buffer = self._buffer
+            if blank := _BLANK.match(buffer):
+                del buffer[: blank.end()]
             end = buffer.find(END, 0, HEAD_LIMIT)
             if end < 0:
-                self._buffer = buffer
                 if len(buffer) >= HEAD_LIMIT:
                     self._refuse(RefusedError(431, "the head is too long"))
                 elif b"\n\n" in buffer:
@@ -213,9 +216,11 @@ class Connection(asyncio.Protocol):
                     # TLS, mostly: podman and skopeo try that first, and would wait for the time-out of the head.
                     self._refuse(RefusedError(400, "no method begins like this; TLS is not spoken here"))
                 return
-            head, self._buffer = buffer[: end + 4], buffer[end + 4 :]
+            head = bytes(buffer[: end + 4])
+            # The beginning of a bytearray goes away without a copy of the rest.
+            del buffer[: end + 4]
             self._since = self._loop.time()
-            if self._stopped and len(self._buffer) <= _BACKLOG:
+            if self._stopped and len(buffer) <= _BACKLOG:
                 self._stopped = False
                 self._transport.resume_reading()
             if self._at_once(head):
@@ -230,7 +235,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, problem: RefusedError) -> None:
         """Say what is wrong with a request, and part."""
         answer = text(problem.status, problem.reason)
-        self._buffer = b""
+        self._buffer.clear()
         self._task = self._loop.create_task(self._send(None, answer, False, time.perf_counter()))
         self._task.add_done_callback(self._done)
 

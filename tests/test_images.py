@@ -14,6 +14,7 @@ import pytest
 
 from haversack.errors import DeclarationError, HaversackError, IntegrityError
 from haversack.images import layers
+from haversack.images.dockerarchive import InArchive
 from haversack.images.manifest import fits, read, suffix
 from haversack.images.reference import Reference
 from haversack.kinds import kinds
@@ -43,6 +44,7 @@ from tests.support.wheels import make_wheel
 
 PYTHON: dict[str, bytes | str] = {"usr/bin/python3.11": b"\x7fELF", "usr/bin/python3": "python3.11"}
 BOTH = ("linux/amd64", "linux/arm64/v8")
+NOISE = bytes(range(256)) * 64
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +321,70 @@ def test_an_archive_that_is_none(registry: RealRegistry, tmp_path: Path) -> None
     assert told(site.lock().findings) == [("image-invalid", True)]
 
 
+LAYER = "sha256:" + "0" * 64
+ONE = b'[{"Config": "c", "Layers": ["l"]}]'
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"manifest.json": b"[" * 300_000},
+        {"manifest.json": b'[{"Config": "c", "Layers": [5]}]'},
+        {"manifest.json": b'[{"Config": "c", "Layers": [], "RepoTags": 5}]'},
+        {"manifest.json": ONE, "c": b"[" * 300_000},
+        {"manifest.json": ONE, "c": b'{"rootfs": [1]}', "l": b"x"},
+        {
+            "manifest.json": ONE,
+            "c": json.dumps({"rootfs": {"diff_ids": [LAYER]}}).encode(),
+            "l": b"\x1f\x8bno",
+        },
+        {
+            "manifest.json": ONE,
+            "c": json.dumps({"rootfs": {"diff_ids": [LAYER]}}).encode(),
+            "l": gzip.compress(NOISE)[:-9],
+        },
+        {
+            "manifest.json": ONE,
+            "c": json.dumps({"rootfs": {"diff_ids": [LAYER]}}).encode(),
+            "l": b"\x1f\x8b\x08\0\0\0\0\0\0\0\xff\xff\xff",
+        },
+    ],
+)
+def test_an_archive_that_lies(tmp_path: Path, members: dict[str, bytes | str]) -> None:
+    """Whatever stands where something else belongs is an error that says so, and never a traceback."""
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(tarred(members))
+    with pytest.raises((DeclarationError, IntegrityError)):
+        InArchive(archive, None, DiskStore(tmp_path / "store", create=True))
+
+
+def test_an_archive_that_is_packed_wrongly(tmp_path: Path) -> None:
+    """An archive whose own gzip is damaged cannot be read, which is said."""
+    archive = tmp_path / "a.tar"
+    packed = bytearray(gzip.compress(tarred({"manifest.json": b" " * 50_000 + ONE, "l": NOISE}), mtime=0))
+    packed[len(packed) // 2 :] = b"\xff" * (len(packed) // 2)
+    archive.write_bytes(packed)
+    with pytest.raises(DeclarationError, match="cannot be read as an archive"):
+        InArchive(archive, None, DiskStore(tmp_path / "store", create=True))
+
+
+def test_a_layout_that_lists_anything(registry: RealRegistry, tmp_path: Path) -> None:
+    """What stands beside an image in a layout, and is no JSON object, is nothing about it."""
+    layout = Layout(tmp_path / "layout")
+    entry = layout.manifest("linux/amd64", [PYTHON], annotations={})
+    for data in (b"not JSON", b"[1]", b"[" * 300_000, b'{"subject": 5}'):
+        layout.name(f"x{len(data)}", {"mediaType": "x/y", "digest": layout.blob(data), "size": len(data)})
+    layout.name("app", entry)
+    site = ImageSite(tmp_path, registry.url)
+    site.declare(f'ref = "oci:{layout.root}:app"\nas = "local.example/app:1"')
+    assert told(site.lock().findings) == []
+    part = {"mediaType": OCI_CONFIG, "digest": LAYER, "size": 1}
+    odd = {"schemaVersion": 2, "config": part, "layers": [{**part, "urls": 5}]}
+    assert [one.url for one in read(Manifest(OCI_MANIFEST, json.dumps(odd).encode()), "here").parts] == [
+        None
+    ] * 2
+
+
 def test_a_layout_whose_manifest_was_changed(registry: RealRegistry, tmp_path: Path) -> None:
     """skopeo copies a changed manifest of a layout; here it is refused."""
     layout = Layout(tmp_path / "layout")
@@ -397,6 +463,7 @@ def test_an_index_that_multiplies_itself(registry: RealRegistry, tmp_path: Path)
         (b'{"schemaVersion": 2, "manifests": [], "layers": [], "config": {}}', "at once"),
         (b'{"schemaVersion": 2, "manifests": [{"mediaType": "x", "digest": "md5:1", "size": 1}]}', "digest"),
         (b'{"schemaVersion": 2, "layers": []}', "mediaType"),
+        (b"[" * 300_000, "JSON"),
     ],
 )
 def test_manifests_that_are_none(data: bytes, why: str) -> None:

@@ -224,6 +224,41 @@ def test_a_realm_that_is_no_place_for_passwords(plain: RealRegistry) -> None:
             client(front.url).manifest(APP, "1")
 
 
+def test_signatures_that_cannot_be_asked_for(plain: RealRegistry, tmp_path: Path) -> None:
+    """A registry that has no list of them has none; one that fails is told of, and the image crosses all the same."""
+    with Front(plain) as front:
+        site = ImageSite(tmp_path, front.url)
+        site.declare(f'ref = "{APP}:1"')
+        for status in (404, 405):
+            front.fail("/referrers/", status=status)
+            assert told(site.lock().findings) == []
+        for path in ("/referrers/", ".sig"):
+            trouble = front.fail(path, status=500, times=9)
+            locked = site.lock()
+            assert told(locked.findings) == [("image-signatures", False)]
+            assert "500" in locked.findings[0].message
+            assert locked.artifacts
+            trouble.times = 0
+
+
+def test_answers_that_nobody_can_read(plain: RealRegistry) -> None:
+    """Lists of any depth and of other things than lists are errors that name the repository."""
+    digest = digest_of(b"subject")
+    with Front(plain) as front:
+        for body in (b"[" * 200_000, b"[]", b'{"manifests": 5}'):
+            front.fail("/referrers/", status=200, body=body)
+            with pytest.raises(FetchError, match="team/app"):
+                client(front.url).referrers(APP, digest)
+        for body, there in ((b'{"manifests": null}', ()), (b'{"manifests": [5, {"digest": 5}]}', ())):
+            front.fail("/referrers/", status=200, body=body)
+            assert client(front.url).referrers(APP, digest) == there
+    for body in (b"[" * 200_000, b'{"token": "a", "expires_in": 1' + b"0" * 400 + b"}"):
+        with Front(plain, tokens=True) as front:
+            front.token = body
+            with pytest.raises(FetchError, match="no token that can be read"):
+                client(front.url, attempts=1).manifest(APP, "1")
+
+
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_realm_that_redirects_gets_the_password_alone(
     plain: RealRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool

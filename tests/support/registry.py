@@ -238,13 +238,15 @@ class Trouble:
     drop: Sequence[str] = ()
     """Headers that are left out."""
     redirect: str | None = None
+    body: bytes = b"{}"
+    """What is said with ``status``."""
 
 
 class Front:
     """A proxy before a registry, with Bearer tokens if asked for, and trouble.
 
     ``asked`` are the requests (method, path, Authorization) so far; ``issued`` the tokens; ``seconds`` is how
-    long a token is good, and ``uses`` for how many requests.
+    long a token is good, and ``uses`` for how many requests; ``token`` is what the realm says in place of one.
     """
 
     def __init__(
@@ -252,6 +254,7 @@ class Front:
     ) -> None:
         self.behind, self.tokens, self.login = behind, tokens, login
         self.seconds, self.uses = 300, 10**9
+        self.token: bytes | None = None
         self.asked: list[tuple[str, str, str]] = []
         self.issued: dict[str, int] = {}
         self.troubles: list[Trouble] = []
@@ -334,7 +337,7 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble and trouble.redirect:
             self._send(307, {"Location": trouble.redirect + self.path}, b"")
         elif trouble and trouble.status:
-            self._send(trouble.status, trouble.headers, b"{}")
+            self._send(trouble.status, trouble.headers, trouble.body)
         else:
             self._pass(body, trouble)
 
@@ -350,7 +353,8 @@ class _Handler(BaseHTTPRequestHandler):
             token = f"token-{len(site.issued)}-{asked.get('scope', ['none'])[0]}"
             site.issued[token] = site.uses
         told = {"token": token, "expires_in": site.seconds}
-        self._send(200, {"Content-Type": "application/json"}, json.dumps(told).encode())
+        said = json.dumps(told).encode() if site.token is None else site.token
+        self._send(200, {"Content-Type": "application/json"}, said)
 
     def _pass(self, body: bytes, trouble: Trouble | None) -> None:
         behind = self.site.behind

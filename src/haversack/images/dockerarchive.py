@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import posixpath
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from haversack.errors import DeclarationError, IntegrityError
+from haversack.errors import DeclarationError, HaversackError, IntegrityError
+from haversack.formats.canonical import parse
 from haversack.images.manifest import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Part
 from haversack.images.sources import platform_of
 from haversack.model.artifact import Digest, digest_of, is_digest
@@ -22,6 +25,8 @@ from haversack.ports import Manifest, Store
 
 _CHUNK = 1 << 20
 _LARGEST = 8 << 20
+# What tarfile, and what unpacks for it, raise of files that are damaged or made to trip them.
+_UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, RecursionError)
 
 
 class InArchive:
@@ -31,7 +36,7 @@ class InArchive:
         try:
             with tarfile.open(path) as archive:
                 self._config, self._data = _taken(archive, name, path, store)
-        except (tarfile.TarError, OSError, EOFError) as problem:
+        except _UNREADABLE as problem:
             raise DeclarationError(
                 f"cannot be read as an archive of docker save: {problem}",
                 where=str(path),
@@ -55,36 +60,38 @@ class InArchive:
         """See the protocol."""
         return f"archive:{self._name}"
 
-    def about(self, digest: Digest) -> Sequence[tuple[str | None, Manifest]]:
+    def about(self, digest: Digest) -> Sequence[tuple[str | None, Manifest | HaversackError]]:
         """See the protocol: such archives hold images alone."""
         return ()
 
 
 def _taken(archive: tarfile.TarFile, name: str | None, path: Path, store: Store) -> tuple[bytes, bytes]:
     """The config and the manifest of an image, all of which is in the store then."""
-    images = _json(_small(archive, "manifest.json", path), path)
-    chosen = (
-        [i for i in images if name is None or name in (i.get("RepoTags") or ())] if _sound(images) else []
-    )
+    told = parse(_small(archive, "manifest.json", path), str(path))
+    images = told if _sound(told) else []
+    chosen = [image for image in images if name is None or name in (image.get("RepoTags") or ())]
     if len(chosen) != 1:
-        had = (
-            ", ".join(tag for i in images if isinstance(i, dict) for tag in i.get("RepoTags") or ())
-            or "no names"
-        )
+        had = ", ".join(tag for image in images for tag in image.get("RepoTags") or ()) or "no names"
         raise DeclarationError(
             f"holds {'no image' if name else 'several images, and none'} of that name; it has {had}",
             where=str(path),
             remedy="write ref = docker-archive:FILE:NAME with one of these names",
         )
     config = _small(archive, chosen[0]["Config"], path)
-    told = _json(config, path)
-    diff_ids = (told.get("rootfs") or {}).get("diff_ids") if isinstance(told, dict) else None
+    said = parse(config, str(path))
+    rootfs = said.get("rootfs") if isinstance(said, dict) else None
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     files = chosen[0]["Layers"]
     if not isinstance(diff_ids, list) or len(diff_ids) != len(files) or not all(map(is_digest, diff_ids)):
         raise IntegrityError("its config and its list of layers contradict each other", where=str(path))
     layers = []
     for digest, file in zip(diff_ids, files, strict=True):
-        size = store.add(digest, _plain(_member(archive, file, path)))
+        try:
+            size = store.add(digest, _plain(_member(archive, file, path)))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
+            raise IntegrityError(
+                f"its layer {file} cannot be unpacked: {problem}", where=str(path)
+            ) from problem
         layers.append({"mediaType": DOCKER_LAYER, "size": size, "digest": digest})
     manifest = {
         "schemaVersion": 2,
@@ -100,10 +107,16 @@ def _taken(archive: tarfile.TarFile, name: str | None, path: Path, store: Store)
 
 
 def _sound(images: Any) -> bool:
+    """Whether a manifest.json is of the shape that docker gives it."""
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
     return isinstance(images, list) and all(
         isinstance(image, dict)
         and isinstance(image.get("Config"), str)
-        and isinstance(image.get("Layers"), list)
+        and texts(image.get("Layers"))
+        and texts(image.get("RepoTags") or [])
         for image in images
     )
 
@@ -130,13 +143,6 @@ def _small(archive: tarfile.TarFile, name: str, path: Path) -> bytes:
     if len(data) > _LARGEST:
         raise IntegrityError(f"{name} is too large", where=str(path))
     return data
-
-
-def _json(data: bytes, path: Path) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError as problem:
-        raise IntegrityError(f"holds something that is not JSON: {problem}", where=str(path)) from problem
 
 
 def _plain(file: IO[bytes]) -> Iterator[bytes]:

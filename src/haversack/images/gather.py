@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from haversack.errors import IntegrityError
+from haversack.errors import HaversackError, IntegrityError
 from haversack.images.manifest import Described, Part, fits, lacking, read, suffix
 from haversack.images.reference import Reference
 from haversack.model.artifact import Artifact, Digest, hex_of
@@ -17,6 +17,7 @@ _DEEPEST = 4
 """An index may name indexes; nobody's tools go deeper."""
 _MOST = 1000
 """Manifests of one image, those about it too, and entries of one index: no image has as many."""
+_SAID = 2000
 
 
 class Source(Protocol):
@@ -34,8 +35,11 @@ class Source(Protocol):
         """Where a part can be fetched from, as an artifact says it."""
         ...
 
-    def about(self, digest: Digest) -> Sequence[tuple[str | None, Manifest]]:
-        """Manifests about another one (signatures, attestations), as far as known, each with its tag if it has one."""
+    def about(self, digest: Digest) -> Iterable[tuple[str | None, Manifest | HaversackError]]:
+        """Manifests about another one (signatures, attestations), as far as known, each with its tag if it has one.
+
+        In the place of what is there or could be, and could not be had, stands why.
+        """
         ...
 
 
@@ -67,7 +71,7 @@ class _Walk:
 
 
 def gather(wish: Wish, root: Manifest, source: Source, ref: str) -> tuple[list[Artifact], list[Finding]]:
-    """The artifacts of an image for the environment ``ref``, its root first, and what is wrong with it.
+    """The artifacts of an image for the environment ``ref``, its root first, and what a person should know of it.
 
     Raises ``IntegrityError`` for what is no image, ``FetchError`` for what cannot be asked for.
     """
@@ -85,16 +89,28 @@ def gather(wish: Wish, root: Manifest, source: Source, ref: str) -> tuple[list[A
     if wish.requires:
         facts |= {"requires": list(wish.requires), "required_by": [name]}
     _amend(walk, described.digest, facts)
+    missed: list[str] = []
+    count = 0
     for digest in [
         a.digest for a in walk.parts.values() if a.digest == described.digest or "platform" in a.facts
     ]:
         for tag, manifest in source.about(digest):
+            count += 1
+            if count > _MOST:
+                raise IntegrityError(f"has more than {_MOST} manifests about it", where=name)
+            if isinstance(manifest, HaversackError):
+                missed.append(str(manifest))
+                continue
             told = read(manifest, f"{name} ({tag or 'referrer'})")
             _take(walk, manifest, told, None, 0)
             if tag:
                 _amend(walk, told.digest, {"refs": [f"{wish.reference.repository}:{tag}"]})
     first = walk.parts.pop(described.digest)
-    return [first, *walk.parts.values()], []
+    findings = []
+    if missed:
+        message = f"signatures and attestations may be missing: {'; '.join(dict.fromkeys(missed))[:_SAID]}"
+        findings.append(Finding("image-signatures", name, message, "lock again later", blocking=False))
+    return [first, *walk.parts.values()], findings
 
 
 def _platforms(told: Described, walk: _Walk, seen: set[Digest], depth: int = 0) -> list[str]:

@@ -115,7 +115,11 @@ def _part(entry: object, role: str | None, where: str) -> Part:
         None if attests or not platform else spelled(platform),
         attests if isinstance(attests, str) else None,
         next(
-            (url for url in urls or () if isinstance(url, str) and re.fullmatch(r"https?://[^@?#\s]+", url)),
+            (
+                url
+                for url in (urls if isinstance(urls, list) else ())
+                if isinstance(url, str) and re.fullmatch(r"https?://[^@?#\s]+", url)
+            ),
             None,
         ),
     )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from haversack.errors import DeclarationError, FetchError, IntegrityError, NotFoundError
+from haversack.errors import DeclarationError, FetchError, HaversackError, IntegrityError, NotFoundError
 from haversack.formats.canonical import Fields, parse
 from haversack.images.manifest import CONFIGS, Part, spelled
 from haversack.model.artifact import Digest, digest_of, hex_of
@@ -59,17 +57,27 @@ class InRegistry:
         folder = "manifests" if part.role in {"index", "manifest"} else "blobs"
         return f"docker://{self._repository}/{folder}/{part.digest}"
 
-    def about(self, digest: Digest) -> Sequence[tuple[str | None, Manifest]]:
-        """See the protocol: what a registry does not tell, or refuses to, is not there."""
-        found: list[tuple[str | None, Manifest]] = []
+    def about(self, digest: Digest) -> Iterator[tuple[str | None, Manifest | HaversackError]]:
+        """See the protocol: a registry that lists nothing, or cannot, has nothing; one that fails may have more."""
         registries = self._out.registries
-        with contextlib.suppress(FetchError, NotFoundError):
-            found += [(None, self.manifest(one)) for one in registries.referrers(self._repository, digest)]
+        listed: Sequence[Digest] = ()
+        try:
+            listed = registries.referrers(self._repository, digest)
+        except FetchError as problem:
+            yield None, problem
+        for one in listed:
+            try:
+                yield None, self.manifest(one)
+            except (FetchError, NotFoundError) as problem:
+                yield None, problem
         for word in _SIGNED:
             tag = f"sha256-{hex_of(digest)}.{word}"
-            with contextlib.suppress(FetchError, NotFoundError):
-                found.append((tag, registries.manifest(self._repository, tag)))
-        return found
+            try:
+                yield tag, registries.manifest(self._repository, tag)
+            except NotFoundError:
+                continue
+            except FetchError as problem:
+                yield tag, problem
 
 
 class InLayout:
@@ -121,16 +129,14 @@ class InLayout:
         """See the protocol."""
         return f"path:{self._folder}/blobs/sha256/{hex_of(part.digest)}"
 
-    def about(self, digest: Digest) -> Sequence[tuple[str | None, Manifest]]:
+    def about(self, digest: Digest) -> Iterator[tuple[str | None, Manifest | HaversackError]]:
         """See the protocol: what the layout lists beside the images and that has this one as its subject."""
-        found: list[tuple[str | None, Manifest]] = []
         for entry in self._named:
             with contextlib.suppress(IntegrityError, NotFoundError):
                 manifest = self.manifest(entry.digest("digest"))
-                told: Any = json.loads(manifest.data)
-                if (told.get("subject") or {}).get("digest") == digest:
-                    found.append((None, manifest))
-        return found
+                told = Fields(parse(manifest.data, entry.where), entry.where)
+                if told.table("subject").get("digest") == digest:
+                    yield None, manifest
 
     def _read(self, digest: Digest) -> bytes:
         place = self._root / "blobs" / "sha256" / hex_of(digest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, urljoin, urlsplit
 
 from haversack.errors import FetchError, IntegrityError, NotFoundError
+from haversack.formats.canonical import parse
 from haversack.model.artifact import Digest, digest_of, is_digest
 from haversack.model.site import Credentials, Registry
 from haversack.ports import Manifest
@@ -102,11 +102,17 @@ class HttpRegistries:
         if answer.status != 200:
             tag = f"manifests/{digest.replace(':', '-')}"
             answer = self._hosts.ask("GET", repository, tag, (200, 404), headers={"Accept": _TYPES[0]})
-        try:
-            listed = json.loads(answer.data)["manifests"] if answer.status == 200 else []
-            return tuple(dict.fromkeys(m["digest"] for m in listed if is_digest(m.get("digest"))))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        if answer.status != 200:
             return ()
+        told = parse(answer.data, repository, FetchError)
+        # Not every registry lists nothing as an empty list.
+        listed = told.get("manifests") or [] if isinstance(told, dict) else None
+        if not isinstance(listed, list):
+            raise FetchError("lists what refers to its images in no form that can be read", where=repository)
+        digests = [entry.get("digest") for entry in listed if isinstance(entry, dict)]
+        return tuple(
+            dict.fromkeys(digest for digest in digests if isinstance(digest, str) and is_digest(digest))
+        )
 
     def size(self, url: str) -> int | None:
         """See :class:`haversack.ports.Fetch`."""

@@ -119,7 +119,7 @@ class TokenLogin:
             told = json.loads(answer.data)
             token = str(told.get("token") or told["access_token"])
             seconds = float(told.get("expires_in") or _SECONDS)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             token, seconds = "", 0.0
         # A line break in it would begin another header.
         if not re.fullmatch(r"[\x21-\x7e]+", token):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import random
@@ -10,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urljoin
 
 import pytest
@@ -19,9 +20,10 @@ from haversack.errors import NotFoundError
 from haversack.model.artifact import Digest, digest_of, hex_of
 from haversack.model.bucket import Bucket
 from haversack.model.lock import LockedEnvironment
+from haversack.ports import Store, Watch
 from haversack.ports.blobcache import BlobCache
 from haversack.ports.s3 import S3Store
-from haversack.serving.blobs import HELD_BACK
+from haversack.serving.blobs import HELD_BACK, Blobs
 from haversack.serving.http import Patience
 from haversack.verbs.pages import body
 from haversack.views import Page
@@ -241,6 +243,74 @@ def test_what_rotted_in_a_bucket_never_ends(site: Site, cut: int, capsys: pytest
     assert not (site.cache / hex_of(site.digest)).exists()
     assert site.digest in site.live.app.metrics.damaged
     assert f"blob {site.digest} is damaged" in capsys.readouterr().err
+
+
+def test_a_copy_that_rotted_is_brought_anew(site: Site) -> None:
+    """A byte of the copy in the cache was flipped: a client's answer breaks off or is right, and the next are right."""
+    assert ask(site.url + site.path).body == site.data
+    copy = site.cache / hex_of(site.digest)
+    for place in (1000, len(site.data) - 1000):
+        data = bytearray(site.data)
+        data[place] ^= 1
+        copy.chmod(0o644)
+        copy.write_bytes(data)
+        # A part leaves only after the whole was hashed, so nobody sees that it was wrong.
+        assert ask(site.url + site.path, range="bytes=990-1010").body == site.data[990:1011]
+        assert ask(site.url + site.path).body == site.data
+        assert copy.read_bytes() == site.data
+    copy.write_bytes(bytes(len(site.data)))
+    with site.get() as answer, contextlib.suppress(http.client.IncompleteRead, ConnectionResetError):
+        assert answer.read() == site.data
+    assert ask(site.url + site.path).body == site.data
+    assert not site.live.app.metrics.damaged
+
+
+class Far:
+    """A store whose blobs take until ``come`` is set; what was asked for, in order."""
+
+    def __init__(self) -> None:
+        self.come = threading.Event()
+        self.asked: list[Digest] = []
+
+    def size(self, digest: Digest) -> int:
+        """One byte."""
+        return 1
+
+    def at_hand(self, digest: Digest) -> None:
+        """Nothing is here."""
+
+    def path(self, digest: Digest, *, watch: Watch | None = None) -> Path:
+        """Nothing comes."""
+        self.asked.append(digest)
+        self.come.wait()
+        raise NotFoundError("is gone")
+
+
+def test_threads_are_bounded_and_who_went_away_is_forgotten() -> None:
+    """Clients that ask for thousands of cold blobs cost some threads; those not begun go with their clients."""
+    store = Far()
+
+    async def everything() -> None:
+        blobs, before = Blobs(cast(Store, store), print), threading.active_count()
+        digests = [digest_of(str(n).encode()) for n in range(1000)]
+        for _ in range(2):
+            tasks = [asyncio.create_task(blobs.passage(d, 0, None, whole=False)) for d in digests]
+            while len(store.asked) < 32:
+                await asyncio.sleep(0.01)
+            assert threading.active_count() - before < 50
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        last = asyncio.create_task(blobs.passage(digests[-1], 0, None, whole=False))
+        await asyncio.sleep(0)
+        store.come.set()
+        with pytest.raises(NotFoundError):
+            await asyncio.wait_for(last, 20)
+        assert len(store.asked) == 33
+        blobs.close()
+        blobs.opening.shutdown()
+
+    asyncio.run(everything())
 
 
 def test_a_bucket_that_breaks_off_is_no_damage(site: Site) -> None:

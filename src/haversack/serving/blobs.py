@@ -5,7 +5,8 @@ A blob is hashed the first time it is served, again when its file is no longer t
 while the rest is still read, but the last ones stay here until the digest fits.
 
 A blob that lies elsewhere (in a bucket) is hashed as it arrives, once for all who wait for it, and what has
-arrived leaves in the same way.  It arrives to its end even if nobody waits any more.
+arrived leaves in the same way.  It arrives to its end even if nobody waits any more; those whose turn has not
+come are forgotten with the last who waits for them.  A copy that is found wrong is brought anew.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Arrival:
 
     proof: Proof
     file: BinaryIO | None = None
+    clients: int = 0
+    """Those who wait for the first of its bytes."""
 
 
 class Blobs:
@@ -86,7 +89,8 @@ class Blobs:
         self._on_damage = on_damage
         self._proofs: dict[Digest, Proof] = {}
         self._arrivals: dict[Digest, Arrival] = {}
-        self._ways = threading.BoundedSemaphore(_WAYS)
+        # Of the arrivals those whose turn has not come, in the order in which they were asked for.
+        self._pending: dict[Digest, Arrival] = {}
         self._ended = False
         self.opening = ThreadPoolExecutor(_OPENING, "open")
         self._hashing = ThreadPoolExecutor(_HASHING, "hash")
@@ -99,7 +103,11 @@ class Blobs:
         path = self._store.at_hand(digest)
         if path is None:
             return None
-        file = path.open("rb", buffering=0)
+        try:
+            file = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            # A copy that made room for another one at this moment.
+            return None
         status = os.fstat(file.fileno())
         return file, _stamp(status), status.st_size
 
@@ -110,10 +118,20 @@ class Blobs:
             expired = proof.right is True and time.monotonic() - proof.at > TRUSTED
             if not expired:
                 return proof
-        proof = self._proofs[digest] = Proof(stamp, size)
-        loop = asyncio.get_running_loop()
-        self._hashing.submit(self._prove, digest, os.dup(file.fileno()), proof, loop)
+        proof = Proof(stamp, size)
+        # There may be no descriptor to be had: then nobody may wait for what nobody finds out.
+        descriptor = os.dup(file.fileno())
+        self._hashing.submit(self._prove, digest, descriptor, proof, asyncio.get_running_loop())
+        self._proofs[digest] = proof
         return proof
+
+    def suspect(self, digest: Digest) -> bool:
+        """Whether a blob should be hashed anew, as what was read of it is wrong; at most once a minute."""
+        proof = self._proofs.get(digest)
+        if proof is not None and (proof.right is not True or time.monotonic() - proof.at < _AGAIN):
+            return False
+        self._proofs.pop(digest, None)
+        return True
 
     def _prove(self, digest: Digest, descriptor: int, proof: Proof, loop: asyncio.AbstractEventLoop) -> None:
         """Hash a file, in a thread, and let those who wait know how far it is."""
@@ -134,6 +152,11 @@ class Blobs:
         if self._ended:
             return
         proof.at = time.monotonic()
+        if not right and self._store.forget(digest):
+            # It was a copy, and says nothing of the blob.
+            proof.problem = RottenCopyError("a copy was damaged and is brought anew; ask again", where=digest)
+            _tell(loop, proof, told, None)
+            return
         _tell(loop, proof, told, right)
         if not right:
             self._on_damage(digest)
@@ -144,6 +167,13 @@ class Blobs:
         With ``whole`` all of the blob is hashed before.  Raises ``IntegrityError`` for damaged blobs, and what
         :meth:`open` raises.
         """
+        try:
+            return await self._passage(digest, start, stop, whole=whole)
+        except RottenCopyError:
+            # Nothing has left yet.
+            return await self._passage(digest, start, stop, whole=whole)
+
+    async def _passage(self, digest: Digest, start: int, stop: int | None, *, whole: bool) -> FilePassage:
         file, proof = await self._opened(digest)
         try:
             passage = FilePassage(self, digest, file, proof, start, proof.size if stop is None else stop)
@@ -162,11 +192,21 @@ class Blobs:
         while True:
             held = await loop.run_in_executor(self.opening, self.open, digest)
             if held is not None:
-                return held[0], self.proof(digest, *held)
+                try:
+                    return held[0], self.proof(digest, *held)
+                except BaseException:
+                    held[0].close()
+                    raise
             arrival = self._arrivals.get(digest) or self._brought(digest)
             proof = arrival.proof
-            while arrival.file is None and proof.right is None and proof.problem is None:
-                await proof.further()
+            arrival.clients += 1
+            try:
+                while arrival.file is None and proof.right is None and proof.problem is None:
+                    await proof.further()
+            finally:
+                arrival.clients -= 1
+                if not arrival.clients and self._pending.get(digest) is arrival:
+                    del self._pending[digest], self._arrivals[digest]
             if proof.problem is not None:
                 raise proof.problem
             if proof.right is False:
@@ -180,11 +220,25 @@ class Blobs:
         known = self._proofs.get(digest)
         if known is not None and known.right is False and time.monotonic() - known.at < _AGAIN:
             return Arrival(known)
-        arrival = self._arrivals[digest] = Arrival(Proof((0, 0, 0, 0, 0), 0))
-        words = digest, arrival, asyncio.get_running_loop()
-        # The end of the process waits for no server that says nothing.
-        threading.Thread(target=self._bring, args=words, name="bring", daemon=True).start()
+        arrival = self._arrivals[digest] = self._pending[digest] = Arrival(Proof((0, 0, 0, 0, 0), 0))
+        self._begin()
         return arrival
+
+    def _begin(self) -> None:
+        """Bring what waits, as far as there are ways: a thread for each."""
+        loop = asyncio.get_running_loop()
+        while self._pending and len(self._arrivals) - len(self._pending) < _WAYS:
+            digest = next(iter(self._pending))
+            arrival = self._pending.pop(digest)
+            # The end of the process waits for no server that says nothing.
+            thread = threading.Thread(
+                target=self._bring, args=(digest, arrival, loop), name="bring", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as problem:
+                arrival.proof.problem = StoreError(f"a blob cannot be brought here: {problem}")
+                loop.call_soon(self._arrived, digest, arrival, None)
 
     def _bring(self, digest: Digest, arrival: Arrival, loop: asyncio.AbstractEventLoop) -> None:
         """Bring a blob here, in a thread, and let those who wait know how far it is."""
@@ -199,9 +253,10 @@ class Blobs:
             _tell(loop, proof, hashed, None)
 
         try:
-            with self._ways:
-                proof.size = self._store.size(digest) or 0
-                proof.stamp = _stamp(self._store.path(digest, watch=watch).stat())
+            proof.size = self._store.size(digest) or 0
+            path = self._store.path(digest, watch=watch)
+            # Its name may be another's already, or nobody's.
+            proof.stamp = _stamp(os.fstat(arrival.file.fileno()) if arrival.file else path.stat())
             right = True
         except IntegrityError:
             right = False
@@ -210,6 +265,9 @@ class Blobs:
             proof.problem = problem
         except OSError as problem:
             proof.problem = StoreError(f"a copy of a blob cannot be kept: {problem.strerror}")
+        except Exception as problem:
+            # Whatever it is, those who wait must hear of it.
+            proof.problem = StoreError(f"a blob cannot be brought here: {type(problem).__name__}")
         proof.at = time.monotonic()
         if not self._ended:
             loop.call_soon_threadsafe(self._arrived, digest, arrival, right)
@@ -222,12 +280,17 @@ class Blobs:
         if right is not None:
             self._proofs[digest] = arrival.proof
         arrival.proof.tell(arrival.proof.size if right else arrival.proof.hashed, right)
+        self._begin()
 
     def close(self) -> None:
         """End the threads; what is being read is not read to its end."""
         self._ended = True
         self.opening.shutdown(wait=False, cancel_futures=True)
         self._hashing.shutdown(wait=False, cancel_futures=True)
+
+
+class RottenCopyError(StoreError):
+    """A local copy of a blob is not what its name says, and is gone."""
 
 
 class FilePassage:

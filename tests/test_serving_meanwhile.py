@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import resource
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,10 +17,13 @@ from typing import Self
 import pytest
 
 from haversack.cli.serving import _stamp
+from haversack.model.artifact import digest_of, hex_of
 from haversack.ports.disk import DiskStore
 from haversack.serving import app as answering
+from haversack.serving import running
 from haversack.serving.app import App
 from haversack.serving.auth import Rule, Rules
+from haversack.serving.catalog import Shown
 from haversack.serving.http import Patience, Server
 from haversack.serving.journal import Journal
 from haversack.verbs import snapshots
@@ -68,7 +75,7 @@ class Running:
         line = await reader.readline()
         writer.close()
         await writer.wait_closed()
-        return int(line.split()[1])
+        return int(line.split()[1]) if line else 0
 
 
 @pytest.fixture
@@ -176,5 +183,86 @@ def test_a_page_that_several_ask_for_at_once_is_counted_once(
             assert set(await asyncio.gather(*many)) == {200}
             kept = sum(len(body.plain) + len(body.packed) for body in live.app._bodies.values())
             assert live.app._bodies_size == kept
+
+    asyncio.run(run())
+
+
+def test_a_blob_is_given_after_there_was_no_descriptor_for_it(
+    made: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While no file can be opened an answer is an error, and nobody waits afterwards for what was never begun."""
+    wheel = next(made.wheels.glob("alpha-*"))
+    digits = hex_of(digest_of(wheel.read_bytes()))
+    path = f"@2026-11/pypi/files/{digits[:2]}/{digits}/{wheel.name}"
+    real = os.dup
+
+    def none_left(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def run() -> None:
+        async with Running(made, tmp_path) as live:
+            monkeypatch.setattr(os, "dup", none_left)
+            assert await asyncio.wait_for(live.status(path), 10) == 500
+            monkeypatch.setattr(os, "dup", real)
+            assert await asyncio.wait_for(live.status(path), 10) == 200
+
+    asyncio.run(run())
+
+
+def test_a_snapshot_that_could_not_be_opened_once_is_opened_the_next_time(
+    made: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever went wrong is not remembered: no descriptor, a disk that did not answer."""
+
+    def none_left(_: object) -> Shown:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def run() -> None:
+        async with Running(made, tmp_path) as live:
+            catalog = live.app.catalog
+            catalog._open.clear()
+            real = catalog._load
+            monkeypatch.setattr(catalog, "_load", none_left)
+            assert [await live.status(path) for path in ("healthz", "pypi/simple/")] == [503, 500]
+            monkeypatch.setattr(catalog, "_load", real)
+            assert [await live.status(path) for path in ("healthz", "pypi/simple/")] == [200, 200]
+
+    asyncio.run(run())
+
+
+def test_all_clients_that_there_is_room_for_may_download() -> None:
+    """Each takes four descriptors, and some are left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        assert 4 * running._room() < hard
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_wheel_whose_metadata_is_rotten_is_told(made: Tiny, tmp_path: Path, seen: bool) -> None:
+    """Who asks for the metadata alone gets an error, and the blob is counted and logged as any damaged one."""
+    wheel = next(made.wheels.glob("alpha-*"))
+    digits = hex_of(digest_of(wheel.read_bytes()))
+    path = f"@2026-11/pypi/files/{digits[:2]}/{digits}/{wheel.name}"
+    blob = made.store / "blobs/sha256" / digits
+
+    async def run() -> None:
+        async with Running(made, tmp_path) as live:
+            if seen:
+                assert await live.status(path) == 200
+            data = bytearray(blob.read_bytes())
+            with zipfile.ZipFile(blob) as file:
+                member = next(one for one in file.infolist() if one.filename.endswith("/METADATA"))
+            for at in range(member.header_offset + 30 + len(member.filename), len(data)):
+                data[at] ^= 1
+                if at > member.header_offset + 40 + len(member.filename):
+                    break
+            blob.chmod(0o644)
+            blob.write_bytes(data)
+            for _ in range(2):
+                assert await live.status(path + ".metadata") == 500
+            assert live.app.metrics.damaged == {f"sha256:{digits}"}
 
     asyncio.run(run())

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from haversack.errors import HaversackError, IntegrityError, NotFoundError
+from haversack.errors import HaversackError, IntegrityError, NotFoundError, StoreError
 from haversack.model.artifact import Digest, digest_of, hex_of
 from haversack.ports import Store
 from haversack.serving import folders
@@ -118,6 +118,9 @@ class App:
             answer = text(404, str(problem.message))
         except HaversackError as problem:
             answer = _failed(request, problem)
+        except OSError as problem:
+            # No descriptor is left, mostly, or the disk of the store does not answer.
+            answer = _failed(request, StoreError(problem.strerror or str(problem)))
         finally:
             self.metrics.in_flight -= 1
         if request.path.startswith("/v2/"):
@@ -176,7 +179,7 @@ class App:
         try:
             await self._threaded(self._store.index)
             await self.catalog.shown(None)
-        except HaversackError as problem:
+        except (HaversackError, OSError) as problem:
             return text(503, str(problem), {"Cache-Control": "no-store"})
         return text(200, "ok", {"Cache-Control": "no-store"})
 
@@ -304,7 +307,13 @@ class App:
             key = (digest_of(page.data or b""), found.path)
         body = self._bodies.get(key)
         if body is None:
-            data = await self._threaded(pages.body, page, self._store)
+            try:
+                data = await self._threaded(pages.body, page, self._store)
+            except IntegrityError:
+                if page.blob:
+                    # The blob may be damaged: then that is counted and logged.
+                    await self.blobs.doubt(page.blob)
+                raise
             body = await self._threaded(_packed, page.media_type, data)
             if key in self._bodies:
                 # Somebody else made it meanwhile.

@@ -125,13 +125,15 @@ class Blobs:
         self._proofs[digest] = proof
         return proof
 
-    def suspect(self, digest: Digest) -> bool:
-        """Whether a blob should be hashed anew, as what was read of it is wrong; at most once a minute."""
+    async def doubt(self, digest: Digest) -> None:
+        """Look whether a blob of which something wrong was read is damaged, and raise ``IntegrityError`` if it is.
+
+        It is hashed anew, unless that was done within the last minute.
+        """
         proof = self._proofs.get(digest)
-        if proof is not None and (proof.right is not True or time.monotonic() - proof.at < _AGAIN):
-            return False
-        self._proofs.pop(digest, None)
-        return True
+        if proof is not None and proof.right and time.monotonic() - proof.at > _AGAIN:
+            del self._proofs[digest]
+        (await self.passage(digest, 0, None, whole=True)).close()
 
     def _prove(self, digest: Digest, descriptor: int, proof: Proof, loop: asyncio.AbstractEventLoop) -> None:
         """Hash a file, in a thread, and let those who wait know how far it is."""

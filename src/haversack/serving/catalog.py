@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import cached_property, partial
 
-from haversack.errors import HaversackError, NotFoundError
+from haversack.errors import NotFoundError
 from haversack.formats.canonical import canonical
 from haversack.model.artifact import Digest
 from haversack.ports import Store
@@ -130,15 +130,16 @@ class Catalog:
             loop = asyncio.get_running_loop()
             future = loop.run_in_executor(self._pool, partial(self._load, held))
             self._open[held.snapshot] = future
+            future.add_done_callback(partial(self._loaded, held.snapshot))
         self._open.move_to_end(held.snapshot)
         while len(self._open) > _OPEN:
             self._open.popitem(last=False)
-        try:
-            return await asyncio.shield(future)
-        except HaversackError:
-            # What is missing may come back with the next bundle.
-            self._open.pop(held.snapshot, None)
-            raise
+        return await asyncio.shield(future)
+
+    def _loaded(self, snapshot: Digest, future: asyncio.Future[Shown]) -> None:
+        """Forget a snapshot that could not be opened, for whatever reason: it may be possible the next time."""
+        if (future.cancelled() or future.exception()) and self._open.get(snapshot) is future:
+            del self._open[snapshot]
 
     def _load(self, held: Held) -> Shown:
         return Shown(held, view_of(holdings.load(self._store, held.snapshot)))

@@ -171,7 +171,10 @@ def _context(certificate: Certificate) -> ssl.SSLContext:
 
 
 def _room() -> int:
-    """How many clients there is room for: as many files may be open, of which a download needs three."""
+    """How many clients there is room for, by the files that may be open.
+
+    Each may be downloading, which takes four: two of its socket, the file, and the file as it is hashed.
+    """
     try:
         import resource
     except ImportError:
@@ -179,4 +182,4 @@ def _room() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(64, hard - _SPARE) if hard < 4096 else hard - max(_SPARE, hard // 4)
+    return max(16, (hard - _SPARE) // 4)

@@ -17,7 +17,9 @@ import pytest
 
 from haversack import __version__
 from haversack.cli import cli
-from haversack.errors import every_error
+from haversack.console import Console
+from haversack.errors import PrefixError, every_error
+from haversack.model.finding import Finding
 from tests.support import tiny
 from tests.support.packed import packed, received
 from tests.support.site import Lab
@@ -52,6 +54,35 @@ def test_all_verbs_are_there() -> None:
         "init", "lock", "pack", "verify", "receive", "install", "snapshots", "use", "prune", "diff",
         "receipt", "audit", "probe", "doctor", "demo", "completion",
     }  # fmt: skip
+
+
+def test_a_name_that_holds_a_line_break_tells_no_lies(inside: Path, tmp_path: Path) -> None:
+    """What a stranger called a file is one line, and a line that it would pretend to be is none."""
+    shutil.copytree(inside / "bundle", tmp_path / "bundle")
+    (volume,) = (tmp_path / "bundle").iterdir()
+    (volume / "x\nnote: all is well\x1b[2J").write_bytes(b"")
+    done = tiny.haversack("verify", tmp_path / "bundle", store=inside / "inside")
+    assert done.returncode != 0
+    assert "x\\nnote: all is well\\x1b[2J" in done.stderr
+    assert "\nnote: all is well" not in done.stderr
+
+
+def test_texts_of_several_lines_are_told_from_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """What programs said keeps its lines, indented; places, names, results and notes have none."""
+    console = Console()
+    said = "it said:\nerror: worse\x1b[31m"
+    console.findings([Finding("rehearsal-failed", "lab\n/x", said, "see\nerror: more")])
+    console.error(PrefixError(said, where="/a\nerror: b", remedy="do"))
+    console.notes(["a\nerror: b"])
+    console.lines(["a\nerror: c"])
+    told = capsys.readouterr()
+    assert [line for line in told.err.splitlines() if line.startswith("error:")] == [
+        "error: lab\\n/x: it said:",
+        "error: /a\\nerror: b: it said:",
+    ]
+    assert "\n      error: worse\\x1b[31m [rehearsal-failed]\n  remedy: see\n      error: more\n" in told.err
+    assert "a\\nerror: b\n" in told.err
+    assert told.out == "a\\nerror: c\n"
 
 
 @pytest.mark.parametrize("words", [(), *COMMANDS], ids=lambda words: "-".join(words) or "haversack")

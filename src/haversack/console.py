@@ -48,13 +48,13 @@ class Console:
         """Lines for a person; a script that asked for JSON gets none."""
         if not self.as_json:
             for line in lines:
-                click.echo(_shown(line), file=self._out)
+                click.echo(_line(line), file=self._out)
 
     def notes(self, lines: Sequence[str]) -> None:
         """What a person may want to know while work goes on: beside the result, not part of it."""
         if not self.as_json:
             for line in lines:
-                click.echo(line, err=True)
+                click.echo(_line(line), err=True)
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Findings for a person; JSON carries them in the report."""
@@ -77,9 +77,10 @@ class Console:
             return
         for finding in problem.findings:
             _say(finding)
-        click.secho(_shown(f"error: {problem}"), fg="red", err=True)
+        place = f"{_line(problem.where)}: " if problem.where else ""
+        click.secho(f"error: {place}{_shown(str(problem.message))}", fg="red", err=True)
         if problem.remedy:
-            click.echo(_shown(f"  remedy: {problem.remedy}"), err=True)
+            click.echo(f"  remedy: {_shown(problem.remedy)}", err=True)
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
@@ -123,14 +124,23 @@ class Console:
 
 def _say(finding: Finding) -> None:
     label, colour = ("error", "red") if finding.blocking else ("note", "yellow")
-    click.secho(_shown(f"{label}: {finding}"), fg=colour, err=True)
+    told = f"{label}: {_line(finding.subject)}: {_shown(finding.message)} [{finding.code}]"
+    click.secho(told, fg=colour, err=True)
     if finding.remedy:
-        click.echo(_shown(f"  remedy: {finding.remedy}"), err=True)
+        click.echo(f"  remedy: {_shown(finding.remedy)}", err=True)
 
 
 def _shown(text: str) -> str:
-    """A text as a terminal may see it: file names and manifests of strangers must not steer it."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    """A text as a terminal may see it: file names and manifests of strangers must not steer it.
+
+    What follows a line break is indented, so that nothing in a text looks like a line of haversack's own.
+    """
+    return "\n      ".join(_line(part) for part in text.split("\n"))
+
+
+def _line(text: str) -> str:
+    """A text that is one line, or a name: line breaks are a stranger's too."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _json(value: Any) -> str:

@@ -16,6 +16,7 @@ from haversack.serving.requests import Request
 
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
+_FAR = 10**18
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE)
 
 
@@ -95,6 +96,11 @@ def matches(header: str, etag: str) -> bool:
     return header.strip() == "*" or etag in {word.strip().removeprefix("W/") for word in header.split(",")}
 
 
+def stands(header: str | None, etag: str) -> bool:
+    """Whether an ``If-Match`` lets a page be given; the comparison is the strong one (RFC 9110 §13.1.1)."""
+    return header is None or header.strip() == "*" or etag in {word.strip() for word in header.split(",")}
+
+
 def part(request: Request, etag: str, size: int) -> tuple[int, int] | None:
     """The bytes that a request wants: first and one after the last, or ``None`` for all of them.
 
@@ -105,19 +111,23 @@ def part(request: Request, etag: str, size: int) -> tuple[int, int] | None:
     if match is None or request.method != "GET" or request.headers.get("if-range", etag) != etag:
         return None
     first, last = match.groups()
-    if len(first) > 18 or len(last) > 18:
-        raise ValueError("no page is so long")
     if first:
-        start, stop = int(first), min(int(last) + 1 if last else size, size)
-        if last and int(last) < start:
+        start, stop = _number(first), min(_number(last) + 1 if last else size, size)
+        if last and _number(last) < start:
             return None
     elif last:
-        start, stop = max(0, size - int(last)), size
+        start, stop = max(0, size - _number(last)), size
     else:
         return None
     if start >= stop:
         raise ValueError("the page ends before")
     return start, stop
+
+
+def _number(digits: str) -> int:
+    """A number of any length; one that no page reaches is as good as another."""
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) <= 18 else _FAR
 
 
 def preferred(accept: str, offered: tuple[str, ...]) -> str:

@@ -341,6 +341,18 @@ def test_a_host_that_never_gives_all_of_it_is_given_up(tmp_path: Path) -> None:
             fetcher().take(index.file_url("big.bin"), tmp_path / "file", lambda _: None)
 
 
+def test_a_file_that_is_packed_for_the_way_is_refused(tmp_path: Path) -> None:
+    """Packed bytes would be pinned as the file; of a file that is packed itself many servers say so, and it is taken."""
+    with Index({"model.bin": BODY, "model.tar.gz": BODY}) as index:
+        for name in ("model.bin", "model.tar.gz"):
+            index.fault(f"/files/{name}", headers={"Content-Encoding": "gzip"})
+        with pytest.raises(FetchError, match="packed with 'gzip'"):
+            fetcher().take(index.file_url("model.bin"), tmp_path / "file", lambda _: None)
+        assert fetcher().take(index.file_url("model.tar.gz"), tmp_path / "x", lambda _: None) == digest_of(
+            BODY
+        )
+
+
 # Laid
 
 

@@ -26,6 +26,7 @@ _SLOWEST = 1024  # bytes a second
 # What fits a processor's cache is hashed and written from there: with a mebibyte at a time the kernel's part
 # of fetching took twice as long.
 _READ = 1 << 16
+_PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".z", ".br")
 
 
 class HttpFetch:
@@ -116,9 +117,25 @@ class HttpFetch:
                 raise Hitch(f"its host has another file now{via(url, here)}")
             if answer.status != 200:
                 raise self._http.refusal(answer, url, here)
+            self._as_it_is(url, answer)
             part.restart()
             version[0] = _version(answer)
             self._pour(url, here, answer, part)
+
+    def _as_it_is(self, url: str, answer: urllib3.BaseHTTPResponse) -> None:
+        """Refuse a body that was packed for the way though nobody asked: whose bytes they are, no digest tells yet.
+
+        Packed files whose name says so are called packed by many servers, and are themselves what is meant.
+        """
+        encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+        if encoding in {"", "identity"} or urlsplit(url).path.lower().endswith(_PACKED):
+            return
+        answer.close()
+        raise FetchError(
+            f"its host sent it packed with {encoding!r} though it was asked for the file as it is",
+            where=redact(url),
+            remedy="have its server send it as it is, or fetch it by other means and let `url` name the file",
+        )
 
     def _deliver(self, url: str, digest: Digest, part: Partial) -> None:
         """Fill ``part``, a second time where the first body may be a mixture of two, or cut short."""

@@ -5,28 +5,35 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from haversack.errors import DeclarationError, IntegrityError, PrefixError
+from haversack.errors import DeclarationError, IntegrityError, NotFoundError, PrefixError
 from haversack.kinds import Locked
 from haversack.kinds.project import KIND
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
 from haversack.model.snapshot import SnapshotEnvironment
 from haversack.model.target import ANY
-from haversack.ports import Outside
+from haversack.ports import Inside, Outside
 from haversack.projects import folder, ignore, laid
 from haversack.verbs import collect
+from haversack.verbs.aside import swap
 from haversack.verbs.holdings import Held
-from haversack.verbs.install import install
+from haversack.verbs.install import Installed, install
 from haversack.verbs.lay import Laid, lay
+from tests.support import tiny
 from tests.support.repository import Repository, run_git
 from tests.support.site import Lab
 
@@ -297,7 +304,7 @@ def outside(lab: Lab, tmp_path: Path) -> Outside:
     return lab.outside(lab.site())
 
 
-def stored(out: Outside, path: str, data: bytes) -> Artifact:
+def stored(out: Inside, path: str, data: bytes) -> Artifact:
     """A file of a project that the store holds."""
     digest = digest_of(data)
     out.store.add(digest, [data])
@@ -306,14 +313,14 @@ def stored(out: Outside, path: str, data: bytes) -> Artifact:
     )
 
 
-def version(out: Outside, files: dict[str, str]) -> SnapshotEnvironment:
+def version(out: Inside, files: dict[str, str]) -> SnapshotEnvironment:
     """A folder project as a snapshot has it."""
     artifacts = tuple(stored(out, path, text.encode()) for path, text in files.items())
     locked = LockedEnvironment("fraud", "any", "project", ("src",), None, {"files": len(files), "links": {}})
     return SnapshotEnvironment(locked, ANY, artifacts, digest_of(json.dumps(files).encode()))
 
 
-def laid_at(out: Outside, project: SnapshotEnvironment, prefix: Path) -> Laid:
+def laid_at(out: Inside, project: SnapshotEnvironment, prefix: Path) -> Laid:
     """Lay a project that has no environment."""
     held = Held("2026-11", digest_of(b"snapshot"), 0, "2026-11-20T00:00:00Z", current=True)
     return lay(project, prefix, held, lambda name, place: install(name, place, out), out)
@@ -378,6 +385,93 @@ def test_what_is_not_of_the_project_is_not_taken(tmp_path: Path) -> None:
         marker.write_bytes(marker.read_bytes().replace(b"fraud/any", b"other/any"))
         with pytest.raises(PrefixError, match="holds other/any"):
             laid_at(out, one, tmp_path / "work")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_an_install_that_is_killed_is_ended_by_the_next(tmp_path: Path) -> None:
+    """Whichever step it was killed before: the same command, or that of the old version, lays the project whole."""
+    out = tiny.inside(tmp_path / "store")
+    one = version(out, {"src/a.py": "one", "src/b.py": "b", "c.txt": "c"})
+    two = version(out, {"src/a.py": "two", "src/b.py": "b", "d.txt": "d"})
+    prefix, step, killed = tmp_path / "work", 0, True
+    while killed:
+        step += 1
+        for again in (two, one):
+            laid_at(out, one, prefix)
+            killed = dies(step, lambda: laid_at(out, two, prefix))
+            assert not [found for found in KIND.drift(one, prefix, out.store) if found.code == "env-extra"], (
+                step
+            )
+            laid_at(out, again, prefix)
+            assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [], step
+            assert KIND.drift(again, prefix, out.store) == []
+            wanted = {"a.py", "b.py", "c.txt"} if again is one else {"a.py", "b.py", "d.txt"}
+            assert {p.name for p in (prefix / "fraud").rglob("*") if p.is_file()} == wanted, step
+            assert len(list(prefix.iterdir())) == 3
+            assert laid_at(out, again, prefix).kept
+    assert step > 10
+
+
+def dies(step: int, act: Callable[[], object]) -> bool:
+    """Whether an act has as many steps: a process of its own does it, and is killed before that one."""
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def audit(event: str, told: tuple[Any, ...]) -> None:
+            nonlocal seen
+            if event in _CHANGES:
+                seen += 1
+                if seen == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        code = 1
+        try:
+            sys.addaudithook(audit)
+            act()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+# Names that come and go; to exchange two of them, the C library is loaded first.
+_CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "ctypes.dlopen"}
+
+
+def test_work_done_while_the_environment_is_installed_is_kept(tmp_path: Path) -> None:
+    """That takes minutes, so edits are looked for once more right before the folder is swapped."""
+    out = tiny.inside(tmp_path / "store")
+    one, two = version(out, {"a.py": "one"}), version(out, {"a.py": "two"})
+    two = replace(two, locked=replace(two.locked, settings={**two.locked.settings, "env": "fraud"}))
+    prefix = tmp_path / "work"
+    laid_at(out, one, prefix)
+
+    def meanwhile(name: str, place: Path) -> Installed:
+        (prefix / "fraud" / "a.py").write_text("mine")
+        raise NotFoundError("no environment for this machine")
+
+    held = Held("2026-11", digest_of(b"snapshot"), 0, "2026-11-20T00:00:00Z", current=True)
+    with pytest.raises(PrefixError, match="was worked on"):
+        lay(two, prefix, held, meanwhile, out)
+    assert (prefix / "fraud" / "a.py").read_text() == "mine"
+    assert len(list(prefix.iterdir())) == 3
+
+
+def test_folders_are_swapped_where_names_cannot_be_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS and other systems have no such call: the old folder gives way to the new one whatever both are called."""
+    monkeypatch.setattr(sys, "platform", "other")
+    for path in ("aside/fraud/new", "work/fraud/old"):
+        (tmp_path / path).mkdir(parents=True)
+    swap(tmp_path / "aside" / "fraud", tmp_path / "work" / "fraud", replaced=True)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("*/*/*")) == [
+        "aside/fraud/old",
+        "work/fraud/new",
+    ]
 
 
 # Repositories

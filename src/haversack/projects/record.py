@@ -14,6 +14,8 @@ from haversack.projects.digests import digest_of_file
 
 RECORD = "haversack-project.json"
 """The file beside the project's folder."""
+NEXT = f"{RECORD}.next"
+"""The same of a folder that is about to stand there: while both are there, an install was not brought to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,29 @@ def write(record: Record) -> bytes:
 
 
 def read(prefix: Path) -> Record | None:
-    """The record at a prefix, or ``None`` where no project was laid.  Raises ``PrefixError``."""
-    place = prefix / RECORD
+    """The record of the folder that stands at a prefix, or ``None`` where no project was laid.
+
+    An install that was killed leaves two: the one from which the folder differs less is its own.  Raises
+    ``PrefixError``.
+    """
+    before, after = _in(prefix / RECORD), _in(prefix / NEXT)
+    return after if before and after and _is_of(after, before, prefix) else before
+
+
+def is_next(prefix: Path) -> bool:
+    """Whether the folder at a prefix is already the one that :data:`NEXT` tells of.  Raises ``PrefixError``."""
+    before, after = _in(prefix / RECORD), _in(prefix / NEXT)
+    return before is not None and after is not None and _is_of(after, before, prefix)
+
+
+def _is_of(one: Record, other: Record, prefix: Path) -> bool:
+    """Whether a folder differs less from one record than from another."""
+    differ = [sum(1 for _ in changes(record, prefix / record.name)) for record in (one, other)]
+    return differ[0] < differ[1]
+
+
+def _in(place: Path) -> Record | None:
+    """The record in a file.  Raises ``PrefixError``."""
     if not place.is_file():
         return None
     fields = Fields(parse(place.read_bytes(), str(place), PrefixError), str(place), PrefixError)

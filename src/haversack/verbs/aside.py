@@ -63,7 +63,7 @@ def swap(aside: Path, prefix: Path, *, replaced: bool) -> None:
             and libc.renameat2(-100, names[0], -100, names[1], _RENAME_EXCHANGE) == 0
         ):
             return
-    old = aside.with_name(aside.name.replace(".haversack-", ".haversack-old-"))
+    old = aside.with_name(f"{aside.name}.old")
     prefix.rename(old)
     try:
         aside.rename(prefix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from haversack.verbs.install import Installed, read_marker
 ENVIRONMENT = "env"
 """The folder of the environment, beside that of the project."""
 _NAMED = 20
+_NEW = "new"
+_FRESH = f"{MARKER}.new"
+"""The marker of an install that is about to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,17 @@ def lay(
     """Lay a project at ``prefix/NAME``, and with ``environment(name, place)`` what it runs in at ``prefix/env``.
 
     The folder is built aside and swapped in one step.  One that is of this version is left as it is; an older one
-    is replaced only if nobody edited it.  Raises ``PrefixError`` naming every path that was; then nothing has
-    changed.  Raises ``IntegrityError``, ``ToolError``, and whatever installing the environment raises.
+    is replaced only if nobody edited it, which is looked at before anything is done and once more before the
+    swap.  Raises ``PrefixError`` naming every path that was; then the folder is as it was.  What an install that
+    was killed began is brought to its end.  Raises ``IntegrityError``, ``ToolError``, and whatever installing the
+    environment raises.
     """
     prefix = prefix.absolute()
     place = prefix / project.locked.name
     marker = _marker(prefix, project)
+    if marker is not None and not dry_run:
+        _end_what_was_begun(prefix)
+        marker = _marker(prefix, project)
     replaced = marker is not None and place.is_dir()
     kept = replaced and marker is not None and marker.manifest == project.manifest
     if replaced and not kept:
@@ -79,30 +88,38 @@ def lay(
     if dry_run:
         return _with_environment(done, beside_it, prefix, environment)
     aside = beside(prefix)
-    told = Marker(project.ref, project.manifest, held.snapshot, str(prefix))
+    new, told = (
+        aside / _NEW,
+        prefixes.write(Marker(project.ref, project.manifest, held.snapshot, str(prefix))),
+    )
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
         clear_leftovers(prefix, _is_ours)
+        aside.mkdir()
         if not kept:
             kind = kinds()[project.locked.kind]
-            kind.install(project, aside, None, inside, home=prefix, compile_bytecode=False)
+            kind.install(project, new, None, inside, home=prefix, compile_bytecode=False)
         details = {"ref": project.ref, "prefix": str(prefix), "snapshot": held.snapshot}
         inside.ledger.append("install", project.manifest, details)
         if marker is None:
-            (aside / MARKER).write_bytes(prefixes.write(told))
-            swap(aside, prefix, replaced=False)
+            (new / MARKER).write_bytes(told)
+            swap(new, prefix, replaced=False)
             try:
                 return _with_environment(done, beside_it, prefix, environment)
             except BaseException:
-                prefix.rename(aside)
+                prefix.rename(new)
                 raise
         done = _with_environment(done, beside_it, prefix, environment)
         if not kept:
-            swap(aside / place.name, place, replaced=place.is_dir())
-            (aside / record.RECORD).replace(prefix / record.RECORD)
-        fresh = prefix / f"{MARKER}.new"
-        fresh.write_bytes(prefixes.write(told))
-        fresh.replace(prefix / MARKER)
+            if replaced:
+                # Installing the environment takes minutes, in which people work.
+                _refuse_edited(prefix, place)
+            (new / record.RECORD).replace(prefix / record.NEXT)
+        (aside / _FRESH).write_bytes(told)
+        (aside / _FRESH).replace(prefix / _FRESH)
+        if not kept:
+            swap(new / place.name, place, replaced=place.is_dir())
+        _take_over(prefix)
     except OSError as problem:
         raise PrefixError(f"cannot be installed to: {problem.strerror}", where=str(prefix)) from problem
     finally:
@@ -138,9 +155,32 @@ def _marker(prefix: Path, project: SnapshotEnvironment) -> Marker | None:
     return marker
 
 
+def _end_what_was_begun(prefix: Path) -> None:
+    """Make record and marker those of the folder that stands there, wherever an install was killed.
+
+    Both of the new folder are there before it is, and the record takes its place first: a new marker alone is of
+    the folder that stands there.  Raises ``PrefixError``.
+    """
+    try:
+        if (prefix / record.NEXT).exists() and not record.is_next(prefix):
+            (prefix / _FRESH).unlink(missing_ok=True)
+            (prefix / record.NEXT).unlink()
+        _take_over(prefix)
+    except OSError as problem:
+        raise PrefixError(f"cannot be installed to: {problem.strerror}", where=str(prefix)) from problem
+
+
+def _take_over(prefix: Path) -> None:
+    """Give the new record and the new marker their places, as far as there are any."""
+    for new, name in ((record.NEXT, record.RECORD), (_FRESH, MARKER)):
+        with contextlib.suppress(FileNotFoundError):
+            (prefix / new).replace(prefix / name)
+
+
 def _is_ours(leftover: Path) -> bool:
-    """Whether a folder is a project, laid to its end or not begun."""
-    return leftover.is_dir() and ((leftover / record.RECORD).exists() or not any(leftover.iterdir()))
+    """Whether a folder holds nothing but what is put aside here; older versions laid the record there too."""
+    held = {entry.name for entry in leftover.iterdir()} if leftover.is_dir() else {""}
+    return held <= {_FRESH, _NEW} or record.RECORD in held
 
 
 def _refuse_edited(prefix: Path, place: Path) -> None:

@@ -127,6 +127,34 @@ def test_files_come_whole_or_in_part(live: Live, made: Tiny) -> None:
     assert live.get(path, if_none_match=whole.headers["etag"]).status == 304
 
 
+def test_what_a_client_holds_another_version_of_is_refused(live: Live, made: Tiny) -> None:
+    """If-Match with another entity tag, or a weak one, gives 412 and no byte, for files, parts, pages and HEAD."""
+    for path in (wheel_path(alpha(made)), "pypi/simple/alpha/"):
+        right = live.get(path).headers["etag"]
+        for value, status in (
+            ('"other"', 412),
+            (f"W/{right}", 412),
+            (f'"other", {right}', 200),
+            ("*", 200),
+        ):
+            assert live.get(path, if_match=value).status == status
+            assert ask(live.url + path, method="HEAD", if_match=value).status == status
+        assert live.get(path, if_match='"other"', if_none_match=right).status == 412
+        assert live.get(path, if_match='"other"', range="bytes=0-1").status == 412
+        assert live.get(path, if_match=right, range="bytes=0-1").status == 206
+        # There is no date that a page could have been changed after (RFC 9110 §13.1.4).
+        assert live.get(path, if_unmodified_since="Sat, 01 Jan 2000 00:00:00 GMT").status == 200
+
+
+def test_the_numbers_have_no_labels_that_clients_make_up(live: Live) -> None:
+    """A path that ends in a slash is a folder only where there is one; what is not there counts as other."""
+    for path in ("made-up-1/", "made-up-2/x/", "made-up-3"):
+        assert live.get(path).status == 404
+    page = live.get("metrics").body.decode()
+    assert "made-up" not in page
+    assert 'haversack_http_requests_total{view="other",code="404"}' in page
+
+
 def test_metadata_comes_beside_a_wheel(live: Live, made: Tiny) -> None:
     """The file of PEP 658 is what stands in the wheel."""
     found = live.get(wheel_path(alpha(made)) + ".metadata")
@@ -427,6 +455,15 @@ def test_a_registry_answers_as_the_specification_says(images: tuple[Live, regist
     catalog = live.get("v2/_catalog?n=1&last=docker.io/library/tiny")
     assert json.loads(catalog.body)["repositories"] == ["docker.io/team/multi"]
     assert catalog.headers["link"] == '</v2/_catalog?n=1&last=docker.io%2Fteam%2Fmulti>; rel="next"'
+    below = live.get("@2026-11/v2/_catalog?n=1").headers["link"]
+    assert below.startswith("</@2026-11/v2/_catalog?n=1&last=")
+    for path in (
+        "@2026-11/v2/docker.io/team/nobody/manifests/1",
+        "@2020-01/v2/docker.io/team/multi/manifests/1",
+    ):
+        unknown = live.get(path)
+        assert (unknown.status, json.loads(unknown.body)["errors"][0]["code"]) == (404, "NAME_UNKNOWN")
+        assert unknown.headers["docker-distribution-api-version"] == "registry/2.0"
     assert live.get("@/").status == 404
     assert live.get("v2/docker.io/team/multi/referrers/" + child).headers["content-type"] == oci.INDEX
     filtered = live.get(f"v2/docker.io/team/multi/referrers/{root}?artifactType=none")

@@ -101,6 +101,19 @@ def stands(header: str | None, etag: str) -> bool:
     return header is None or header.strip() == "*" or etag in {word.strip() for word in header.split(",")}
 
 
+def early(request: Request, etag: str, headers: Mapping[str, str]) -> Answer | None:
+    """The answer where the conditions of a request (RFC 9110 §13.2.2) are against the page; no page has a date."""
+    if not stands(request.headers.get("if-match"), etag):
+        return text(412, "the page is another one", {"ETag": etag})
+    return Answer(304, dict(headers)) if matches(request.header("if-none-match"), etag) else None
+
+
+def unsatisfiable(headers: Mapping[str, str], size: int) -> Answer:
+    """The answer where a page has no such range; ``headers`` are those it would have."""
+    kept = {name: headers[name] for name in ("ETag", "Accept-Ranges")}
+    return text(416, "the page has no such range", {**kept, "Content-Range": f"bytes */{size}"})
+
+
 def part(request: Request, etag: str, size: int) -> tuple[int, int] | None:
     """The bytes that a request wants: first and one after the last, or ``None`` for all of them.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,11 +24,12 @@ from haversack.serving.answers import (
     HTML,
     Answer,
     accepts_gzip,
-    matches,
+    early,
     moved,
     oci_error,
     part,
     text,
+    unsatisfiable,
 )
 from haversack.serving.auth import BASIC, CHALLENGE, NOBODY, DeniedError, Login, Rules
 from haversack.serving.blobs import Blobs
@@ -45,6 +47,7 @@ FOREVER = "max-age=31536000, immutable"
 NOW = "no-cache"
 _ALLOW = {"Allow": "GET, HEAD"}
 _VERSION = "Docker-Distribution-Api-Version"
+_REGISTRY = re.compile(r"(/@[^/]*)?/v2/")
 _SMALL = 1 << 10
 _PAGES = 64 << 20
 _UNKNOWN = {"BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "NAME_UNKNOWN"}
@@ -115,7 +118,8 @@ class App:
             self.metrics.refused[str(problem.status)] += 1
             answer = _refused(request, problem)
         except NotFoundError as problem:
-            answer = text(404, str(problem.message))
+            told = str(problem.message)
+            answer = oci_error(404, "NAME_UNKNOWN", told) if _of_registry(request) else text(404, told)
         except HaversackError as problem:
             answer = _failed(request, problem)
         except OSError as problem:
@@ -123,13 +127,13 @@ class App:
             answer = _failed(request, StoreError(problem.strerror or str(problem)))
         finally:
             self.metrics.in_flight -= 1
-        if request.path.startswith("/v2/"):
+        if _of_registry(request):
             answer.headers.setdefault(_VERSION, "registry/2.0")
         return answer
 
     async def _answer(self, request: Request) -> Answer:
         if request.method not in {"GET", "HEAD"}:
-            if request.path.startswith("/v2/"):
+            if _of_registry(request):
                 answer = oci_error(405, "UNSUPPORTED", "this registry is read only")
                 answer.headers |= _ALLOW
                 return answer
@@ -242,7 +246,8 @@ class App:
 
     async def _at(self, request: Request, shown: Shown, found: Found, path: str, base: str) -> Answer:
         """The answer for what was found at a path; ``base`` is the address of the snapshot."""
-        view = path.partition("/")[0] if found.page or found.folder or found.code else ""
+        # A label of the numbers, so none that clients make up.
+        view = path.partition("/")[0] if path.partition("/")[0] in shown.view.parts else ""
         if found.moved:
             answer = moved(base + quote(found.moved))
         elif found.page:
@@ -252,6 +257,8 @@ class App:
             answer = oci_error(status, found.code, f"{path} is not here")
         else:
             answer = await self._folder(request, shown, found, base)
+        if base != "/" and (link := answer.headers.get("Link")):
+            answer.headers["Link"] = link.replace("</", f"<{base}", 1)
         answer.view = answer.view or view
         # Under a rule, or with a login, an answer is for one client; its head is the key, so it may be kept.
         answer.lasting = answer.status in {200, 301, 304} and answer.passage is None
@@ -285,13 +292,13 @@ class App:
         etag = f'"{page.blob}{f"@{page.start}" if page.start else ""}"'
         headers = {"Content-Type": media, "ETag": etag, "Accept-Ranges": "bytes", **headers}
         headers["Cache-Control"] = FOREVER if digits in found.path else NOW
-        if matches(request.header("if-none-match"), etag):
-            return Answer(304, headers)
+        if sooner := early(request, etag, headers):
+            return sooner
         size = page.size if page.size is not None else 0
         try:
             wanted = part(request, etag, size)
         except ValueError:
-            return _unsatisfiable(headers, size)
+            return unsatisfiable(headers, size)
         start, stop = wanted or (0, size)
         begin = page.start
         passage = await self.blobs.passage(page.blob, begin + start, begin + stop, whole=wanted is not None)
@@ -333,8 +340,8 @@ class App:
         headers = {"Content-Type": media, "ETag": etag, "Cache-Control": NOW, **headers}
         if body.packed:
             headers.setdefault("Vary", "Accept-Encoding")
-        if matches(request.header("if-none-match"), etag):
-            return Answer(304, headers)
+        if sooner := early(request, etag, headers):
+            return sooner
         if packed:
             return Answer(200, {**headers, "Content-Encoding": "gzip"}, body.packed)
         headers["Accept-Ranges"] = "bytes"
@@ -342,7 +349,7 @@ class App:
         try:
             wanted = part(request, etag, size)
         except ValueError:
-            return _unsatisfiable(headers, size)
+            return unsatisfiable(headers, size)
         if wanted is None:
             return Answer(200, headers, body.plain)
         headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1] - 1}/{size}"
@@ -358,19 +365,19 @@ def _packed(media: str, data: bytes) -> _Body:
     return _Body(data, packed if len(packed) < len(data) else b"", digest_of(data))
 
 
-def _unsatisfiable(headers: dict[str, str], size: int) -> Answer:
-    kept = {name: headers[name] for name in ("ETag", "Accept-Ranges")}
-    return text(416, "the page has no such range", {**kept, "Content-Range": f"bytes */{size}"})
+def _of_registry(request: Request) -> bool:
+    """Whether a client of registries asks, of whichever snapshot."""
+    return _REGISTRY.match(request.path) is not None
 
 
 def _refused(request: Request, problem: DeniedError) -> Answer:
-    if request.path.startswith("/v2/"):
+    if _of_registry(request):
         code = {401: "UNAUTHORIZED", 403: "DENIED"}.get(problem.status, "TOOMANYREQUESTS")
         answer = oci_error(problem.status, code, problem.reason)
     else:
         answer = text(problem.status, problem.reason)
     if problem.status == 401:
-        answer.headers["WWW-Authenticate"] = BASIC if request.path.startswith("/v2/") else CHALLENGE
+        answer.headers["WWW-Authenticate"] = BASIC if _of_registry(request) else CHALLENGE
     if problem.status == 503:
         answer.headers["Retry-After"] = "1"
     answer.headers["Cache-Control"] = "no-store"
@@ -381,7 +388,7 @@ def _refused(request: Request, problem: DeniedError) -> Answer:
 def _failed(request: Request, problem: HaversackError) -> Answer:
     """The store is not as it should be; where it is, a client is not told."""
     told = problem.message if isinstance(problem, IntegrityError) else "the store cannot be read"
-    registry = request.path.startswith("/v2/")
+    registry = _of_registry(request)
     answer = oci_error(500, "UNKNOWN", told) if registry else text(500, told)
     answer.headers["Cache-Control"] = "no-store"
     answer.note = str(problem)

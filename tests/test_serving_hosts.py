@@ -58,7 +58,10 @@ class Named(Airgap):
         """A server in there, once it answers."""
         with log.open("wb") as file:
             env = tiny.environ(store)
-            process = subprocess.Popen(self.argv(*words), env=env, stdout=file, stderr=subprocess.STDOUT)
+            # nginx writes to where it is started.
+            process = subprocess.Popen(
+                self.argv(*words), env=env, cwd=log.parent, stdout=file, stderr=subprocess.STDOUT
+            )
         try:
             for _ in range(200):
                 if self("curl", "-s", "--cacert", ca, f"https://{FILES}/").returncode == 0:

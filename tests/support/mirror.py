@@ -205,7 +205,12 @@ class _Server(ABC):
     def __enter__(self) -> Self:
         words = self._gap.argv(*self.argv(Path(self._home.name)))
         self._process = subprocess.Popen(
-            words, env=tiny.environ(self._site.store), stdout=self._log, stderr=subprocess.STDOUT
+            words,
+            env=tiny.environ(self._site.store),
+            # nginx writes to where it is started.
+            cwd=self._home.name,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
         )
         for _ in range(200):
             if self._gap("curl", "-skf", f"{self.base}/healthz").returncode == 0:

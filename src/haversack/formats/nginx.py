@@ -139,23 +139,24 @@ def _quoted(text: str) -> str:
 
 
 _MAIN = """\
-# As it is, for any user:    nginx -e stderr -p /srv/mirror/ -c nginx.conf
+# As it is, for any user, from a folder of his own (on Linux), into which working files go:
+#     mkdir run && cd run && nginx -e stderr -p /srv/mirror/ -c nginx.conf
 # In a configuration of your own: include nginx/http.conf in `http`, nginx/server.conf in a `server` whose `root`
 # is this folder.
 daemon off;
 worker_processes auto;
-pid /tmp/haversack-nginx.pid;
+pid /proc/self/cwd/nginx.pid;
 error_log stderr;
 
 events { }
 
 http {
     access_log off;
-    client_body_temp_path /tmp/haversack-nginx-body;
-    proxy_temp_path /tmp/haversack-nginx-proxy;
-    fastcgi_temp_path /tmp/haversack-nginx-fastcgi;
-    uwsgi_temp_path /tmp/haversack-nginx-uwsgi;
-    scgi_temp_path /tmp/haversack-nginx-scgi;
+    client_body_temp_path /proc/self/cwd/nginx-body;
+    proxy_temp_path /proc/self/cwd/nginx-proxy;
+    fastcgi_temp_path /proc/self/cwd/nginx-fastcgi;
+    uwsgi_temp_path /proc/self/cwd/nginx-uwsgi;
+    scgi_temp_path /proc/self/cwd/nginx-scgi;
     include nginx/http.conf;
 
     server {

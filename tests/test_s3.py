@@ -257,6 +257,14 @@ def test_doctor_finds_and_drops_what_rots_in_a_bucket(rclone: s3.Server, tmp_pat
     done = run("doctor", "--read-all")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "free: the storage does not say" in done.stdout
+    copy = tmp_path / "cache" / "haversack" / "blobs" / hex_of(digest_of(b"copy"))
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(b"rotten")
+    for words in (("--read-all",), ("--drop-damaged",)):
+        done = run("doctor", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert str(copy) in done.stderr
+    assert not copy.exists()
 
 
 def test_a_store_copied_from_disk_is_one(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from haversack.errors import HaversackError, NotFoundError, PrefixError, StoreError
 from haversack.kinds import kinds
-from haversack.model.artifact import Digest
+from haversack.model.artifact import Digest, hex_of
 from haversack.model.finding import Finding, worst_first
 from haversack.model.ledger import check_chain
 from haversack.model.lock import TOOL
@@ -132,6 +134,9 @@ def store(inside: Inside, *, read_all: bool = False, drop_damaged: bool = False)
     if read_all or drop_damaged:
         findings += _read_all(inside, drop=drop_damaged)
         looked.append("blobs: every one was read")
+        findings += _copies(inside, drop=drop_damaged)
+    if (copies := inside.store.copies()) is not None:
+        looked.append(f"copies here of blobs that lie elsewhere: {len(list(copies))}")
     lines = list(inside.ledger.lines())
     findings += check_chain(lines, inside.ledger.head())
     looked.append(f"ledger: {len(lines)} entries")
@@ -181,6 +186,24 @@ def _read_all(inside: Inside, *, drop: bool) -> list[Finding]:
             for digest in wrong:
                 inside.store.remove(digest)
     return [finding for finding in found.values() if finding]
+
+
+def _copies(inside: Inside, *, drop: bool) -> list[Finding]:
+    """Hash local copies of blobs that lie elsewhere; a wrong one is no loss, and brought anew when it is asked for."""
+    findings = []
+    for digest in inside.store.copies() or ():
+        with contextlib.suppress(FileNotFoundError):
+            place = inside.store.at_hand(digest)
+            if place is None:
+                continue
+            with place.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == hex_of(digest):
+                    continue
+            if drop:
+                inside.store.forget(digest)
+            told, remedy = "is a damaged copy of a blob", "haversack doctor --drop-damaged; look at this disk"
+            findings.append(Finding("store-damaged", str(place), told, remedy, blocking=False))
+    return findings
 
 
 def _has_hardlinks(folder: Path) -> bool:

@@ -1,0 +1,349 @@
+"""SkyPilot itself, beside what is rendered for it: its schema, its merge of pods, and a launch with no network.
+
+An environment with SkyPilot, moto and the schemas of Kubernetes is made once, from PyPI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uv import find_uv_bin
+
+from haversack.ports import cage
+from haversack.ports.run import Programs
+from haversack.skypilot import config, versions
+from tests.support.site import Lab, plain_environ
+from tests.support.wheels import make_wheel
+from tests.test_platform_skypilot import CLOSED, GOLDEN, PROXY, QUOTAS, SSM
+
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+
+WANTED = (
+    "skypilot[aws,kubernetes]==0.14.1",
+    "moto[server,ec2,ssm,iam]==5.2.5",
+    "kubernetes-validate==1.37.0",
+)
+# What SkyPilot's catalog of machines has, with the one that a dry run takes.
+VMS = (
+    b"InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone,"
+    b"Arch,LocalDiskType,NVMeSupported,LocalDiskSize,LocalDiskCount\n"
+    b"m6i.large,,,2.0,8.0,,0.096,0.04,us-west-2,usw2-az1,x86_64,,,,\n"
+    b"m6i.large,,,2.0,8.0,,0.107,0.04,eu-west-1,euw1-az1,x86_64,,,,\n"
+)
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of an environment with SkyPilot; skipped without a way to PyPI."""
+    folder = tmp_path_factory.mktemp("skypilot-oracle") / "venv"
+    python = folder / "bin" / "python"
+    for words in (
+        ("venv", "-q", "--python", sys.executable, folder),
+        # It builds a wheel of itself with pip, and asks no index for what is there.
+        ("pip", "install", "-q", "--python", python, *WANTED, "pip", "setuptools", "wheel"),
+    ):
+        done = subprocess.run([find_uv_bin(), *words], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"PyPI cannot be reached: {done.stderr[-300:]}")
+    return python.parent
+
+
+def ask(sky: Path, script: str, given: Any, home: Path) -> Any:
+    """What a script says as JSON in its last line, given something as JSON."""
+    argv = [str(sky / "python"), "-W", "ignore", "-c", script]
+    env = {**plain_environ(), "HOME": str(home), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    done = subprocess.run(argv, input=json.dumps(given), capture_output=True, text=True, env=env, cwd=home)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# Strictly: its own client lets through what it does not know of Kubernetes (sky/utils/schemas.py).
+_SCHEMA = """\
+import json, os, sys, yaml
+from unittest import mock
+from sky.server import plugins
+from sky.utils import common_utils, schemas
+with mock.patch.dict(os.environ, {"IS_SKYPILOT_SERVER": "true"}), mock.patch.object(plugins, "_plugins_loaded", True):
+    schema = schemas.get_config_schema()
+def check(text):
+    try:
+        common_utils.validate_schema(yaml.safe_load(text), schema, "config: ", skip_none=False)
+    except ValueError as problem:
+        return str(problem)
+    return ""
+print(json.dumps([[check(text) for text in json.load(sys.stdin)], sorted(schema["properties"])]))
+"""
+
+
+def test_its_own_schema_takes_what_is_rendered(sky: Path, tmp_path: Path) -> None:
+    """Every golden configuration passes, strictly; one with a misspelt key, anywhere, does not."""
+    good = [(GOLDEN / name / "config.yaml").read_text() for name in ("ssm", "proxy", "closed")]
+    wrong = [
+        good[0].replace("use_ssm", "use_ssmm"),
+        good[1].replace("pod_config", "pod_confg"),
+        good[2].replace("install_conda", "instal_conda"),
+    ]
+    told, _ = ask(sky, _SCHEMA, good + wrong, tmp_path)
+    assert told[:3] == ["", "", ""]
+    assert all(told[3:])
+
+
+_OPTIONS = """\
+import json, sys
+from sky.utils import schemas
+schema = schemas.get_config_schema()["properties"]
+def has(path):
+    at = schema
+    for word in path.split("."):
+        at = at.get("properties", at).get(word) if isinstance(at, dict) else None
+    return at is not None
+print(json.dumps({path: has(path) for path in json.load(sys.stdin)}))
+"""
+
+
+def test_it_has_every_option_of_our_table(sky: Path, tmp_path: Path) -> None:
+    """The newest version that is known knows every option that haversack writes."""
+    told = ask(sky, _OPTIONS, list(versions.OPTIONS), tmp_path)
+    assert [option for option, known in told.items() if not known] == []
+
+
+_MERGE = """\
+import json, sys
+import kubernetes_validate
+from sky.provision.kubernetes.utils import check_pod_config
+from sky.utils.config_utils import merge_k8s_configs
+given = json.load(sys.stdin)
+pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [
+    {"name": "ray-node", "image": "a", "env": [{"name": "SKYPILOT_POD_NAME", "value": "a"}], "volumeMounts": [
+        {"name": "dshm", "mountPath": "/dev/shm"}]}], "volumes": [{"name": "dshm", "emptyDir": {"medium": "Memory"}}]}}
+merge_k8s_configs(pod, given)
+kubernetes_validate.validate(pod, "1.30", strict=True)
+print(json.dumps([check_pod_config({k: pod[k] for k in ("metadata", "spec")}), pod]))
+"""
+
+
+@pytest.mark.parametrize("settings", [PROXY, CLOSED], ids=["proxy", "closed"])
+def test_pods_are_good_after_its_own_merge(sky: Path, tmp_path: Path, settings: Mapping[str, Any]) -> None:
+    """One container, with its own variables and ours, which SkyPilot and the schema of Kubernetes take."""
+    mirror = config.Mirror("mirror.example.org", {"UV_DEFAULT_INDEX": "https://m/"}, {}, "pem")
+    (good, said), pod = ask(
+        sky, _MERGE, config.config(settings, mirror)["kubernetes"]["pod_config"], tmp_path
+    )
+    assert good, said
+    (container,) = pod["spec"]["containers"]
+    names = [entry["name"] for entry in container["env"]]
+    assert {"SKYPILOT_POD_NAME", "HTTP_PROXY", "no_proxy"} <= set(names)
+    assert len(names) == len(set(names))
+    assert {"dshm"} <= {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert {"dshm"} <= {mount["name"] for mount in container["volumeMounts"]}
+
+
+# A launch with no network
+
+
+_AMI = """\
+import json, boto3
+from moto import mock_aws
+with mock_aws():
+    images = boto3.client("ec2", region_name="us-west-2").describe_images()["Images"]
+print(json.dumps(next(i["ImageId"] for i in images if i.get("RootDeviceType") == "ebs" and i.get("RootDeviceName")
+                      and "Linux" in i.get("PlatformDetails", "Linux"))))
+"""
+# A site that lacks what Systems Manager needs, and the rest of it.
+_SITE = """\
+import sys, boto3
+ec2, iam = boto3.client("ec2"), boto3.client("iam")
+named = lambda kind, name: [{"ResourceType": kind, "Tags": [{"Key": "Name", "Value": name}]}]
+if sys.argv[1] == "begin":
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=named("vpc", "private-vpc"))["Vpc"]["VpcId"]
+    ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24", AvailabilityZone="us-west-2a")
+    ec2.create_security_group(GroupName="private-sg", Description="x", VpcId=vpc)
+else:
+    vpc = ec2.describe_vpcs(Filters=[{"Name": "tag:Name", "Values": ["private-vpc"]}])["Vpcs"][0]["VpcId"]
+    subnet = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"][0]["SubnetId"]
+    group = ec2.create_security_group(GroupName="endpoints", Description="x", VpcId=vpc)["GroupId"]
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[
+        {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}])
+    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
+    for service in ("ssm", "ssmmessages", "ec2", "ec2messages", "sts"):
+        ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=f"com.amazonaws.us-west-2.{service}", SubnetIds=[subnet],
+                                VpcEndpointType="Interface", SecurityGroupIds=[group], PrivateDnsEnabled=True)
+    ec2.create_vpc_endpoint(VpcId=vpc, ServiceName="com.amazonaws.us-west-2.s3", VpcEndpointType="Gateway")
+    iam.create_role(RoleName="nodes", AssumeRolePolicyDocument="{}")
+    iam.attach_role_policy(RoleName="nodes", PolicyArn="arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore")
+    iam.create_instance_profile(InstanceProfileName="site-nodes")
+    iam.add_role_to_instance_profile(InstanceProfileName="site-nodes", RoleName="nodes")
+"""
+# In a namespace with loopback alone; each step leaves what it said in a file.
+_LAUNCH = """\
+cd "$HOME"
+readlink /proc/self/ns/net > namespace
+moto_server -H 127.0.0.1 -p 5555 > moto.log 2>&1 &
+for i in $(seq 300); do curl -so /dev/null "$AWS_ENDPOINT_URL/moto-api/" && break; sleep .3; done
+python -c "$SITE" begin
+"$PYTHON" -m haversack doctor skypilot --json > lacking.json
+python -c "$SITE" rest
+"$PYTHON" -m haversack doctor skypilot --json > ready.json
+. "$CONFIG/env.sh"
+sh "$CONFIG/seed.sh"
+sky api start --host 127.0.0.1 --port 46997 --foreground > server.log 2>&1 &
+for i in $(seq 600); do curl -sf "$SKYPILOT_API_SERVER_ENDPOINT/api/health" > health.json && break; sleep .5; done
+curl -sL -o dashboard.html -w '%{http_code}' "$SKYPILOT_API_SERVER_ENDPOINT/" > dashboard.code
+sky check aws > check.txt 2>&1; echo $? > check.code
+sky launch -y --dryrun --infra aws/us-west-2 --cpus 2 'echo hi' > launch.txt 2>&1; echo $? > launch.code
+cat .sky/generated/*.yml.tmp > cluster.yaml
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What was left in the home of somebody who launched."""
+
+    home: Path
+
+    def text(self, name: str) -> str:
+        """One of the files."""
+        return (self.home / name).read_text(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def rendered(sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What haversack renders of a snapshot that was locked, packed and received."""
+    folder = tmp_path_factory.mktemp("skypilot-site")
+    ami = ask(sky, _AMI, None, folder)
+    aws = "".join(f"{key} = {json.dumps(value)}\n" for key, value in SSM["aws"].items())
+    # The server that is tried here is the one from PyPI.
+    own = '[env.skypilot]\nkind = "pip"\nrequirements = ["requirements.txt"]\ntargets = ["here"]\n'
+    files = "".join(
+        f'[[file]]\nurl = "{t}.csv"\nname = "skypilot-aws-{t}.csv"\n'
+        for t in ("vms", "instance_quota_mapping")
+    )
+    platform = (
+        f'[platform.skypilot]\nversion = "0.14.1"\nendpoint = "http://127.0.0.1:46997"\n'
+        f'[platform.skypilot.aws]\n{aws}ami = "{ami}"\n'
+    )
+    with Lab(folder / "lab") as lab:
+        make_wheel(lab.wheels, "demo", "1.0")
+        lab.declare("demo", more=f"{own}{files}{platform}")
+        lab.write("vms.csv", VMS.decode())
+        lab.write("instance_quota_mapping.csv", QUOTAS.decode())
+        lab.told("lock")
+        lab.told("pack", "-o", folder / "bundle", "--name", "2026-11")
+        inside = {"HAVERSACK_STORE": str(folder / "inside")}
+        lab.told("receive", folder / "bundle", env=inside)
+        lab.told("render", "skypilot", "-o", folder / "sky", env=inside)
+    return folder / "sky"
+
+
+@pytest.fixture(scope="module")
+def launch(sky: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """A server, a check and a dry run, with loopback alone and an Amazon of moto's."""
+    if reason := Programs().cage():
+        pytest.skip(reason)
+    home = tmp_path_factory.mktemp("skypilot-home")
+    env = {
+        **plain_environ(),
+        "PATH": f"{sky}:/usr/sbin:/usr/bin:/bin",
+        "HOME": str(home),
+        "CONFIG": str(rendered),
+        "SITE": _SITE,
+        "PYTHON": sys.executable,
+        "HAVERSACK_STORE": str(rendered.parent / "inside"),
+        "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:5555",
+        "AWS_ACCESS_KEY_ID": "t",
+        "AWS_SECRET_ACCESS_KEY": "t",
+        "AWS_DEFAULT_REGION": "us-west-2",
+        "AWS_PAGER": "",
+    }
+    argv = [sys.executable, "-I", "-S", cage.__file__, "bash", "-c", _LAUNCH]
+    try:
+        with (home / "script.log").open("wb") as log:
+            subprocess.run(argv, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=540)
+    finally:
+        # The script's first step; without it nothing else was started.
+        if (home / "namespace").exists():
+            end((home / "namespace").read_text().strip())
+    return Launch(home)
+
+
+def end(namespace: str) -> None:
+    """End every process of a network namespace: those of SkyPilot's server are in sessions of their own.
+
+    One that was just started by another is found in the next round.
+    """
+    assert namespace.startswith("net:[")
+    assert namespace != str(Path("/proc/self/ns/net").readlink())
+    for _ in range(20):
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if str((process / "ns" / "net").readlink()) == namespace:
+                    found.append(int(process.name))
+        for number in found:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(0.1)
+
+
+def findings(told: str) -> dict[str, list[str]]:
+    """What `doctor --json` found, by code."""
+    found: dict[str, list[str]] = {}
+    for finding in json.loads(told)["findings"]:
+        found.setdefault(finding["code"], []).append(finding["subject"])
+    return found
+
+
+def test_preflight_finds_what_the_site_lacks(launch: Launch) -> None:
+    """Of a site without endpoints and without the role both are found; with them AWS is as it should be."""
+    lacking = findings(launch.text("lacking.json"))["platform-unready"]
+    wanted = ("endpoint ssm", "endpoint ssmmessages", "endpoint s3", "enableDnsHostnames")
+    assert {f"us-west-2: {name}" for name in wanted} <= set(lacking)
+    assert "instance profile site-nodes" in lacking
+    ready = findings(launch.text("ready.json"))
+    assert ready["platform-unready"] == ["session-manager-plugin"]
+    assert set(ready["platform-unknown"]) == {"Systems Manager", "nodes"}
+
+
+def test_its_server_is_healthy_without_a_network(launch: Launch) -> None:
+    """The API server says so, has no telemetry, and shows its dashboard."""
+    health = json.loads(launch.text("health.json") or "{}")
+    assert health["status"] == "healthy", launch.text("server.log")[-2000:]
+    assert health["version"] == "0.14.1"
+    assert health["telemetry_enabled"] is False
+    assert launch.text("dashboard.code") == "200"
+    assert "<html" in launch.text("dashboard.html")
+
+
+def test_aws_is_enabled_with_the_catalogs_that_crossed(launch: Launch) -> None:
+    """`sky check aws` enables compute; nothing was asked of the internet."""
+    assert launch.text("check.code").strip() == "0", launch.text("check.txt")
+    said = re.sub(r"\x1b\[[0-9;]*m", "", launch.text("check.txt"))
+    assert re.search(r"AWS: enabled \[[^]]*compute", said), said
+
+
+def test_a_dry_run_reaches_machines_through_ssm(launch: Launch) -> None:
+    """`sky launch --dryrun` ends well, and the cluster is in our VPC, our group, and behind Systems Manager."""
+    assert launch.text("launch.code").strip() == "0", launch.text("launch.txt")
+    assert "Dryrun finished." in launch.text("launch.txt")
+    cluster = launch.text("cluster.yaml")
+    assert "aws ssm start-session" in cluster
+    assert "AWS-StartSSHSession" in cluster
+    assert "vpc_name: private-vpc" in cluster
+    assert "GroupName: private-sg" in cluster
+    assert "ManagedBySkyPilot: false" in cluster
+    assert "Name: site-nodes" in cluster

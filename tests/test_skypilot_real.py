@@ -28,7 +28,8 @@ from tests.support.site import Lab, plain_environ
 from tests.support.wheels import make_wheel
 from tests.test_platform_skypilot import CLOSED, GOLDEN, PROXY, QUOTAS, SSM
 
-pytestmark = [pytest.mark.network, pytest.mark.slow]
+# An environment of a gigabyte and a server with many processes: minutes on a busy machine.
+pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 WANTED = (
     "skypilot[aws,kubernetes]==0.14.1",
@@ -271,7 +272,7 @@ def launch(sky: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) 
     argv = [sys.executable, "-I", "-S", cage.__file__, "bash", "-c", _LAUNCH]
     try:
         with (home / "script.log").open("wb") as log:
-            subprocess.run(argv, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=540)
+            subprocess.run(argv, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=1200)
     finally:
         # The script's first step; without it nothing else was started.
         if (home / "namespace").exists():

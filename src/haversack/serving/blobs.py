@@ -50,6 +50,8 @@ class Proof:
     right: bool | None = None
     at: float = 0.0
     problem: HaversackError | None = None
+    gone: bool = False
+    """The file was a local copy that was wrong, and is gone: the blob may be brought anew."""
     """Why not all of it could be read, which says nothing of the bytes."""
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -156,7 +158,8 @@ class Blobs:
         proof.at = time.monotonic()
         if not right and self._store.forget(digest):
             # It was a copy, and says nothing of the blob.
-            proof.problem = RottenCopyError("a copy was damaged and is brought anew; ask again", where=digest)
+            proof.problem = StoreError("a copy was damaged and is brought anew; ask again", where=digest)
+            proof.gone = True
             _tell(loop, proof, told, None)
             return
         _tell(loop, proof, told, right)
@@ -169,14 +172,19 @@ class Blobs:
         With ``whole`` all of the blob is hashed before.  Raises ``IntegrityError`` for damaged blobs, and what
         :meth:`open` raises.
         """
-        try:
-            return await self._passage(digest, start, stop, whole=whole)
-        except RottenCopyError:
-            # Nothing has left yet.
-            return await self._passage(digest, start, stop, whole=whole)
-
-    async def _passage(self, digest: Digest, start: int, stop: int | None, *, whole: bool) -> FilePassage:
         file, proof = await self._opened(digest)
+        try:
+            return await self._passage(digest, file, proof, start, stop, whole=whole)
+        except StoreError:
+            if not proof.gone:
+                raise
+        # Nothing has left yet.
+        file, proof = await self._opened(digest)
+        return await self._passage(digest, file, proof, start, stop, whole=whole)
+
+    async def _passage(
+        self, digest: Digest, file: BinaryIO, proof: Proof, start: int, stop: int | None, *, whole: bool
+    ) -> FilePassage:
         try:
             passage = FilePassage(self, digest, file, proof, start, proof.size if stop is None else stop)
             while whole and proof.right is None and proof.problem is None:
@@ -289,10 +297,6 @@ class Blobs:
         self._ended = True
         self.opening.shutdown(wait=False, cancel_futures=True)
         self._hashing.shutdown(wait=False, cancel_futures=True)
-
-
-class RottenCopyError(StoreError):
-    """A local copy of a blob is not what its name says, and is gone."""
 
 
 class FilePassage:

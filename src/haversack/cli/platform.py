@@ -11,6 +11,8 @@ from haversack.cli.setting import Setting, common, pass_setting
 
 if TYPE_CHECKING:
     from haversack.formats.schema import Key
+    from haversack.verbs.platform import Written
+    from haversack.verbs.render import Rendered
 
 
 class Renders(click.Group):
@@ -77,15 +79,18 @@ def _command(name: str) -> click.Command:
             # A file, byte for byte, and no text that a terminal must be saved from.
             click.echo(done.shown, nl=False)
             return
-        lines = [f"{'would write' if dry_run else 'wrote'} {done.folder}/{file}" for file in done.written]
-        lines += [f"{'would remove' if dry_run else 'removed'} {done.folder}/{file}" for file in done.removed]
-        setting.console.report(
-            done, lines or [f"{done.folder} is of snapshot {done.snapshot} already, {len(done.files)} files"]
-        )
+        setting.console.report(done, told(done, dry_run))
 
     for option, key in platforms()[name].asks.items():
         command.params.append(_option(option, key))
     return command
+
+
+def told(done: Written | Rendered, dry_run: bool) -> list[str]:
+    """What was rendered, line by line."""
+    lines = [f"{'would write' if dry_run else 'wrote'} {done.folder}/{name}" for name in done.written]
+    lines += [f"{'would remove' if dry_run else 'removed'} {done.folder}/{name}" for name in done.removed]
+    return lines or [f"{done.folder} is of snapshot {done.snapshot} already, {len(done.files)} files"]
 
 
 def _option(name: str, key: Key) -> click.Option:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from haversack.cli.platform import Renders
+from haversack.cli.platform import Renders, told
 from haversack.cli.secret import pull_secret
 from haversack.cli.setting import Setting, common, pass_setting
 
@@ -75,11 +75,7 @@ def clients(
         dry_run=dry_run,
     )
     setting.console.findings(done.findings)
-    lines = [f"{'would write' if dry_run else 'wrote'} {done.folder / name}" for name in done.written]
-    lines += [f"{'would remove' if dry_run else 'removed'} {done.folder / name}" for name in done.removed]
-    setting.console.report(
-        done, lines or [f"{done.folder} is of snapshot {done.snapshot} already, {len(done.files)} files"]
-    )
+    setting.console.report(done, told(done, dry_run))
 
 
 render.add_command(pull_secret)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from haversack.errors import PrefixError, SpaceError
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 
@@ -79,3 +82,9 @@ def swap_back(aside: Path, prefix: Path, *, replaced: bool) -> None:
         swap(aside, prefix, replaced=True)
     else:
         prefix.rename(aside)
+
+
+def unwritable(problem: OSError, done: str, place: Path) -> PrefixError | SpaceError:
+    """That something cannot be ``done`` (``installed to``) to a place, and whether for want of room."""
+    full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
+    return (SpaceError if full else PrefixError)(f"cannot be {done}: {problem.strerror}", where=str(place))

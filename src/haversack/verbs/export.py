@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haversack.doors import Door, doors
-from haversack.errors import NotFoundError, PrefixError, SpaceError, UsageError
+from haversack.errors import NotFoundError, PrefixError, UsageError
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
 from haversack.ports import Inside
 from haversack.verbs import holdings
-from haversack.verbs.aside import beside, clear_leftovers
+from haversack.verbs.aside import beside, clear_leftovers, unwritable
 from haversack.verbs.install import choose
 
 
@@ -76,10 +75,7 @@ def export(
         inside.ledger.append("export", environments[0].manifest, details)
         aside.replace(dest)
     except OSError as problem:
-        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise (SpaceError if full else PrefixError)(
-            f"cannot be exported to: {problem.strerror}", where=str(dest)
-        ) from problem
+        raise unwritable(problem, "exported to", dest) from problem
     finally:
         _remove(aside)
     return replace(done, files=tuple(files) if way.folder else (dest.name,), size=size)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from haversack.errors import NotFoundError, PrefixError, SpaceError, ToolError, UsageError
+from haversack.errors import NotFoundError, PrefixError, ToolError, UsageError
 from haversack.formats import prefixes
 from haversack.formats.prefixes import META, Marker
 from haversack.kinds import kinds
@@ -18,7 +17,7 @@ from haversack.model.target import ANY, Target
 from haversack.ports import Inside
 from haversack.projects import record
 from haversack.verbs import holdings
-from haversack.verbs.aside import beside, clear_leftovers, swap, swap_back
+from haversack.verbs.aside import beside, clear_leftovers, swap, swap_back, unwritable
 from haversack.verbs.share import share
 from haversack.wheels import interpreter
 
@@ -111,10 +110,7 @@ def install(
                 swap_back(aside, prefix, replaced=replaced)
                 raise
     except OSError as problem:
-        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise (SpaceError if full else PrefixError)(
-            f"cannot be installed to: {problem.strerror}", where=str(prefix)
-        ) from problem
+        raise unwritable(problem, "installed to", prefix) from problem
     finally:
         if aside.exists():
             shutil.rmtree(aside)

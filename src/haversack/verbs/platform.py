@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haversack.errors import NotFoundError, PrefixError, SpaceError, UsageError
+from haversack.errors import NotFoundError, UsageError
 from haversack.formats import lockfile
 from haversack.formats.prefixes import MARKER
 from haversack.formats.schema import Key, patterns_of
@@ -20,7 +19,7 @@ from haversack.model.target import ANY
 from haversack.platforms import KIND, Order, Platform, platforms
 from haversack.ports import Inside
 from haversack.verbs import holdings
-from haversack.verbs.aside import beside
+from haversack.verbs.aside import beside, unwritable
 from haversack.verbs.doctor import Diagnosis
 from haversack.verbs.render import keep
 
@@ -151,10 +150,7 @@ def _archive(file: Path, prefix: Path) -> bool:
         finally:
             aside.unlink(missing_ok=True)
     except OSError as problem:
-        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise (SpaceError if full else PrefixError)(
-            f"cannot be written: {problem.strerror}", where=str(file)
-        ) from problem
+        raise unwritable(problem, "written", file) from problem
     return True
 
 

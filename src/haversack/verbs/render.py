@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from pathlib import Path
 
 from haversack.clients import Served, address
 from haversack.clients.together import render as all_clients
-from haversack.errors import HaversackError, NotFoundError, PrefixError, SpaceError
+from haversack.errors import HaversackError, NotFoundError
 from haversack.formats.canonical import Fields, canonical, parse
 from haversack.model.artifact import digest_of
 from haversack.model.finding import Finding, raise_blocking
 from haversack.ports import Inside
 from haversack.verbs import holdings
-from haversack.verbs.aside import beside
+from haversack.verbs.aside import beside, unwritable
 
 MARKER = "haversack-rendered.json"
 """The file that says what was rendered into a folder: it tells what somebody edited since."""
@@ -104,10 +103,7 @@ def keep(
     try:
         return _keep(folder, files, force=force, dry_run=dry_run, adding=adding)
     except OSError as problem:
-        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise (SpaceError if full else PrefixError)(
-            f"cannot be rendered to: {problem.strerror}", where=str(folder)
-        ) from problem
+        raise unwritable(problem, "rendered to", folder) from problem
 
 
 def _keep(

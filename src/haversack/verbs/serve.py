@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -22,7 +21,6 @@ from haversack.errors import (
     IntegrityError,
     NotFoundError,
     PrefixError,
-    SpaceError,
 )
 from haversack.formats import nginx
 from haversack.formats.canonical import Fields, canonical, parse
@@ -31,7 +29,7 @@ from haversack.model.finding import Finding, raise_blocking
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Inside, Store
 from haversack.verbs import holdings
-from haversack.verbs.aside import beside, clear_leftovers, swap
+from haversack.verbs.aside import beside, clear_leftovers, swap, unwritable
 from haversack.verbs.pages import body
 from haversack.views import Page, View, view_of
 
@@ -113,10 +111,7 @@ def export(
         inside.ledger.append("export", content.id, details)
         swap(aside, folder, replaced=replaced)
     except OSError as problem:
-        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise (SpaceError if full else PrefixError)(
-            f"cannot be exported to: {problem.strerror}", where=str(folder)
-        ) from problem
+        raise unwritable(problem, "exported to", folder) from problem
     finally:
         if aside.exists():
             shutil.rmtree(aside)

@@ -583,6 +583,8 @@ def test_it_ends_after_the_downloads(tmp_path: Path) -> None:
             while chunk := one.recv(1 << 20):
                 found += len(chunk)
             assert found > blob.stat().st_size
+        # Leaving would ask a second time, perhaps just when its handler of signals is gone.
+        live.process.wait(40)
 
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "192.0.2.1:80", "unix:/nix/nix"])

@@ -36,6 +36,7 @@ BELOW = {
     "crossing": {"errors", "model", "formats", "ports", "crossing"},
     "clearml": {"errors", "model", "formats", "ports", "images", "clearml"},
     "skypilot": {"errors", "model", "formats", "ports", "images", "skypilot"},
+    "services": {"services"},
     "platforms": {
         *(
             "errors",
@@ -48,6 +49,7 @@ BELOW = {
             "clients",
             "clearml",
             "skypilot",
+            "services",
         ),
         "platforms",
     },

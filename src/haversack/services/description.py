@@ -1,0 +1,110 @@
+"""What a service is made of: options, what must hold of them, units, and what lies around the units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from haversack.services.terms import ALWAYS, Term, Test, When
+
+OptionType: TypeAlias = Literal[
+    "bool", "port", "positive", "string", "word", "path", "package", "lines", "words", "paths", "free", "enum"
+]
+"""``positive`` is an integer above zero, ``word`` a text without blanks, ``path`` an absolute path, ``package`` the
+prefix of what runs (a derivation of Nix or an absolute path), ``lines`` a text of lines, ``words`` a list of words,
+``paths`` a table of absolute paths, ``free`` a table of anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of the service, as NixOS shows it.
+
+    ``nullable`` ones are null by default.  ``choices`` are the texts of an ``enum``, or the keys of ``paths``.  ``example`` stands in both
+    documentations and is evaluated by their tests.
+    """
+
+    type: OptionType
+    description: str
+    default: Any = None
+    nullable: bool = False
+    choices: tuple[str, ...] = ()
+    example: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """What must hold, and the sentence for whoever breaks it.  ``{path}`` in it is the value of an option.
+
+    One that does not ``block`` is a warning.
+    """
+
+    test: Test
+    message: str
+    block: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A service of systemd, with its timer where it has one.
+
+    ``service`` and ``timer`` hold directives; several terms mean one line each.  ``environment`` are variables of the
+    process.  A unit with a timer is started by that alone.
+    """
+
+    name: str
+    description: str
+    when: Test = ALWAYS
+    after: tuple[Term, ...] = ()
+    wants: tuple[Term, ...] = ()
+    environment: Mapping[str, Term] = field(default_factory=dict)
+    unit: Mapping[str, Term] = field(default_factory=dict)
+    service: Mapping[str, Term | tuple[Term, ...]] = field(default_factory=dict)
+    timer: Mapping[str, Term] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of tmpfiles.d(5), under a condition."""
+
+    term: Term
+    when: Test = ALWAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A file of configuration, in JSON: what ``option`` (a free table) holds, and ``added`` keys under conditions."""
+
+    name: str
+    option: str
+    added: Mapping[str, When] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service: everything that is known of it.
+
+    ``options`` are by their paths (``webUI.port``); ``tables`` describe what is before the dot.  The names of the
+    options ``user`` and ``group`` are fixed; both are made where they are the default, with ``home``.  ``config`` is a
+    file of its folder in ``/etc``, and ``variables`` names an option of lines that become an environment file there,
+    ``environment``, which every unit reads.  ``ports`` are options that the firewall of NixOS opens under a condition.
+    ``logins`` are variables of every login.  ``programs`` is the folder of ``haversack/data`` with its small programs,
+    ``commands`` what the package brings for people, ``tools`` packages of nixpkgs on the path of each unit.
+    ``administrators`` is an option with the names of people who may start, stop and look at its units.
+    """
+
+    name: str
+    description: str
+    home: Term
+    options: Mapping[str, Option]
+    tables: Mapping[str, str]
+    assertions: tuple[Assertion, ...]
+    units: tuple[Unit, ...]
+    tmpfiles: tuple[Line, ...] = ()
+    config: Config | None = None
+    variables: str = ""
+    ports: tuple[tuple[str, Test], ...] = ()
+    logins: Mapping[str, Term] = field(default_factory=dict)
+    programs: str = ""
+    tools: tuple[str, ...] = ()
+    administrators: str = ""

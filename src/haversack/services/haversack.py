@@ -1,0 +1,128 @@
+"""The site's mirror as a service: ``haversack serve`` over a store, with the same care."""
+
+from __future__ import annotations
+
+from haversack.services.description import Assertion, Line, Option, Service, Unit
+from haversack.services.hardening import HARDENED, PERSISTING, RESTARTED
+from haversack.services.terms import Given, Matches, Not, On, Opt, Place, Same, Some, Term, When, both, join
+
+OPTIONS = {
+    "enable": Option("bool", "Whether to serve the site's store.", False),
+    "package": Option(
+        "package", "haversack: a package, or the prefix it was installed to.", example="/opt/haversack"
+    ),
+    "user": Option("word", "The user that serves; made if this is the default.", "haversack"),
+    "group": Option("word", "The group of that user; made if this is the default.", "haversack"),
+    "store": Option("path", "The store to serve; nothing is written to it.", "/var/lib/haversack/store"),
+    "host": Option("word", "The address it listens at.", "127.0.0.1"),
+    "port": Option("port", "Its port.", 8090),
+    "openFirewall": Option("bool", "Whether to open that port in the firewall.", False),
+    "tls.certificate": Option(
+        "path",
+        "Certificate of this machine (PEM, with its chain); only root needs to read it.",
+        nullable=True,
+        example="/etc/ssl/mirror.pem",
+    ),
+    "tls.key": Option(
+        "path",
+        "Key of the certificate; only root needs to read it.",
+        nullable=True,
+        example="/run/secrets/mirror.key",
+    ),
+    "auth": Option(
+        "path",
+        "File with users and rules (`haversack auth`); only root needs to read it.",
+        nullable=True,
+        example="/run/secrets/haversack-users.toml",
+    ),
+    "metrics.host": Option("word", "The address metrics are given at.", "127.0.0.1"),
+    "metrics.port": Option(
+        "port", "A port of their own for metrics; without it there are none.", nullable=True, example=9091
+    ),
+    "administrators": Option(
+        "words", "Users who may start, stop, restart and look at it with sudo.", (), example=("alice",)
+    ),
+}
+
+TABLES = {"tls": "What it speaks TLS with.", "metrics": "Metrics for Prometheus."}
+
+ASSERTIONS = (
+    Assertion(Not(Same(Opt("user"), "root")), "user is root: serving needs no rights, name a user of its own"),
+    Assertion(
+        Matches("port", "102[4-9]|10[3-9][0-9]|1[1-9][0-9][0-9]|[2-9][0-9]{3}|[1-9][0-9]{4}"),
+        "port is {port}: ports below 1024 belong to root, put a proxy or a rule of the firewall before it",
+    ),
+    Assertion(
+        Some((both(Given("tls.certificate"), Given("tls.key")), Not(Some((Given("tls.certificate"), Given("tls.key")))))),
+        "tls.certificate and tls.key go together",
+    ),
+    Assertion(
+        Some((Not(Given("metrics.port")), Not(Same(Opt("port"), Opt("metrics.port"))))),
+        "port and metrics.port are both {port}: two servers cannot share a port",
+    ),
+    Assertion(
+        Not(both(On("openFirewall"), Matches("host", r"127\.[0-9.]+|localhost|::1"))),
+        "openFirewall opens port {port}, where nothing but this machine is listened to: host is {host}",
+        block=False,
+    ),
+)  # fmt: skip
+
+
+def _at(host: str, port: str) -> Term:
+    return join(
+        When(Matches(host, ".*:.*"), join("[", Opt(host), "]")),
+        When(Not(Matches(host, ".*:.*")), Opt(host)),
+        ":",
+        Opt(port),
+    )
+
+
+UNITS = (
+    Unit(
+        "haversack",
+        "The site's mirror, served by haversack",
+        after=("network-online.target",),
+        wants=("network-online.target",),
+        unit=PERSISTING,
+        environment={"HOME": Opt("store"), "PYTHONDONTWRITEBYTECODE": 1},
+        service={
+            "Type": "exec",
+            "ExecStart": join(
+                *(Place("package"), "/bin/haversack serve --store ", Opt("store")),
+                *(" --listen ", _at("host", "port")),
+                # %d is where systemd puts what LoadCredential= names (systemd.unit(5)).
+                When(Given("tls.certificate"), " --tls-cert %d/tls-certificate --tls-key %d/tls-key"),
+                When(Given("auth"), " --auth %d/auth"),
+                When(Given("metrics.port"), join(" --metrics-listen ", _at("metrics.host", "metrics.port"))),
+            ),
+            # It reads certificate and users anew.
+            "ExecReload": "/bin/kill -HUP $MAINPID",
+            "User": Opt("user"),
+            "Group": Opt("group"),
+            "LoadCredential": (
+                When(Given("tls.certificate"), join("tls-certificate:", Opt("tls.certificate"))),
+                When(Given("tls.key"), join("tls-key:", Opt("tls.key"))),
+                When(Given("auth"), join("auth:", Opt("auth"))),
+            ),
+            **RESTARTED,
+            # Downloads under way have 30 s.
+            "TimeoutStopSec": 45,
+            "LimitNOFILE": 65536,
+            **HARDENED,
+            "MemoryDenyWriteExecute": "yes",
+        },
+    ),
+)
+
+SERVICE = Service(
+    "haversack",
+    "haversack mirror",
+    Opt("store"),
+    OPTIONS,
+    TABLES,
+    ASSERTIONS,
+    UNITS,
+    tmpfiles=(Line(join("d '", Opt("store"), "' 0755 - - -")),),
+    ports=(("port", On("openFirewall")),),
+    administrators="administrators",
+)

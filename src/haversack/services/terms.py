@@ -1,0 +1,154 @@
+"""What stands in a unit and depends on options: a few terms that Python evaluates, and that are written as Nix too.
+
+``text`` and ``nix`` interpret the same trees, so that what one of them says the other cannot forget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Opt:
+    """The value of an option, by its path: ``webUI.port``."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that differs between the two worlds: ``package``, ``python``, ``programs`` or ``etc``.
+
+    ``package`` is the prefix of what runs, ``python`` its interpreter, ``programs`` the folder of the small
+    programs beside it, ``etc`` the folder of its rendered configuration.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Terms as one text, numbers in decimal."""
+
+    parts: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A term under a condition; nothing at all otherwise."""
+
+    test: Test
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """One text for each entry of an option that is a table or a list: ``before`` key ``between`` value ``after``.
+
+    A list has no keys: ``between`` is not written then.  Keys come in their order, sorted.
+    """
+
+    path: str
+    before: str = ""
+    between: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class On:
+    """Whether a boolean option is true."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Whether an option is neither null nor empty."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """Whether a table has a key."""
+
+    path: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Whether two terms are equal."""
+
+    one: Term
+    other: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Whether a text option (or each item of a list, or each line of lines) matches a POSIX extended pattern whole."""
+
+    path: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """Whether one line of lines (or one item of a list) matches a POSIX extended pattern whole."""
+
+    path: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Whether a free table holds nothing that is called or looks like a secret, however deep (:data:`HIDDEN_KEYS`)."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The contrary."""
+
+    test: Test
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Whether every test holds; without any it does."""
+
+    tests: tuple[Test, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """Whether one of the tests holds."""
+
+    tests: tuple[Test, ...]
+
+
+Test: TypeAlias = On | Given | Has | Same | Matches | Holds | Clean | Not | All | Some
+Term: TypeAlias = str | int | Opt | Place | Join | When | Each
+
+ALWAYS = All()
+
+HIDDEN_KEYS = ".*(secret|password|passwd|private_key|access_key|api_key|account_token|auth_token).*"
+"""Keys that hold a secret, in lower case; a key that ends in ``_file`` or ``_name`` names where one lies."""
+HIDDEN_TEXTS = (
+    ".*-----BEGIN [A-Z ]*PRIVATE KEY.*",
+    ".*[a-z][a-z0-9+.-]*://[^/@: ]*:[^/@ ]+@.*",
+    ".*(AKIA|ASIA)[0-9A-Z]{16}.*",
+)
+"""Texts that are one, whatever their key."""
+
+
+def join(*parts: Term) -> Join:
+    """Terms as one text."""
+    return Join(parts)
+
+
+def both(*tests: Test) -> All:
+    """Whether every test holds."""
+    return All(tests)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from haversack.services.terms import ALWAYS, Term, Test, When
 
 OptionType: TypeAlias = Literal[
-    "bool", "port", "positive", "string", "word", "path", "package", "lines", "words", "paths", "free", "enum"
+    "bool", "port", "positive", "word", "path", "package", "lines", "words", "paths", "free", "enum"
 ]
 """``positive`` is an integer above zero, ``word`` a text without blanks, ``path`` an absolute path, ``package`` the
 prefix of what runs (a derivation of Nix or an absolute path), ``lines`` a text of lines, ``words`` a list of words,
@@ -20,8 +20,9 @@ prefix of what runs (a derivation of Nix or an absolute path), ``lines`` a text 
 class Option:
     """An option of the service, as NixOS shows it.
 
-    ``nullable`` ones are null by default.  ``choices`` are the texts of an ``enum``, or the keys of ``paths``.  ``example`` stands in both
-    documentations and is evaluated by their tests.
+    ``nullable`` ones are null by default.  ``choices`` are the texts of an ``enum``, or the keys of ``paths``.
+    ``example`` stands in both documentations and is evaluated by their tests.  A path that is ``secret`` names a file
+    that nobody but root may read: on NixOS it is refused in the store, which is everybody's to read.
     """
 
     type: OptionType
@@ -30,6 +31,7 @@ class Option:
     nullable: bool = False
     choices: tuple[str, ...] = ()
     example: Any = None
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +108,6 @@ class Service:
     ports: tuple[tuple[str, Test], ...] = ()
     logins: Mapping[str, Term] = field(default_factory=dict)
     programs: str = ""
+    commands: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     administrators: str = ""

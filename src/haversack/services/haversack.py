@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from haversack.services.assertions import differ, named_people, own_folders, unprivileged
 from haversack.services.description import Assertion, Line, Option, Service, Unit
 from haversack.services.hardening import HARDENED, PERSISTING, RESTARTED
-from haversack.services.terms import Given, Matches, Not, On, Opt, Place, Same, Some, Term, When, both, join
+from haversack.services.terms import Given, Matches, Not, On, Opt, Place, Some, Term, When, both, join
 
 OPTIONS = {
     "enable": Option("bool", "Whether to serve the site's store.", False),
@@ -27,12 +28,14 @@ OPTIONS = {
         "path",
         "Key of the certificate; only root needs to read it.",
         nullable=True,
+        secret=True,
         example="/run/secrets/mirror.key",
     ),
     "auth": Option(
         "path",
         "File with users and rules (`haversack auth`); only root needs to read it.",
         nullable=True,
+        secret=True,
         example="/run/secrets/haversack-users.toml",
     ),
     "metrics.host": Option("word", "The address metrics are given at.", "127.0.0.1"),
@@ -47,19 +50,15 @@ OPTIONS = {
 TABLES = {"tls": "What it speaks TLS with.", "metrics": "Metrics for Prometheus."}
 
 ASSERTIONS = (
-    Assertion(Not(Same(Opt("user"), "root")), "user is root: serving needs no rights, name a user of its own"),
-    Assertion(
-        Matches("port", "102[4-9]|10[3-9][0-9]|1[1-9][0-9][0-9]|[2-9][0-9]{3}|[1-9][0-9]{4}"),
-        "port is {port}: ports below 1024 belong to root, put a proxy or a rule of the firewall before it",
-    ),
+    *named_people("user", "group", "administrators", of="serving"),
+    *own_folders("store"),
+    unprivileged("port"),
+    unprivileged("metrics.port", Given("metrics.port")),
     Assertion(
         Some((both(Given("tls.certificate"), Given("tls.key")), Not(Some((Given("tls.certificate"), Given("tls.key")))))),
         "tls.certificate and tls.key go together",
     ),
-    Assertion(
-        Some((Not(Given("metrics.port")), Not(Same(Opt("port"), Opt("metrics.port"))))),
-        "port and metrics.port are both {port}: two servers cannot share a port",
-    ),
+    differ("port", "metrics.port"),
     Assertion(
         Not(both(On("openFirewall"), Matches("host", r"127\.[0-9.]+|localhost|::1"))),
         "openFirewall opens port {port}, where nothing but this machine is listened to: host is {host}",
@@ -69,12 +68,7 @@ ASSERTIONS = (
 
 
 def _at(host: str, port: str) -> Term:
-    return join(
-        When(Matches(host, ".*:.*"), join("[", Opt(host), "]")),
-        When(Not(Matches(host, ".*:.*")), Opt(host)),
-        ":",
-        Opt(port),
-    )
+    return join(When(Matches(host, ".*:.*"), join("[", Opt(host), "]"), Opt(host)), ":", Opt(port))
 
 
 UNITS = (
@@ -124,5 +118,6 @@ SERVICE = Service(
     UNITS,
     tmpfiles=(Line(join("d '", Opt("store"), "' 0755 - - -")),),
     ports=(("port", On("openFirewall")),),
+    commands=("haversack",),
     administrators="administrators",
 )

@@ -35,11 +35,20 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """A term that is meant in many places and written once, under a name."""
+
+    name: str
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
 class When:
-    """A term under a condition; nothing at all otherwise."""
+    """A term under a condition; otherwise another, or nothing at all."""
 
     test: Test
     term: Term
+    other: Term | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,10 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Whether a text option (or each item of a list, or each line of lines) matches a POSIX extended pattern whole."""
+    """Whether a text option (or each item of a list, or each line of lines) matches a POSIX extended pattern whole.
+
+    Null is matched as the empty text.
+    """
 
     path: str
     pattern: str
@@ -99,6 +111,14 @@ class Holds:
 
     path: str
     pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """Whether a number is not below another; null is not."""
+
+    path: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +149,13 @@ class Some:
     tests: tuple[Test, ...]
 
 
-Test: TypeAlias = On | Given | Has | Same | Matches | Holds | Clean | Not | All | Some
-Term: TypeAlias = str | int | Opt | Place | Join | When | Each
+Test: TypeAlias = On | Given | Has | Same | Matches | Holds | AtLeast | Clean | Not | All | Some
+Term: TypeAlias = str | int | Opt | Place | Join | Named | When | Each
 
 ALWAYS = All()
 
-HIDDEN_KEYS = ".*(secret|password|passwd|private_key|access_key|api_key|account_token|auth_token).*"
-"""Keys that hold a secret, in lower case; a key that ends in ``_file`` or ``_name`` names where one lies."""
+HIDDEN_KEYS = ".*(secret|password|passwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?"
+"""Keys of what is secret, in lower case.  Those that go on (``secretName``, ``token_file``) name where one lies."""
 HIDDEN_TEXTS = (
     ".*-----BEGIN [A-Z ]*PRIVATE KEY.*",
     ".*[a-z][a-z0-9+.-]*://[^/@: ]*:[^/@ ]+@.*",

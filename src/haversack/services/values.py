@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from haversack.services.description import Option, OptionType, Service
@@ -12,6 +13,7 @@ from haversack.services.terms import (
     HIDDEN_KEYS,
     HIDDEN_TEXTS,
     All,
+    AtLeast,
     Clean,
     Each,
     Given,
@@ -19,6 +21,7 @@ from haversack.services.terms import (
     Holds,
     Join,
     Matches,
+    Named,
     Not,
     On,
     Opt,
@@ -30,22 +33,22 @@ from haversack.services.terms import (
     When,
 )
 
-# What needs no quotes in a unit, and means nothing to systemd: no blank, quote, %, $ or backslash.
-PATH = r"/[A-Za-z0-9_@:=,.+/-]*"
-WORD = r"[A-Za-z0-9_@:=,.+/~-]+"
+# What needs no quotes in a unit, and means nothing to systemd: no blank, quote, %, $ or backslash.  No part of a
+# path is empty, . or .., and a word is not taken for an option.
+PATH = r"(/\.{0,2}[A-Za-z0-9_@:=,+-][A-Za-z0-9_@:=,.+-]*)+"
+WORD = r"[A-Za-z0-9_@:=,.+/~][A-Za-z0-9_@:=,.+/~-]*"
 
 _SAYS: Mapping[OptionType, str] = {
     "bool": "true or false",
     "port": "a port, 1 to 65535",
     "positive": "a whole number above 0",
-    "string": "a text",
     "word": "a word of letters, digits and _@:=,.+/~-",
-    "path": "an absolute path of letters, digits and _@:=,.+-",
-    "package": "an absolute path of letters, digits and _@:=,.+-",
-    "lines": "a text of lines",
+    "path": "an absolute path of letters, digits and _@:=,.+- (no . or .. in it, no / at its end)",
+    "package": "an absolute path of letters, digits and _@:=,.+- (no . or .. in it, no / at its end)",
+    "lines": "a text of lines, without control characters",
     "words": "a list of words",
     "paths": "a table of absolute paths",
-    "free": "a table",
+    "free": "a table of texts, numbers, booleans, lists and tables",
 }
 
 
@@ -71,6 +74,8 @@ class Values:
                 return all(re.fullmatch(pattern, item) for item in _items(self.options[path]))
             case Holds(path, pattern):
                 return any(re.fullmatch(pattern, item) for item in _items(self.options[path]))
+            case AtLeast(path, number):
+                return self.options[path] is not None and self.options[path] >= number
             case Clean(path):
                 return not list(secrets(self.options[path], path))
             case Not(inner):
@@ -92,8 +97,12 @@ class Values:
                 return (self.places[name],)
             case Join(parts):
                 return ("".join(text for part in parts for text in self.texts(part)),)
-            case When(test, inner):
-                return self.texts(inner) if self.test(test) else ()
+            case Named(_, inner):
+                return self.texts(inner)
+            case When(test, inner, other):
+                if self.test(test):
+                    return self.texts(inner)
+                return () if other is None else self.texts(other)
             case Each(path, before, between, after):
                 value = self.options[path]
                 if isinstance(value, Mapping):
@@ -137,8 +146,8 @@ def fault(option: Option, value: Any) -> str:
             good = whole and 0 < value < 65536
         case "positive":
             good = whole and value > 0
-        case "string" | "lines":
-            good = isinstance(value, str)
+        case "lines":
+            good = isinstance(value, str) and all(line.isprintable() for line in value.split("\n"))
         case "word":
             good = isinstance(value, str) and bool(re.fullmatch(WORD, value))
         case "path" | "package":
@@ -156,34 +165,42 @@ def fault(option: Option, value: Any) -> str:
                 isinstance(item, str) and re.fullmatch(PATH, item) for item in value.values()
             )
         case "free":
-            good = isinstance(value, Mapping)
+            good = isinstance(value, Mapping) and _is_json(value)
     says = f"one of {', '.join(option.choices)}" if option.type == "enum" else _SAYS[option.type]
     return "" if good else f"is not {says}"
 
 
-def secrets(value: Any, path: str) -> Iterator[str]:
-    """Where a table holds what is called or looks like a secret (:data:`HIDDEN_KEYS`)."""
+def _is_json(value: Any) -> bool:
     if isinstance(value, Mapping):
-        for key, inner in value.items():
-            place, name = f"{path}.{key}", str(key).lower()
-            if (
-                re.fullmatch(HIDDEN_KEYS, name)
-                and not name.endswith(("_file", "_name"))
-                and not isinstance(inner, (Mapping, list, tuple))
-            ):
-                yield place
-            else:
-                yield from secrets(inner, place)
+        return all(isinstance(key, str) and _is_json(inner) for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (str, int)) or (isinstance(value, float) and isfinite(value))
+
+
+def secrets(value: Any, path: str, key: str = "") -> Iterator[str]:
+    """Where a table holds what is called or looks like a secret (:data:`HIDDEN_KEYS`, :data:`HIDDEN_TEXTS`).
+
+    ``key`` is what ``value`` is called.  Of ``{name = "API_KEY", value = "…"}``, as Kubernetes writes variables, the
+    name is the key.
+    """
+    if isinstance(value, Mapping):
+        for inner_key, inner in value.items():
+            named = value.get("name") if inner_key == "value" else None
+            yield from secrets(
+                inner, f"{path}.{inner_key}", named if isinstance(named, str) else str(inner_key)
+            )
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            yield from secrets(inner, path)
-    elif isinstance(value, str) and any(
-        re.fullmatch(pattern, value.replace("\n", " ")) for pattern in HIDDEN_TEXTS
-    ):
-        yield path
+            yield from secrets(inner, path, key)
+    elif value is not None and not isinstance(value, bool):
+        one = str(value).replace("\n", " ")
+        hidden = re.fullmatch(HIDDEN_KEYS, key.lower()) and one
+        if hidden or any(re.fullmatch(pattern, one) for pattern in HIDDEN_TEXTS):
+            yield path
 
 
 def _items(value: Any) -> list[str]:
     if isinstance(value, (list, tuple)):
         return [str(item) for item in value]
-    return str(value).split("\n") if value is not None else []
+    return ("" if value is None else str(value)).split("\n")

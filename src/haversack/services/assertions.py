@@ -1,0 +1,70 @@
+"""What must hold of the options of any service."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from haversack.services.description import Assertion
+from haversack.services.terms import ALWAYS, AtLeast, Matches, Not, Opt, Same, Some, Test
+
+# Names that every tool takes for a user's and nothing else: useradd(8), sudoers(5), whose ALL is in capitals.
+_NAME = "[a-z_][a-z0-9_-]{0,30}"
+_LOGIN = "[a-z_][a-z0-9_.-]*"
+# Folders that a system shares: a service that owned one, with modes of its own, would break the others.
+_SHARED = "/[^/]+|/var/[^/]*(lib|log|cache|tmp|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run/user|nix)/.*|/etc/[^/]+\\.d"
+
+
+def unless(test: Test, then: Test) -> Test:
+    """Whether ``then`` holds, or the other does not."""
+    return then if test == ALWAYS else Some((Not(test), then))
+
+
+def differ(one: str, other: str, when: Test = ALWAYS) -> Assertion:
+    """Two ports of this machine differ."""
+    message = f"{one} and {other} are both {{{one}}}: two servers cannot share a port"
+    return Assertion(unless(when, Not(Same(Opt(one), Opt(other)))), message)
+
+
+def unprivileged(port: str, when: Test = ALWAYS) -> Assertion:
+    """A port can be listened at without rights (ip(7), net.ipv4.ip_unprivileged_port_start)."""
+    return Assertion(
+        unless(when, AtLeast(port, 1024)),
+        f"{port} is {{{port}}}: ports below 1024 belong to root, put a proxy or a rule of the firewall before it",
+    )
+
+
+def named_people(user: str, group: str, administrators: str, of: str) -> tuple[Assertion, ...]:
+    """The names of users and groups are names, and the service is not root's."""
+    return (
+        Assertion(
+            Not(Same(Opt(user), "root")), f"{user} is root: {of} needs no rights, name a user of its own"
+        ),
+        *(
+            Assertion(
+                Matches(path, _NAME), f"{path} is {{{path}}}: a name has small letters, digits, _ and - only"
+            )
+            for path in (user, group)
+        ),
+        Assertion(
+            Matches(administrators, _LOGIN),
+            f"{administrators} holds what is no name of a user: small letters, digits, _, - and dots only",
+        ),
+    )
+
+
+def own_folders(*paths: str) -> tuple[Assertion, ...]:
+    """Folders that a service owns are its alone, and no two are one."""
+    alone = (
+        Assertion(
+            Not(Matches(path, _SHARED)),
+            f"{path} is {{{path}}}, which others use too: name a folder of its own, as /srv/NAME",
+        )
+        for path in paths
+    )
+    apart = (
+        Assertion(
+            Not(Same(Opt(one), Opt(other))), f"{one} and {other} are both {{{one}}}: name a folder for each"
+        )
+        for one, other in combinations(paths, 2)
+    )
+    return (*alone, *apart)

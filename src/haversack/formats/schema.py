@@ -16,12 +16,14 @@ from haversack.model.lock import TOOL
 from haversack.model.target import PLATFORMS
 
 KeyType: TypeAlias = Literal[
-    "string", "strings", "boolean", "date", "url", "location", "source", "file", "files", "folder", "folders", "place"
+    "string", "strings", "boolean", "integer", "table",
+    "date", "url", "location", "source", "file", "files", "folder", "folders", "place",
 ]  # fmt: skip
 """What a key holds: ``date`` is a day or an RFC 3339 timestamp with an offset, ``url`` an http(s) or file
 URL, ``location`` such a URL or a file, ``source`` one of these or an object in S3 (``s3://bucket/key``); ``file``, ``files``, ``folder`` and ``folders`` are paths relative to
 the declaration that must exist, every file below ``folders`` counting; ``place`` is a folder anywhere on this
-machine.  Strings and arrays are never empty, and no item stands in an array twice."""
+machine.  Strings and arrays are never empty, and no item stands in an array twice.  ``table`` is a table of
+anything that JSON can say, which somebody else reads."""
 
 # The grammar of a component of an OCI reference, since these names become such; also safe on FAT.
 NAME = r"[A-Za-z0-9]+(?:(?:--|[-._])[A-Za-z0-9]+)*"
@@ -44,7 +46,8 @@ class Key:
     """One key: what it holds and what else it asks of the table it stands in.
 
     ``pattern`` must match a text (or every item) whole, and ``expects`` says in words what it matches;
-    ``choices`` are all texts allowed.  ``default`` is the value of a key that is not written.
+    ``choices`` are all texts allowed.  ``default`` is the value of a key that is not written.  An integer is
+    from ``least`` to ``most``.
     ``only_with`` names keys of which one must be written for this one to make sense, ``needs`` keys that
     must be written as well.  ``made_by`` is the command that writes the file.
     ``includes`` says that a file is a pip requirements file, whose ``-r`` and ``-c`` lines name more files, or
@@ -66,6 +69,8 @@ class Key:
     holds: tuple[str, ...] = ()
     beside: Mapping[str, str] = field(default_factory=dict)
     made_by: str = ""
+    least: int = 1
+    most: int = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +320,10 @@ def _value(key: Key) -> dict[str, Any]:
         return _object(key.type)
     if key.type == "boolean":
         return {"type": "boolean"} if key.default is None else {"type": "boolean", "default": key.default}
+    if key.type == "integer":
+        return {"type": "integer", "minimum": key.least, "maximum": key.most}
+    if key.type == "table":
+        return {"type": "object"}
     patterns = [f"^(?:{pattern})$" for pattern in patterns_of(key)]
     text: dict[str, Any] = {"type": "string", "minLength": 1}
     if key.choices:

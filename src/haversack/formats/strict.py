@@ -7,6 +7,7 @@ one only where it cannot hold a secret.
 from __future__ import annotations
 
 import difflib
+import math
 import posixpath
 import re
 import shlex
@@ -113,6 +114,10 @@ def _value(key: Key, raw: Any, place: Place) -> Any:
         if not isinstance(raw, bool):
             raise _wrong("a boolean", raw, place, "write true or false, without quotes")
         return raw
+    if key.type == "integer":
+        return _integer(key, raw, place)
+    if key.type == "table":
+        return {name: _anything(value, place.at(name)) for name, value in is_table(raw, place).items()}
     if key.type == "date":
         return _date(raw, place)
     if key.type not in {"strings", "files", "folders"}:
@@ -126,6 +131,27 @@ def _value(key: Key, raw: Any, place: Place) -> Any:
         if value in values[:number]:
             raise place.item(number).error(f"{value!r} stands twice", "remove one of them")
     return values
+
+
+def _integer(key: Key, raw: Any, place: Place) -> int:
+    says = f"a whole number from {key.least} to {key.most}"
+    if not isinstance(raw, int) or isinstance(raw, bool):
+        raise _wrong("an integer", raw, place, f"write {says}, without quotes")
+    if not key.least <= raw <= key.most:
+        raise place.error(f"{raw} is not {says}", f"write {says}: {key.description}")
+    return raw
+
+
+def _anything(raw: Any, place: Place) -> Any:
+    """A value of a table that somebody else reads, as far as JSON has such values; arrays are tuples."""
+    if isinstance(raw, dict):
+        return {name: _anything(value, place.at(name)) for name, value in raw.items()}
+    if isinstance(raw, list):
+        return tuple(_anything(item, place.item(number)) for number, item in enumerate(raw))
+    if isinstance(raw, (date, time)) or (isinstance(raw, float) and not math.isfinite(raw)):
+        said = _TYPES[type(raw)] if not isinstance(raw, float) else "no number"
+        raise place.error(f"is {said}, which JSON has not", "write it in quotes, as the text it is")
+    return raw
 
 
 def string_of(key: Key, raw: Any, place: Place) -> str:

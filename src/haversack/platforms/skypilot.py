@@ -8,31 +8,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from haversack.clients import Served, address, clients
-from haversack.clients.together import TRUST
-from haversack.errors import NotFoundError, UsageError
+from haversack.errors import UsageError
 from haversack.formats import yaml
 from haversack.formats.schema import Key
-from haversack.model.artifact import Artifact
 from haversack.model.finding import Finding
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
 from haversack.platforms import Order, Rendered, unknown, unreachable
 from haversack.ports import Inside
-from haversack.skypilot import amazon, asking, catalogs, cluster, config, proxies, versions
+from haversack.skypilot import amazon, asking, carried, catalogs, cluster, config, versions
+from haversack.skypilot.carried import NODES, SERVER
 from haversack.skypilot.settings import KEYS, faults
 
-SERVER, NODES = "skypilot", "skypilot-nodes"
-"""The environments of the API server and its clients, and of what it installs on every node."""
 # Asked for a version, each does nothing else.
 _HARMLESS = {"ssh": "-V", "kubectl": "help"}
 _NODES = ("linux-x86_64-glibc2.31-py310",)
-# User data of EC2 may have 16 kB, SkyPilot's own included, and Base64 takes a third more.
-_LARGEST_CA = 6000
 
 
 class SkyPilot:
@@ -41,19 +33,7 @@ class SkyPilot:
     name = "skypilot"
     keys = KEYS
     looks: Mapping[str, Key] = {}
-    asks: Mapping[str, Key] = {
-        "base_url": Key("string", "Where the store, or an export of it, is served."),
-        "dated": Key(
-            "boolean", "Point at /@NAME/ of the snapshot instead of at what is current.", default=False
-        ),
-        "ca": Key("string", "File with the certificates that vouch for the server, in PEM."),
-        "registry": Key(
-            "string",
-            "The site's registry as pods name it (default: the host of the base URL).",
-            pattern=r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?(?:/[a-z0-9._-]+)*",
-            expects="a host, or a host and a path",
-        ),
-    }
+    asks: Mapping[str, Key] = carried.ASKS
 
     def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
         """See :class:`haversack.platforms.Platform`."""
@@ -73,7 +53,7 @@ class SkyPilot:
             needed = (*versions.on_nodes(version), f"skypilot[{','.join((*clouds, 'remote'))}]=={version}")
             nodes = tuple(settings.get("nodes", _NODES))
             found.append(Environment(NODES, "pip", nodes, None, {"lines": needed, "build": True}))
-        if tables := _tables(settings):
+        if tables := carried.tables(settings):
             base = f"{settings.get('catalogs', catalogs.SOURCE).rstrip('/')}/{versions.catalogs(version)}/aws"
             items = tuple({"url": f"{base}/{t}.csv", "name": catalogs.filename(t)} for t in tables)
             found.append(Environment("files", "file", (ANY.name,), None, {"items": items}))
@@ -86,13 +66,13 @@ class SkyPilot:
         if order.command:
             raise UsageError("SkyPilot takes no command", remedy="leave it out, with what stands before it")
         settings = order.settings
-        findings = [*faults(settings), *_carried(order)]
-        served, ca = _served(order)
-        if served is None and (config.mirrors(settings) or "image" in settings.get("kubernetes", {})):
+        findings = [*faults(settings), *carried.missing(settings, order.content)]
+        served, ca = carried.served(order.content, order.name, order.asked)
+        if served is None and carried.is_needed(settings):
             raise UsageError(
                 "nodes must be told where the store is served", remedy="say --base-url https://HOST"
             )
-        mirror = _mirror(served, ca) if served else None
+        mirror = carried.mirror(served, ca) if served else None
         if served and config.mirrors(settings):
             findings += unreachable(served.base)
         head = f"# {order.origin}\n"
@@ -105,7 +85,9 @@ class SkyPilot:
             files["configmap.yaml"] = _configmap(order, ca)
         if ca:
             files[config.CA] = (head + ca).encode()
-        tables, more = _catalogs(order, served, inside)
+        registry = order.asked.get("registry")
+        found, more = carried.files_of_catalogs(settings, order.content, served, registry, inside.store)
+        tables = {f"catalogs/{path}": data for path, data in found.items()}
         files |= tables
         files["seed.sh"] = _seed(order, sorted(tables))
         return Rendered(dict(sorted(files.items())), (*findings, *more))
@@ -114,7 +96,7 @@ class SkyPilot:
         """See :class:`haversack.platforms.Platform`."""
         settings = order.settings
         wanted = ["ssh", "rsync"]
-        findings = _carried(order)
+        findings = carried.missing(settings, order.content)
         if (aws := settings.get("aws")) is not None:
             wanted += ["aws", *(["session-manager-plugin"] if aws.get("use_ssm") else [])]
             findings += _amazon(aws, inside)
@@ -151,57 +133,6 @@ def _amazon(aws: Mapping[str, Any], inside: Inside) -> list[Finding]:
     return [*findings, unknown("Systems Manager", said, "aws ssm describe-instance-information")]
 
 
-def _tables(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The catalogs that must cross."""
-    return catalogs.of_aws(images="ami" not in settings["aws"]) if "aws" in settings else ()
-
-
-def _served(order: Order) -> tuple[Served | None, str | None]:
-    """Where the snapshot is served, if somebody said so, and the certificates that vouch for it."""
-    if "base_url" not in order.asked:
-        if "ca" in order.asked:
-            raise UsageError("certificates are for an address", remedy="say --base-url https://HOST")
-        return None, None
-    base = address(order.asked["base_url"])
-    ca = _certificates(Path(order.asked["ca"]), base) if "ca" in order.asked else None
-    if order.asked.get("dated"):
-        base += f"/@{order.name}"
-    return Served(order.content, order.name, base, config.HOME, ca is not None), ca
-
-
-def _certificates(file: Path, base: str) -> str:
-    try:
-        pem = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        said = problem.strerror if isinstance(problem, OSError) else "it is not PEM"
-        raise NotFoundError(f"cannot be read: {said}", where=str(file)) from problem
-    if "-----BEGIN CERTIFICATE-----" not in pem or "PRIVATE KEY" in pem:
-        said = "holds a private key" if "PRIVATE KEY" in pem else "holds no certificate in PEM"
-        raise UsageError(f"the file of the CA {said}", remedy="give the file with its certificate alone")
-    if len(pem) > _LARGEST_CA:
-        said = f"has {len(pem)} bytes, and the user data of a machine holds {_LARGEST_CA}"
-        raise UsageError(f"the file of the CA {said}", remedy="give the site's own certificates alone")
-    if not base.startswith("https:"):
-        raise UsageError("certificates serve no address without TLS", remedy="say https://… as the base URL")
-    return pem if pem.endswith("\n") else f"{pem}\n"
-
-
-def _mirror(served: Served, ca: str | None) -> config.Mirror:
-    """What nodes are told: in variables where they take them from a pod, in files where they are machines."""
-    variables: dict[str, str] = {}
-    files: dict[str, str] = {}
-    for client in ("pip", "uv"):
-        told = clients()[client].variables(served)
-        variables |= {name: value for name, value in told.items() if value and "CONFIG_FILE" not in name}
-    for name, file, path in (("pip", "pip.conf", "/etc/pip.conf"), ("uv", "uv.toml", "/etc/uv/uv.toml")):
-        lines = clients()[name].files(served)[file].splitlines()
-        files[path] = "".join(f"{line}\n" for line in lines if not line.startswith("#"))
-    if ca:
-        variables |= dict.fromkeys(TRUST, served.at(config.CA))
-        files[served.at(config.CA)] = ca
-    return config.Mirror(proxies.host_of(served.base), variables, files, ca)
-
-
 def _shell(order: Order) -> bytes:
     """Variables of the API server and of clients."""
     told = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1", "DO_NOT_TRACK": "1", "SCARF_NO_ANALYTICS": "1"}
@@ -228,34 +159,6 @@ def _configmap(order: Order, ca: str) -> bytes:
     }
     head = f"# {order.origin}\n# In the namespace of SkyPilot's pods: kubectl apply -f configmap.yaml\n"
     return head.encode() + yaml.dump(content)
-
-
-def _catalogs(order: Order, served: Served | None, inside: Inside) -> tuple[dict[str, bytes], list[Finding]]:
-    """The catalogs of what is declared, from what crossed and from the site's own images."""
-    settings, version = order.settings, order.settings["version"]
-    folder = f"catalogs/{versions.catalogs(version)}"
-    files: dict[str, bytes] = {}
-    findings = []
-    for table in _tables(settings):
-        held = _file(order, catalogs.filename(table))
-        if held is None:
-            continue
-        with inside.store.open(held.digest) as stream:
-            data = stream.read()
-        try:
-            files[f"{folder}/aws/{table}.csv"] = catalogs.of_regions(data, settings["aws"].get("regions", ()))
-        except ValueError as problem:
-            remedy = "declare a [[file]] of that name that is one"
-            findings.append(Finding("platform-unready", held.filename, str(problem), remedy))
-    if ami := settings.get("aws", {}).get("ami"):
-        (region,) = settings["aws"]["regions"]
-        files[f"{folder}/aws/images.csv"] = catalogs.machine_images(version, region, ami)
-    if (image := settings.get("kubernetes", {}).get("image")) and served:
-        registry = order.asked.get("registry") or urlsplit(served.base).netloc
-        files[f"{folder}/kubernetes/images.csv"] = catalogs.pod_images(
-            version, catalogs.at_site(image, registry)
-        )
-    return files, findings
 
 
 def _seed(order: Order, tables: list[str]) -> bytes:
@@ -288,33 +191,6 @@ def _seed(order: Order, tables: list[str]) -> bytes:
             f'rm -f "$sky/catalogs/{version}/.meta/{rest}.md5"',
         ]
     return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _file(order: Order, name: str) -> Artifact | None:
-    for environment in order.content.environments:
-        for artifact in environment.artifacts if environment.locked.kind == "file" else ():
-            if artifact.filename == name:
-                return artifact
-    return None
-
-
-def _carried(order: Order) -> list[Finding]:
-    """A finding for each thing that the snapshot should hold for SkyPilot, and does not."""
-    names = {environment.locked.name for environment in order.content.environments}
-    wanted = [SERVER, *([NODES] if config.mirrors(order.settings) else [])]
-    missing = [name for name in wanted if name not in names]
-    tables = map(catalogs.filename, _tables(order.settings))
-    missing += [name for name in tables if _file(order, name) is None]
-    image = order.settings.get("kubernetes", {}).get("image")
-    if image and not any(
-        image in (artifact.facts.get("refs") or ())
-        for environment in order.content.environments
-        for artifact in environment.artifacts
-        if artifact.kind == "image"
-    ):
-        missing.append(image)
-    said, remedy = "is not in the snapshot", "lock and pack it outside"
-    return [Finding("platform-unready", name, said, remedy, blocking=name not in wanted) for name in missing]
 
 
 PLATFORM = SkyPilot()

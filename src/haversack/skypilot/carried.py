@@ -1,0 +1,150 @@
+"""What a snapshot holds for SkyPilot, and what nodes are told of the mirror that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from haversack.clients import Served, address, clients
+from haversack.clients.together import TRUST
+from haversack.errors import NotFoundError, UsageError
+from haversack.formats.schema import Key
+from haversack.model.artifact import Artifact
+from haversack.model.finding import Finding
+from haversack.model.snapshot import Snapshot
+from haversack.ports import Store
+from haversack.skypilot import catalogs, config, proxies, versions
+
+SERVER, NODES = "skypilot", "skypilot-nodes"
+"""The environments of the API server and its clients, and of what it installs on every node."""
+ASKS: Mapping[str, Key] = {
+    "base_url": Key("string", "Where the store, or an export of it, is served."),
+    "dated": Key("boolean", "Point at /@NAME/ of the snapshot instead of at what is current.", default=False),
+    "ca": Key("string", "File with the certificates that vouch for the server, in PEM."),
+    "registry": Key(
+        "string",
+        "The site's registry as pods name it (default: the host of the base URL).",
+        pattern=r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?(?:/[a-z0-9._-]+)*",
+        expects="a host, or a host and a path",
+    ),
+}
+"""What must be known of the mirror to render anything that nodes are told."""
+# User data of EC2 may have 16 kB, SkyPilot's own included, and Base64 takes a third more.
+_LARGEST_CA = 6000
+
+
+def served(content: Snapshot, name: str, asked: Mapping[str, Any]) -> tuple[Served | None, str | None]:
+    """Where a snapshot of that name is served, if somebody said so, and the certificates that vouch for it.
+
+    ``asked`` holds answers to :data:`ASKS`.  Raises ``UsageError`` and ``NotFoundError``.
+    """
+    if "base_url" not in asked:
+        if "ca" in asked:
+            raise UsageError("certificates are for an address", remedy="say --base-url https://HOST")
+        return None, None
+    base = address(asked["base_url"])
+    ca = _certificates(Path(asked["ca"]), base) if "ca" in asked else None
+    if asked.get("dated"):
+        base += f"/@{name}"
+    return Served(content, name, base, config.HOME, ca is not None), ca
+
+
+def _certificates(file: Path, base: str) -> str:
+    try:
+        pem = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        said = problem.strerror if isinstance(problem, OSError) else "it is not PEM"
+        raise NotFoundError(f"cannot be read: {said}", where=str(file)) from problem
+    if "-----BEGIN CERTIFICATE-----" not in pem or "PRIVATE KEY" in pem:
+        said = "holds a private key" if "PRIVATE KEY" in pem else "holds no certificate in PEM"
+        raise UsageError(f"the file of the CA {said}", remedy="give the file with its certificate alone")
+    if len(pem) > _LARGEST_CA:
+        said = f"has {len(pem)} bytes, and the user data of a machine holds {_LARGEST_CA}"
+        raise UsageError(f"the file of the CA {said}", remedy="give the site's own certificates alone")
+    if not base.startswith("https:"):
+        raise UsageError("certificates serve no address without TLS", remedy="say https://… as the base URL")
+    return pem if pem.endswith("\n") else f"{pem}\n"
+
+
+def mirror(served: Served, ca: str | None) -> config.Mirror:
+    """What nodes are told: in variables where they take them from a pod, in files where they are machines."""
+    variables: dict[str, str] = {}
+    files: dict[str, str] = {}
+    for client in ("pip", "uv"):
+        told = clients()[client].variables(served)
+        variables |= {name: value for name, value in told.items() if value and "CONFIG_FILE" not in name}
+    for name, file, path in (("pip", "pip.conf", "/etc/pip.conf"), ("uv", "uv.toml", "/etc/uv/uv.toml")):
+        lines = clients()[name].files(served)[file].splitlines()
+        files[path] = "".join(f"{line}\n" for line in lines if not line.startswith("#"))
+    if ca:
+        variables |= dict.fromkeys(TRUST, served.at(config.CA))
+        files[served.at(config.CA)] = ca
+    return config.Mirror(proxies.host_of(served.base), variables, files, ca)
+
+
+def is_needed(settings: Mapping[str, Any]) -> bool:
+    """Whether nodes must be told where the store is served."""
+    return config.mirrors(settings) or "image" in settings.get("kubernetes", {})
+
+
+def tables(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The catalogs that must cross."""
+    return catalogs.of_aws(images="ami" not in settings["aws"]) if "aws" in settings else ()
+
+
+def files_of_catalogs(
+    settings: Mapping[str, Any], content: Snapshot, served: Served | None, registry: str | None, store: Store
+) -> tuple[dict[str, bytes], list[Finding]]:
+    """The catalogs of what is declared, below the folder of their version: what crossed, and the site's own images."""
+    version = settings["version"]
+    folder = versions.catalogs(version)
+    files: dict[str, bytes] = {}
+    findings = []
+    for table in tables(settings):
+        held = file_of(content, catalogs.filename(table))
+        if held is None:
+            continue
+        with store.open(held.digest) as stream:
+            data = stream.read()
+        try:
+            files[f"{folder}/aws/{table}.csv"] = catalogs.of_regions(data, settings["aws"].get("regions", ()))
+        except ValueError as problem:
+            remedy = "declare a [[file]] of that name that is one"
+            findings.append(Finding("platform-unready", held.filename, str(problem), remedy))
+    if ami := settings.get("aws", {}).get("ami"):
+        (region,) = settings["aws"]["regions"]
+        files[f"{folder}/aws/images.csv"] = catalogs.machine_images(version, region, ami)
+    if (image := settings.get("kubernetes", {}).get("image")) and served:
+        at = registry or urlsplit(served.base).netloc
+        files[f"{folder}/kubernetes/images.csv"] = catalogs.pod_images(version, catalogs.at_site(image, at))
+    return files, findings
+
+
+def file_of(content: Snapshot, name: str) -> Artifact | None:
+    """The file that crossed under that name."""
+    for environment in content.environments:
+        for artifact in environment.artifacts if environment.locked.kind == "file" else ():
+            if artifact.filename == name:
+                return artifact
+    return None
+
+
+def missing(settings: Mapping[str, Any], content: Snapshot) -> list[Finding]:
+    """A finding for each thing that a snapshot should hold for SkyPilot, and does not."""
+    names = {environment.locked.name for environment in content.environments}
+    wanted = [SERVER, *([NODES] if config.mirrors(settings) else [])]
+    lacking = [name for name in wanted if name not in names]
+    files = map(catalogs.filename, tables(settings))
+    lacking += [name for name in files if file_of(content, name) is None]
+    image = settings.get("kubernetes", {}).get("image")
+    if image and not any(
+        image in (artifact.facts.get("refs") or ())
+        for environment in content.environments
+        for artifact in environment.artifacts
+        if artifact.kind == "image"
+    ):
+        lacking.append(image)
+    said, remedy = "is not in the snapshot", "lock and pack it outside"
+    return [Finding("platform-unready", name, said, remedy, blocking=name not in wanted) for name in lacking]

@@ -50,6 +50,7 @@ BELOW = {
             "clearml",
             "skypilot",
             "services",
+            "hpc",
         ),
         "platforms",
     },

@@ -9,31 +9,24 @@ from __future__ import annotations
 import posixpath
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from haversack.conda.entering import activation, entered
 from haversack.errors import HaversackError, PrefixError, ToolError, UsageError
-from haversack.formats import modulefile, prefixes, sbatch
-from haversack.formats.prefixes import MARKER, Marker
+from haversack.formats import modulefile, sbatch
 from haversack.formats.schema import NAME, NAME_SAYS, Key, KindKeys
+from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, install, look, unready
 from haversack.model.finding import Finding
 from haversack.model.site import Environment, Site
-from haversack.model.target import ANY
 from haversack.platforms import Order, Rendered, undeclared, unknown
 from haversack.ports import Inside
-
-# What a list in a variable cannot hold: a colon; what nobody can read in a path: control characters.
-_ABSOLUTE = r"(?:/(?!\.{1,2}(?:/|$))[^/:\x00-\x1f\x7f]+)+"
-_ABSOLUTE_SAYS = "an absolute path without . and .. and without a colon"
 
 
 def _text(description: str, pattern: str, expects: str) -> Key:
     return Key("string", description, pattern=pattern, expects=expects)
 
 
-_BESIDE = "env"
 _DIRECTIVES = {
     "account": "account", "array": "array", "cpus": "cpus-per-task", "gpus": "gpus", "mem": "mem",
     "partition": "partition", "time": "time",
@@ -55,20 +48,6 @@ done
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Installed:
-    """An environment where a module can name it; ``version`` is the name of its folder.
-
-    Of a project ``folder`` is where it was installed, and ``prefix`` the environment beside it.
-    """
-
-    name: str
-    version: str
-    folder: Path
-    prefix: Path
-    marker: Marker
-
-
 class Slurm:
     """A cluster that Slurm schedules, whose people load environments as modules."""
 
@@ -80,14 +59,14 @@ class Slurm:
                 "string",
                 "Folder of the modulefiles inside, which people `module use`.",
                 required=True,
-                pattern=_ABSOLUTE,
-                expects=_ABSOLUTE_SAYS,
+                pattern=ABSOLUTE,
+                expects=ABSOLUTE_SAYS,
             ),
             "envs": Key("strings", "Environments to offer as modules.", required=True),
             "prefixes": _text(
                 "Folder on a file system that every node has, in which environments are installed as ENV/SNAPSHOT; without the key envs beside the folder of the modulefiles.",
-                _ABSOLUTE,
-                _ABSOLUTE_SAYS,
+                ABSOLUTE,
+                ABSOLUTE_SAYS,
             ),
             "partition": _text("Partition of job scripts that name none.", sbatch.NAMES, "a partition"),
             "account": _text("Account of job scripts that name none.", sbatch.NAMES, "an account"),
@@ -143,38 +122,9 @@ def _root(settings: Mapping[str, Any]) -> Path:
     return Path(settings.get("prefixes") or beside)
 
 
-def _look(order: Order) -> tuple[list[_Installed], list[Finding]]:
+def _look(order: Order) -> tuple[list[Installed], list[Finding]]:
     """Every environment that is installed where a module can name it, and what is wrong there."""
-    root, found, findings = _root(order.settings), [], []
-    for name in order.settings["envs"]:
-        for folder in sorted(root.joinpath(name).glob("*")):
-            try:
-                marker = prefixes.read((folder / MARKER).read_bytes(), str(folder / MARKER))
-            except OSError:
-                continue  # nobody's, or being built
-            except PrefixError as problem:
-                findings.append(_unready(str(folder), problem.message, "install it again"))
-                continue
-            called = order.names.get(folder.name)
-            if marker.ref.partition("/")[0] != name or (called and called != marker.snapshot):
-                said = f"holds {marker.ref} of {marker.snapshot}, and not {name} of {folder.name}"
-                findings.append(_unready(str(folder), said, _install(name, folder.name, folder)))
-                continue
-            prefix = folder / _BESIDE if marker.ref.endswith(f"/{ANY.name}") else folder
-            if not (prefix / MARKER).is_file():
-                remedy = f"declare an environment for it, or take {name} out of envs"
-                findings.append(_unready(str(folder), "is a project without an environment", remedy))
-                continue
-            found.append(_Installed(name, folder.name, folder, prefix, marker))
-        if not any(one.name == name and one.version == order.name for one in found):
-            here = root / name / order.name
-            remedy = _install(name, order.name, here)
-            findings.append(_unready(str(here), f"{name} of {order.name} is not installed there", remedy))
-    return found, findings
-
-
-def _install(name: str, version: str, prefix: Path) -> str:
-    return f"haversack install {name} --snapshot {version} --to {shlex.quote(str(prefix))}"
+    return look(_root(order.settings), order.settings["envs"], order.name, order.names)
 
 
 def _modules(order: Order, inside: Inside) -> Rendered:
@@ -185,11 +135,11 @@ def _modules(order: Order, inside: Inside) -> Rendered:
         try:
             does = entered(one.prefix, inside)
         except ToolError as problem:
-            findings.append(_unready(problem.where, problem.message, problem.remedy))
+            findings.append(unready(problem.where, problem.message, problem.remedy))
             continue
         broken = [key for key, value in does.variables.items() if "\n" in value or "\r" in value]
         findings += [
-            _unready(
+            unready(
                 str(one.prefix), f"{key} holds a line break, which no module can set", "use --via activate"
             )
             for key in broken
@@ -230,7 +180,7 @@ def _job(order: Order, inside: Inside) -> Rendered:
         where = _root(settings) / name / order.name
         one = next((one for one in _look(order)[0] if one.folder == where), None)
         if one is None:
-            remedy = _install(name, order.name, where)
+            remedy = install(name, order.name, where)
             said = f"{name} of {order.name} is not installed there"
             raise PrefixError(said, where=str(where), remedy=remedy)
         ready, command = _ready(order, one), order.command
@@ -243,7 +193,7 @@ def _job(order: Order, inside: Inside) -> Rendered:
     return Rendered({file: sbatch.write(order.origin, job)}, tuple(findings), archives, file)
 
 
-def _ready(order: Order, one: _Installed) -> str:
+def _ready(order: Order, one: Installed) -> str:
     """How a job enters an environment that is installed.  Raises ``UsageError`` where it cannot that way."""
     settings, via, programs = order.settings, order.asked.get("via", "module"), str(one.prefix / "bin")
     if order.asked.get("broadcast"):
@@ -257,7 +207,7 @@ def _ready(order: Order, one: _Installed) -> str:
     return sbatch.by_module(settings["modules"], f"{one.name}/{order.name}", settings["envs"], programs)
 
 
-def _archive(order: Order, one: _Installed) -> Path:
+def _archive(order: Order, one: Installed) -> Path:
     """Where the one file lies that is sent to nodes.  Raises ``UsageError`` where there cannot be one."""
     name = one.name
     if "via" in order.asked:
@@ -307,14 +257,14 @@ def _of_modules(order: Order, files: Mapping[str, bytes], inside: Inside) -> lis
     folder = Path(order.settings["modules"])
     remedy = f"haversack render slurm -o {shlex.quote(str(folder))}"
     if not folder.is_dir():
-        return [_unready(str(folder), "is no folder", remedy)]
+        return [unready(str(folder), "is no folder", remedy)]
     gone = [folder / path for path in files if not (folder / path).is_file()]
-    findings = [_unready(str(path), "is not there", remedy) for path in gone]
+    findings = [unready(str(path), "is not there", remedy) for path in gone]
     for name in order.settings["envs"]:
         for place in sorted(folder.joinpath(name).glob("[!.]*")):
             if f"{name}/{place.name}" not in files:
                 said = "names no environment that is installed"
-                findings.append(_unready(str(place), said, "remove it, or install the environment again"))
+                findings.append(unready(str(place), said, "remove it, or install the environment again"))
     done = inside.run(["bash", "--norc", "-c", _AVAILABLE, "-", folder, *order.settings["envs"]])
     if done.code:
         said = "no module command starts here: /etc/profile.d/modules.sh and lmod.sh are not there"
@@ -322,7 +272,7 @@ def _of_modules(order: Order, files: Mapping[str, bytes], inside: Inside) -> lis
     for line in done.out.splitlines():
         name, _, elsewhere = line.partition("\t")
         said = f"is a module of {elsewhere} too, and the order of MODULEPATH decides which one is loaded"
-        findings.append(_unready(name, said, "name the environment otherwise, or remove that module"))
+        findings.append(unready(name, said, "name the environment otherwise, or remove that module"))
     return findings
 
 
@@ -355,15 +305,11 @@ def _of_cluster(inside: Inside) -> list[Finding]:
     # A sign behind a state says more of it: a star that the node does not answer.
     elif not set(told) & {"idle", "mixed", "allocated", "completing"}:
         said = f"no node can run a job; their states: {', '.join(sorted(set(told))) or 'none'}"
-        findings.append(_unready("sinfo", said, "see: sinfo -R", blocking=True))
+        findings.append(unready("sinfo", said, "see: sinfo -R", blocking=True))
     said = (
         "are not asked whether they have the environments' folder, and as new a system library as the targets"
     )
     return [*findings, unknown("nodes", said, "look on one: srun haversack probe; srun ls FOLDER")]
-
-
-def _unready(subject: str, message: str, remedy: str, *, blocking: bool = False) -> Finding:
-    return Finding("platform-unready", subject, message, remedy, blocking=blocking)
 
 
 PLATFORM = Slurm()

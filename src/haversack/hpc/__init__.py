@@ -1,0 +1,1 @@
+"""What platforms of a cluster share: environments on a file system that every node has."""

@@ -16,13 +16,13 @@ from haversack.services.terms import Clean
 from haversack.services.text import places
 from haversack.services.values import PATH, WORD, Values, fill, secrets
 
-_PATH_SAYS = "an absolute path of letters, digits and _@:=,.+-"
+_PATH_SAYS = "an absolute path of letters, digits and _@:=,.+- (no . or .. in it, no / at its end)"
 _WORD_SAYS = "a word of letters, digits and _@:=,.+/~-"
 _PORT = 65535
-# What ProtectHome= hides (systemd.exec(5)).
-_HIDDEN = ("/home", "/root", "/run/user")
-# Read before the service is shut in, by systemd itself.
-_HANDED = ("cloudCredentials", "tls.certificate", "tls.key", "auth")
+# What ProtectHome= and PrivateTmp= hide (systemd.exec(5)).
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
+# What systemd itself reads, before it shuts the service in.
+_HANDED = ("tls.certificate", "tls.key", "auth")
 
 
 def keys_of(service: Service) -> KindKeys:
@@ -66,7 +66,7 @@ def _key(option: Option, default: bool | None = None) -> Key:
             return Key("string", said, choices=option.choices)
         case "free":
             return Key("table", said)
-        case "string" | "lines":
+        case "lines":
             return Key("string", said)
 
 
@@ -97,8 +97,10 @@ def faults(service: Service, settings: Mapping[str, Any], subject: str, package:
                     said,
                     "leave it out, or name a file with it where there is a key for one",
                 )
-        if option.type in {"path", "package"} and path not in _HANDED:
-            yield from _hidden(f"{subject}.{path}", found.options[path])
+        seen = option.type in {"path", "package"} and path not in _HANDED
+        if seen and found.options[path] and is_hidden(found.options[path]):
+            said = f"{found.options[path]} is in a home or a folder for what passes, which the service cannot see"
+            yield _finding(f"{subject}.{path}", said, "put it elsewhere, as below /opt, /etc or /var")
     for assertion in service.assertions:
         # Secrets were told above, each with its place.
         if not isinstance(assertion.test, Clean) and not found.test(assertion.test):
@@ -112,10 +114,9 @@ def faults(service: Service, settings: Mapping[str, Any], subject: str, package:
             )
 
 
-def _hidden(subject: str, path: str | None) -> Iterator[Finding]:
-    if path and any(path == home or path.startswith(f"{home}/") for home in _HIDDEN):
-        said = f"{path} is below a home, which the service cannot see"
-        yield _finding(subject, said, "put it elsewhere, as below /opt, /etc or /var")
+def is_hidden(path: str) -> bool:
+    """Whether a service that is shut in cannot see an absolute path."""
+    return any(path == folder or path.startswith(f"{folder}/") for folder in _HIDDEN)
 
 
 def _about(service: Service, message: str) -> str:

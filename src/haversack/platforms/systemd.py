@@ -1,0 +1,227 @@
+"""A machine with systemd that runs SkyPilot and the site's mirror as services.
+
+The services are described in :mod:`haversack.services`, for NixOS too; what is declared here are the same options.
+docs/platforms/systemd.md goes from nothing to a dashboard.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from haversack.errors import UsageError
+from haversack.formats.schema import Key, KindKeys
+from haversack.model.finding import Finding
+from haversack.model.site import Environment, Site
+from haversack.model.snapshot import Snapshot
+from haversack.model.target import ANY
+from haversack.platforms import KIND, Order, Rendered, unknown, unreachable
+from haversack.ports import Inside
+from haversack.services import haversack, skypilot, text
+from haversack.services.declared import faults, keys_of, values
+from haversack.services.description import Service
+from haversack.services.machine import listens, look
+from haversack.services.values import Values
+from haversack.skypilot import carried, config, known
+
+SERVICES: Mapping[str, Service] = {"skypilot": skypilot.SERVICE, "haversack": haversack.SERVICE}
+"""The services by the names of their tables."""
+PREFIX = "/opt/skypilot"
+"""Where ``haversack install skypilot-service`` puts SkyPilot: not below /opt/haversack, which bootstrap.sh replaces."""
+_TOOL = "/opt/haversack"
+
+
+class Systemd:
+    """Units, users, folders and configuration of services, for any machine with systemd."""
+
+    name = "systemd"
+    keys = KindKeys(
+        "Services of a machine with systemd.",
+        {name: Key(keys_of(service), f"{service.description}.") for name, service in SERVICES.items()},
+    )
+    asks: Mapping[str, Key] = carried.ASKS
+    looks: Mapping[str, Key] = {}
+
+    def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
+        """See :class:`haversack.platforms.Platform`."""
+        subject = f"{KIND}.{self.name}"
+        if not settings:
+            said, remedy = "names no service", f"add [{subject}.skypilot] or [{subject}.haversack]"
+            return [Finding("platform-setting", subject, said, remedy)]
+        base = next((e.settings for e in site.environments if e.name == f"{KIND}.skypilot"), None)
+        names = {environment.name for environment in site.environments}
+        ours = settings.get("skypilot")
+        # Where haversack is inside, nobody outside knows.
+        found = list(_wrong(settings, base, lambda _: PREFIX))
+        if ours is not None and "package" not in ours and base is None and carried.SERVER not in names:
+            said = "is not given, and nothing brings SkyPilot: neither [platform.skypilot] nor [env.skypilot] is declared"
+            remedy = "declare [platform.skypilot], or write the prefix of an installed SkyPilot"
+            found.append(Finding("platform-setting", f"{subject}.skypilot.package", said, remedy))
+        return found
+
+    def needs(self, settings: Mapping[str, Any], site: Site) -> tuple[Environment, ...]:
+        """See :class:`haversack.platforms.Platform`: ``[platform.skypilot]`` brings what is run."""
+        return ()
+
+    def render(self, order: Order, inside: Inside) -> Rendered:
+        """See :class:`haversack.platforms.Platform`: a tree that mirrors ``/``."""
+        if order.command:
+            raise UsageError("systemd takes no command", remedy="leave it out, with what stands before it")
+        effective, files, findings = completed(order, inside)
+        for name in effective:
+            files |= tree(name, effective, order.origin)
+        return Rendered(dict(sorted(files.items())), (*findings, *_closed(effective)))
+
+    def preflight(self, order: Order, inside: Inside) -> list[Finding]:
+        """See :class:`haversack.platforms.Platform`."""
+        findings: list[Finding] = []
+        try:
+            effective, more, findings = completed(order, inside)
+        except UsageError as problem:
+            # What was said to `install` stands in no snapshot.
+            told = unknown(f"{KIND}.systemd.skypilot.mirror", problem.message, problem.remedy)
+            effective, more, findings = dict(order.settings), None, [told, *_wrong(order.settings, None)]
+        version = (_skypilot(order.content) or {}).get("version")
+        if any(finding.blocking for finding in findings):
+            return findings
+        for name in effective:
+            made = tree(name, effective, order.origin)
+            if more is None:
+                made.pop("etc/skypilot/config.yaml", None)
+            elif name == "skypilot":
+                made |= more
+            of = version if name == "skypilot" else None
+            findings += look(SERVICES[name], valued(name, effective), made, of, inside.run, Path("/"))
+        said = "is not asked: whether other machines reach these ports"
+        remedy = "ask from one of them: curl http://HOST:PORT/api/health"
+        told = [*findings, *_closed(effective), unknown("network", said, remedy)]
+        return list(dict.fromkeys(told))
+
+
+def valued(name: str, settings: Mapping[str, Any]) -> Values:
+    """The options of a service, where its package is wherever haversack puts it unless it is named."""
+    return values(SERVICES[name], settings[name], _package(name))
+
+
+def tree(name: str, settings: Mapping[str, Any], origin: str) -> dict[str, bytes]:
+    """The files of a service by their paths below ``/``, its small programs included; none where it is turned off."""
+    service, found = SERVICES[name], valued(name, settings)
+    if not found.options["enable"]:
+        return {}
+    files = {path: content.encode() for path, content in text.files(service, found, origin).items()}
+    if service.programs:
+        folder = resources.files("haversack") / "data" / service.programs
+        for program in folder.iterdir():
+            if program.name.endswith(".py"):
+                place = f"{found.places['programs']}/{program.name}".removeprefix("/")
+                files[place] = f"# {origin}\n".encode() + program.read_bytes()
+    return files
+
+
+def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, bytes], list[Finding]]:
+    """The settings with what the snapshot and the mirror add to them, the files of that, and what is wrong.
+
+    Of SkyPilot's configuration the table's own keys win over those of ``[platform.skypilot]``.  Raises
+    ``UsageError`` where nodes must be told where the mirror is, and nobody says so.
+    """
+    settings = {name: dict(table) for name, table in order.settings.items()}
+    asked, files, findings = dict(order.asked), dict[str, bytes](), list[Finding]()
+    base = _skypilot(order.content)
+    if (ours := settings.get("skypilot")) is None:
+        return settings, files, list(_wrong(settings, None))
+    if "mirror" in ours:
+        asked.setdefault("base_url", ours["mirror"])
+    served, ca = carried.served(order.content, order.name, asked)
+    if served is not None:
+        findings += unreachable(served.base) if base and config.mirrors(base) else []
+        ours.setdefault("mirror", served.base)
+    if ca:
+        files["etc/skypilot/ca.pem"] = f"# {order.origin}\n{ca}".encode()
+        ours.setdefault("caFile", "/etc/skypilot/ca.pem")
+    if base is not None:
+        if served is None and carried.is_needed(base):
+            remedy = "say --base-url https://HOST, or write mirror in [platform.systemd.skypilot]"
+            raise UsageError("nodes must be told where the store is served", remedy=remedy)
+        mirror = carried.mirror(served, ca) if served else None
+        ours["config"] = joined(config.config(base, mirror), ours.get("config", {}))
+        registry = asked.get("registry")
+        tables, more = carried.files_of_catalogs(base, order.content, served, registry, inside.store)
+        files |= {f"etc/skypilot/catalogs/{path}": data for path, data in tables.items()}
+        findings += [*more, *carried.missing(base, order.content)]
+        if tables:
+            ours.setdefault("catalogs", "/etc/skypilot/catalogs")
+    return settings, files if ours["enable"] else {}, [*findings, *_wrong(settings, base)]
+
+
+def joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two tables as one, key by key; a list is not a table, and taken whole."""
+    found = dict(below)
+    for key, value in above.items():
+        held = found.get(key)
+        if isinstance(held, Mapping) and isinstance(value, Mapping):
+            found[key] = joined(held, value)
+        else:
+            found[key] = value
+    return found
+
+
+def _skypilot(content: Snapshot) -> Mapping[str, Any] | None:
+    """What ``[platform.skypilot]`` says, where it is in the snapshot."""
+    held = content.environment(f"{KIND}.skypilot", ANY.name)
+    return held.locked.settings if held else None
+
+
+def _package(name: str) -> str:
+    if name == "skypilot":
+        return PREFIX
+    return sys.prefix if Path(sys.prefix, "bin", "haversack").exists() else _TOOL
+
+
+def _wrong(
+    settings: Mapping[str, Any], base: Mapping[str, Any] | None, package: Callable[[str], str] = _package
+) -> Iterator[Finding]:
+    """Everything that is wrong with the settings by themselves; ``package`` says what a service runs by default."""
+    for name, table in settings.items():
+        yield from faults(SERVICES[name], table, f"{KIND}.systemd.{name}", package(name))
+    ours = settings.get("skypilot", {}).get("config")
+    if isinstance(ours, Mapping):
+        version = base["version"] if base else None
+        for key, said, remedy, certain in known.refused(ours, version):
+            subject = f"{KIND}.systemd.skypilot.config.{key}"
+            yield Finding("platform-setting", subject, said, remedy, blocking=certain)
+    yield from _shared(settings)
+
+
+def _shared(settings: Mapping[str, Any]) -> Iterator[Finding]:
+    """Ports that two services of one machine would both listen at."""
+    taken: dict[int, str] = {}
+    for name, table in settings.items():
+        found = values(SERVICES[name], table, PREFIX)
+        for path in listens(SERVICES[name], found):
+            port = found.options[path]
+            other = taken.setdefault(port, f"{name}.{path}")
+            if not other.startswith(f"{name}."):
+                said = f"is {port}, and so is {other}: two servers cannot share a port"
+                yield Finding(
+                    "platform-setting", f"{KIND}.systemd.{name}.{path}", said, "give one of them another port"
+                )
+
+
+def _closed(settings: Mapping[str, Any]) -> Iterator[Finding]:
+    """That nothing here opens a firewall: what does is the machine's own."""
+    for name in settings:
+        found = valued(name, settings)
+        for path, test in SERVICES[name].ports if found.options["enable"] else ():
+            if found.test(test):
+                port = found.options[path]
+                said = f"is to be reached from elsewhere, and no file here opens port {port} of a firewall"
+                remedy = f"ufw allow {port}/tcp, or: firewall-cmd --permanent --add-port={port}/tcp && firewall-cmd --reload"
+                yield Finding(
+                    "platform-setting", f"{KIND}.systemd.{name}.{path}", said, remedy, blocking=False
+                )
+
+
+PLATFORM = Systemd()

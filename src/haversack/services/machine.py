@@ -1,0 +1,281 @@
+"""A machine that runs a service, or should: what will fail there, and what was changed.  Everything here only reads."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import re
+import shutil
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from haversack.errors import ToolError
+from haversack.model.finding import Finding
+from haversack.ports import Completed, Run
+from haversack.services.description import Service
+from haversack.services.text import UNITS, units
+from haversack.services.values import Values
+
+# LoadCredential= and ProtectProc= came with 247, %d with 250 (systemd's NEWS).
+_OLDEST, _CREDENTIALS = 247, 250
+_LOW = 1 << 30
+_LISTENING = "0A"  # include/net/tcp_states.h
+# What asks a server for its health lies beside the other programs; nothing is imported but them.
+_HEALTH = (
+    "import sys; sys.path.insert(0, sys.argv[1])\n"
+    "import asking, json\n"
+    "try: print(json.dumps(asking.health(sys.argv[2], 10)))\n"
+    "except asking.Unanswered as problem: sys.exit(str(problem))\n"
+)
+_VERSION = (
+    "import importlib.metadata as m, importlib.util as u; print(u.find_spec('sky') and m.version('skypilot'))"
+)
+
+
+def look(
+    service: Service, found: Values, files: Mapping[str, bytes], version: str | None, run: Run, root: Path
+) -> Iterator[Finding]:
+    """Everything that is wrong around a service.
+
+    ``files`` are what would be rendered now, by their paths below ``root``; ``version`` is that of the declared
+    SkyPilot.
+    """
+    name = service.name
+    if not found.options["enable"]:
+        return
+    yield from _systemd(found, run)
+    yield from _credentials(name, found)
+    yield from _ports(service, found, run)
+    yield from _room(name, found)
+    # Two services have files of their own in one tree.
+    if not any((root / path).exists() for path in files):
+        said, remedy = "is not installed on this machine", f"haversack install {name}-service"
+        yield _unready(f"{name}.service", said, remedy)
+        return
+    yield from _changed(name, files, root)
+    yield from _folders(name, files, found)
+    yield from _package(name, found, version, run)
+
+
+def listens(service: Service, found: Values) -> dict[str, str]:
+    """The options with the ports that a service listens at, each with its unit."""
+    if not found.options["enable"]:
+        return {}
+    mine = {name.partition(".")[0] for name in units(service, found)}
+    told = {
+        "port": "haversack",
+        "metrics.port": "haversack",
+        "webUI.port": "skypilot-web-ui",
+        "monitoring.serverPort": "skypilot-web-ui",
+        "monitoring.metricsPort": "skypilot-monitor",
+    }
+    quiet = set() if found.options.get("monitoring.enable") else {"monitoring.serverPort"}
+    return {
+        path: unit
+        for path, unit in told.items()
+        if unit in mine and path not in quiet and found.options.get(path) is not None
+    }
+
+
+def listened_at(tables: Sequence[str]) -> set[int]:
+    """The ports that somebody listens at, of the texts of ``/proc/net/tcp`` and ``tcp6`` (proc(5))."""
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == _LISTENING}
+
+
+def endpoint(found: Values) -> str:
+    """Where a client on this machine reaches the API server of SkyPilot."""
+    host = "[::1]" if ":" in found.options["webUI.host"] else "127.0.0.1"
+    return f"http://{host}:{found.options['webUI.port']}"
+
+
+def health(found: Values, run: Run) -> dict[str, Any] | str:
+    """What the API server of SkyPilot says of itself, or why it says nothing."""
+    words = [found.places["python"], "-I", "-B", "-c", _HEALTH, found.places["programs"], endpoint(found)]
+    done = asked(run, *words)
+    if done is None or done.code:
+        return done.err.strip().splitlines()[-1] if done and done.err.strip() else "it cannot be asked"
+    told = json.loads(done.out)
+    return told if isinstance(told, dict) else "it does not say"
+
+
+def asked(run: Run, *words: str) -> Completed | None:
+    """What a program says within a minute; ``None`` where it cannot be started."""
+    try:
+        return run(["timeout", "60", *words], env={"LC_ALL": "C"})
+    except ToolError:
+        return None
+
+
+def is_active(unit: str, run: Run) -> bool:
+    """Whether a unit runs."""
+    done = asked(run, "systemctl", "is-active", unit)
+    return done is not None and done.code == 0
+
+
+def _systemd(found: Values, run: Run) -> Iterator[Finding]:
+    done = asked(run, "systemctl", "--version")
+    told = re.match(r"systemd ([0-9]+)", done.out) if done else None
+    if told is None:
+        yield _unready("systemd", "is not on this machine", "use a machine with systemd, or NixOS")
+        return
+    version = int(told[1])
+    least = _CREDENTIALS if any(path for _, path in _handed(found)) else _OLDEST
+    if version < least:
+        said = f"is {version}, and the units need {least} for what keeps credentials and processes apart"
+        yield _unready("systemd", said, "use a newer system: Debian 12, Ubuntu 24.04, RHEL 9")
+    if not Path("/run/systemd/system").is_dir():
+        yield _unready(
+            "systemd", "does not run this machine", "look on the machine that will run the service"
+        )
+
+
+def _handed(found: Values) -> list[tuple[str, str]]:
+    """The files that systemd reads and hands over, by their options."""
+    clouds = found.options.get("cloudCredentials") or {}
+    one = [(path, found.options.get(path)) for path in ("tls.certificate", "tls.key", "auth")]
+    return [*((f"cloudCredentials.{c}", clouds[c]) for c in sorted(clouds)), *((p, f) for p, f in one if f)]
+
+
+def _credentials(name: str, found: Values) -> Iterator[Finding]:
+    for path, file in _handed(found):
+        subject = f"platform.systemd.{name}.{path}"
+        try:
+            told = os.stat(file)
+        except FileNotFoundError:
+            said = f"there is no {file}: the service will not start before it is there"
+            yield _unready(subject, said, "put it there, readable by root alone")
+            continue
+        except OSError as problem:
+            yield _unknown(subject, f"{file} cannot be looked at: {problem.strerror}", "look as root")
+            continue
+        if not stat.S_ISREG(told.st_mode):
+            yield _unready(subject, f"{file} is no file", "name a file")
+        elif told.st_mode & 0o007 and path != "tls.certificate":
+            yield _unready(subject, f"{file} can be read by everybody", f"chmod 0600 {file}")
+        elif not told.st_size:
+            yield _unready(subject, f"{file} is empty", "put the credentials into it")
+
+
+def _ports(service: Service, found: Values, run: Run) -> Iterator[Finding]:
+    taken = listened_at([_text(Path("/proc/net", table)) for table in ("tcp", "tcp6")])
+    for path, unit in listens(service, found).items():
+        port = found.options[path]
+        if port in taken and not is_active(f"{unit}.service", run):
+            said = f"{port} is taken: another program listens there"
+            remedy = f"give it another port, or end that program: ss -ltnp 'sport = :{port}'"
+            yield _unready(f"platform.systemd.{service.name}.{path}", said, remedy)
+
+
+def _room(name: str, found: Values) -> Iterator[Finding]:
+    told: set[int] = set()
+    for path in ("stateDir", "logsDir", "cacheDir", "store"):
+        place = Path(found.options.get(path) or "/nowhere")
+        if not place.exists() or (device := place.stat().st_dev) in told:
+            continue
+        told.add(device)
+        room = shutil.disk_usage(place)
+        if room.free < _LOW or room.free * 20 < room.total:
+            said = f"has {room.free >> 20} MiB left on its disk"
+            yield Finding("space-low", f"{name}: {place}", said, "make room", blocking=False)
+
+
+def _changed(name: str, files: Mapping[str, bytes], root: Path) -> Iterator[Finding]:
+    """Files that are not what would be rendered now; their first line, which names the snapshot, may differ."""
+    remedy = f"haversack install {name}-service shows the difference, and puts them in place"
+    for path, data in files.items():
+        try:
+            held = (root / path).read_bytes()
+        except FileNotFoundError:
+            yield _unready(f"/{path}", "is not there", remedy)
+            continue
+        except OSError as problem:
+            yield _unknown(f"/{path}", f"cannot be read: {problem.strerror}", "look as root")
+            continue
+        if held.partition(b"\n")[2] != data.partition(b"\n")[2]:
+            said = "is not what is rendered now: it was edited, or is of another snapshot"
+            yield Finding("rendered-edited", f"/{path}", said, remedy, blocking=False)
+        elif path.startswith(UNITS) and (root / f"{path}.d").is_dir():
+            said, more = "is changed by files beside it", f"systemctl cat {Path(path).name} shows what holds"
+            yield Finding("rendered-edited", f"/{path}.d", said, more, blocking=False)
+
+
+def _folders(name: str, files: Mapping[str, bytes], found: Values) -> Iterator[Finding]:
+    """User, group and folders as sysusers.d and tmpfiles.d make them."""
+    user, group = found.options["user"], found.options["group"]
+    try:
+        uid, gid = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
+    except KeyError:
+        said = f"there is no user {user} or no group {group}"
+        yield _unready(f"platform.systemd.{name}.user", said, "systemd-sysusers")
+        return
+    lines = files.get(f"etc/tmpfiles.d/{name}.conf", b"").decode().splitlines()
+    for words in (line.split() for line in lines if line.startswith("d ")):
+        place, mode = Path(words[1].strip("'")), words[2]
+        try:
+            told = place.stat()
+        except OSError:
+            yield _unready(str(place), "is not there", "systemd-tmpfiles --create")
+            continue
+        wanted = int(mode, 8) if mode != "-" else None
+        if wanted is not None and stat.S_IMODE(told.st_mode) & ~wanted:
+            said = f"has the mode {stat.S_IMODE(told.st_mode):04o}, more than {mode}"
+            yield _unready(str(place), said, f"chmod {mode} {place}")
+        if words[3] != "-" and (told.st_uid, told.st_gid) != (uid, gid):
+            yield _unready(str(place), f"is not of {user} and {group}", f"chown -R {user}:{group} {place}")
+
+
+def _package(name: str, found: Values, version: str | None, run: Run) -> Iterator[Finding]:
+    """Whether the service's user can run it, and whether what runs is what is installed and declared."""
+    subject, user, group = f"platform.systemd.{name}.package", found.options["user"], found.options["group"]
+    package = found.options["package"]
+    own = (
+        [f"{package}/bin/haversack", "--version"]
+        if name == "haversack"
+        else [found.places["python"], "-I", "-B", "-c", _VERSION]
+    )
+    if os.geteuid():
+        yield _unknown(subject, f"is not tried as {user}", "look as root")
+        return
+    done = asked(run, "setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", *own)
+    if done is None or done.code or not done.out.strip():
+        why = done.err.strip().splitlines()[-1] if done and done.err.strip() else "it does not start"
+        yield _unready(
+            subject, f"{package} cannot be run by {user}: {why}", f"haversack install {name}-service"
+        )
+        return
+    installed = done.out.strip()
+    if name == "haversack":
+        return
+    if version is not None and installed != version:
+        said = f"{package} is SkyPilot {installed}, and {version} is declared"
+        yield _unready(subject, said, "haversack install skypilot-service")
+    if is_active("skypilot-web-ui.service", run):
+        told = health(found, run)
+        if isinstance(told, str):
+            remedy = "journalctl -u skypilot-web-ui"
+            yield _unready(
+                "skypilot-web-ui.service", f"runs, and its API server is not healthy: {told}", remedy
+            )
+        elif told.get("version") != installed:
+            said = f"runs SkyPilot {told.get('version')}, and {installed} is installed"
+            yield _unready("skypilot-web-ui.service", said, "systemctl restart skypilot-web-ui")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _unready(subject: str, message: str, remedy: str) -> Finding:
+    return Finding("platform-unready", subject, message, remedy)
+
+
+def _unknown(subject: str, message: str, remedy: str) -> Finding:
+    return Finding("platform-unknown", subject, message, remedy, blocking=False)

@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from tests.support.skypilot import sky as sky
+
 _skipped: list[str] = []
 
 

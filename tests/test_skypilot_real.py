@@ -1,41 +1,32 @@
 """SkyPilot itself, beside what is rendered for it: its schema, its merge of pods, and a launch with no network.
 
-An environment with SkyPilot, moto and the schemas of Kubernetes is made once, from PyPI.
+The environment with SkyPilot, moto and the schemas of Kubernetes is that of tests/support/skypilot.py.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from uv import find_uv_bin
 
 from haversack.ports import cage
 from haversack.ports.run import Programs
 from haversack.skypilot import config, versions
 from tests.support.site import Lab, plain_environ
+from tests.support.skypilot import AMI, ask, end
 from tests.support.wheels import make_wheel
 from tests.test_platform_skypilot import CLOSED, GOLDEN, PROXY, QUOTAS, SSM
 
 # An environment of a gigabyte and a server with many processes: minutes on a busy machine.
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(1500)]
 
-WANTED = (
-    "skypilot[aws,kubernetes]==0.14.1",
-    "moto[server,ec2,ssm,iam]==5.2.5",
-    "kubernetes-validate==1.37.0",
-)
 # What SkyPilot's catalog of machines has, with the one that a dry run takes.
 VMS = (
     b"InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone,"
@@ -43,31 +34,6 @@ VMS = (
     b"m6i.large,,,2.0,8.0,,0.096,0.04,us-west-2,usw2-az1,x86_64,,,,\n"
     b"m6i.large,,,2.0,8.0,,0.107,0.04,eu-west-1,euw1-az1,x86_64,,,,\n"
 )
-
-
-@pytest.fixture(scope="module")
-def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment with SkyPilot; skipped without a way to PyPI."""
-    folder = tmp_path_factory.mktemp("skypilot-oracle") / "venv"
-    python = folder / "bin" / "python"
-    for words in (
-        ("venv", "-q", "--python", sys.executable, folder),
-        # It builds a wheel of itself with pip, and asks no index for what is there.
-        ("pip", "install", "-q", "--python", python, *WANTED, "pip", "setuptools", "wheel"),
-    ):
-        done = subprocess.run([find_uv_bin(), *words], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"PyPI cannot be reached: {done.stderr[-300:]}")
-    return python.parent
-
-
-def ask(sky: Path, script: str, given: Any, home: Path) -> Any:
-    """What a script says as JSON in its last line, given something as JSON."""
-    argv = [str(sky / "python"), "-W", "ignore", "-c", script]
-    env = {**plain_environ(), "HOME": str(home), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
-    done = subprocess.run(argv, input=json.dumps(given), capture_output=True, text=True, env=env, cwd=home)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 # Strictly: its own client lets through what it does not know of Kubernetes (sky/utils/schemas.py).
@@ -154,14 +120,6 @@ def test_pods_are_good_after_its_own_merge(sky: Path, tmp_path: Path, settings: 
 # A launch with no network
 
 
-_AMI = """\
-import json, boto3
-from moto import mock_aws
-with mock_aws():
-    images = boto3.client("ec2", region_name="us-west-2").describe_images()["Images"]
-print(json.dumps(next(i["ImageId"] for i in images if i.get("RootDeviceType") == "ebs" and i.get("RootDeviceName")
-                      and "Linux" in i.get("PlatformDetails", "Linux"))))
-"""
 # A site that lacks what Systems Manager needs, and the rest of it.
 _SITE = """\
 import sys, boto3
@@ -223,7 +181,7 @@ class Launch:
 def rendered(sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What haversack renders of a snapshot that was locked, packed and received."""
     folder = tmp_path_factory.mktemp("skypilot-site")
-    ami = ask(sky, _AMI, None, folder)
+    ami = ask(sky, AMI, None, folder)
     aws = "".join(f"{key} = {json.dumps(value)}\n" for key, value in SSM["aws"].items())
     # The server that is tried here is the one from PyPI.
     own = '[env.skypilot]\nkind = "pip"\nrequirements = ["requirements.txt"]\ntargets = ["here"]\n'
@@ -278,27 +236,6 @@ def launch(sky: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) 
         if (home / "namespace").exists():
             end((home / "namespace").read_text().strip())
     return Launch(home)
-
-
-def end(namespace: str) -> None:
-    """End every process of a network namespace: those of SkyPilot's server are in sessions of their own.
-
-    One that was just started by another is found in the next round.
-    """
-    assert namespace.startswith("net:[")
-    assert namespace != str(Path("/proc/self/ns/net").readlink())
-    for _ in range(20):
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if str((process / "ns" / "net").readlink()) == namespace:
-                    found.append(int(process.name))
-        for number in found:
-            with suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-        if not found:
-            return
-        time.sleep(0.1)
 
 
 def findings(told: str) -> dict[str, list[str]]:

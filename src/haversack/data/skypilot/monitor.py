@@ -58,6 +58,18 @@ class Notices:
             log.warning("%s: %s", what, failure)
 
 
+def page(url: str) -> tuple[str, frozenset[str]]:
+    """Another's metrics as text, and the names in it.
+
+    Raises ``OSError``, ``ValueError`` and ``http.client.HTTPException`` where it is not as it should be.
+    """
+    status, body = asking.fetch(url, PATIENCE, LARGEST)
+    if status != 200:
+        raise ValueError(f"HTTP {status}")
+    text = body.decode("utf-8").rstrip("\n")
+    return text, exposition.names(text)
+
+
 def gauge(name: str, about: str, value: float | None) -> exposition.Family:
     """A family of one value without labels; of none where it is not known."""
     return Family(name, about, () if value is None else (({}, value),))
@@ -141,9 +153,7 @@ class Source:
             return "", frozenset()
         self._well = 0.0
         try:
-            status, body = asking.fetch(self._metrics, PATIENCE, LARGEST)
-            text = body.decode("utf-8").rstrip("\n") if status == 200 else f"HTTP {status}"
-            found = exposition.names(text)
+            text, found = page(self._metrics)
         except (OSError, ValueError, http.client.HTTPException) as problem:
             reason = asking.plain(problem) or type(problem).__name__
             self._notices.tell("metrics of the API server", reason)

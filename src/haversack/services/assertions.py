@@ -11,7 +11,9 @@ from haversack.services.terms import ALWAYS, AtLeast, Matches, Not, Opt, Same, S
 _NAME = "[a-z_][a-z0-9_-]{0,30}"
 _LOGIN = "[a-z_][a-z0-9_.-]*"
 # Folders that a system shares: a service that owned one, with modes of its own, would break the others.
-_SHARED = "/[^/]+|/var/[^/]*(lib|log|cache|tmp|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run/user|nix)/.*|/etc/[^/]+\\.d"
+_SHARED = r"/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix)/.*|/etc/[^/]+\.d"
+# What services do not see (ProtectHome=, PrivateTmp= of systemd.exec(5)).
+_UNSEEN = "/(home|root|run/user|tmp|var/tmp)(/.*)?"
 
 
 def unless(test: Test, then: Test) -> Test:
@@ -41,7 +43,8 @@ def named_people(user: str, group: str, administrators: str, of: str) -> tuple[A
         ),
         *(
             Assertion(
-                Matches(path, _NAME), f"{path} is {{{path}}}: a name has small letters, digits, _ and - only"
+                Matches(path, _NAME, "userName"),
+                f"{path} is {{{path}}}: a name has small letters, digits, _ and - only",
             )
             for path in (user, group)
         ),
@@ -56,8 +59,8 @@ def own_folders(*paths: str) -> tuple[Assertion, ...]:
     """Folders that a service owns are its alone, and no two are one."""
     alone = (
         Assertion(
-            Not(Matches(path, _SHARED)),
-            f"{path} is {{{path}}}, which others use too: name a folder of its own, as /srv/NAME",
+            Not(Matches(path, _SHARED, "sharedFolder")),
+            f"{path} is {{{path}}}, which others use too: name a folder of its own, as in /var/lib",
         )
         for path in paths
     )
@@ -68,3 +71,14 @@ def own_folders(*paths: str) -> tuple[Assertion, ...]:
         for one, other in combinations(paths, 2)
     )
     return (*alone, *apart)
+
+
+def seen(*paths: str) -> tuple[Assertion, ...]:
+    """Files and folders that a service needs lie where it sees them."""
+    return tuple(
+        Assertion(
+            Not(Matches(path, _UNSEEN, "unseenPlace")),
+            f"{path} is {{{path}}}: the service sees neither homes nor /tmp, name another place",
+        )
+        for path in paths
+    )

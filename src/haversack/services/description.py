@@ -64,6 +64,11 @@ class Unit:
     service: Mapping[str, Term | tuple[Term, ...]] = field(default_factory=dict)
     timer: Mapping[str, Term] | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its unit files."""
+        return (f"{self.name}.service", *([] if self.timer is None else [f"{self.name}.timer"]))
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from haversack.services.assertions import differ, named_people, own_folders, unprivileged
+from haversack.services.assertions import differ, named_people, own_folders, seen, unless, unprivileged
 from haversack.services.description import Assertion, Line, Option, Service, Unit
 from haversack.services.hardening import HARDENED, PERSISTING, RESTARTED
-from haversack.services.terms import Given, Matches, Not, On, Opt, Place, Some, Term, When, both, join
+from haversack.services.terms import Given, Matches, Not, On, Opt, Place, Term, When, both, join
 
 OPTIONS = {
     "enable": Option("bool", "Whether to serve the site's store.", False),
@@ -52,19 +52,18 @@ TABLES = {"tls": "What it speaks TLS with.", "metrics": "Metrics for Prometheus.
 ASSERTIONS = (
     *named_people("user", "group", "administrators", of="serving"),
     *own_folders("store"),
+    *seen("store", "package"),
     unprivileged("port"),
-    unprivileged("metrics.port", Given("metrics.port")),
-    Assertion(
-        Some((both(Given("tls.certificate"), Given("tls.key")), Not(Some((Given("tls.certificate"), Given("tls.key")))))),
-        "tls.certificate and tls.key go together",
-    ),
+    unprivileged("metrics.port"),
+    Assertion(unless(Given("tls.certificate"), Given("tls.key")), "tls.certificate needs tls.key"),
+    Assertion(unless(Given("tls.key"), Given("tls.certificate")), "tls.key needs tls.certificate"),
     differ("port", "metrics.port"),
     Assertion(
         Not(both(On("openFirewall"), Matches("host", r"127\.[0-9.]+|localhost|::1"))),
         "openFirewall opens port {port}, where nothing but this machine is listened to: host is {host}",
         block=False,
     ),
-)  # fmt: skip
+)
 
 
 def _at(host: str, port: str) -> Term:
@@ -90,7 +89,7 @@ UNITS = (
                 When(Given("metrics.port"), join(" --metrics-listen ", _at("metrics.host", "metrics.port"))),
             ),
             # It reads certificate and users anew.
-            "ExecReload": "/bin/kill -HUP $MAINPID",
+            "ExecReload": join(Place("kill"), " -HUP $MAINPID"),
             "User": Opt("user"),
             "Group": Opt("group"),
             "LoadCredential": (

@@ -26,6 +26,8 @@ def _every(**more: Term) -> dict[str, Term]:
         "XDG_CACHE_HOME": Opt("cacheDir"),
         "SKYPILOT_GLOBAL_CONFIG": join(Opt("configDir"), "/config.yaml"),
         "SKYPILOT_API_SERVER_ENDPOINT": ENDPOINT,
+        # OpenSSH runs ProxyCommand with it, and the user's own may be nologin.
+        "SHELL": "/bin/sh",
         # A client that finds no server would start one, hidden in its own unit.
         "SKYPILOT_DISABLE_LOCAL_API_SERVER": 1,
         "SKYPILOT_DISABLE_USAGE_COLLECTION": 1,

@@ -6,10 +6,10 @@ said in docs/adr/0031-services.md.
 
 from __future__ import annotations
 
-from haversack.services.assertions import differ, named_people, own_folders, unless, unprivileged
+from haversack.services.assertions import differ, named_people, own_folders, seen, unless, unprivileged
 from haversack.services.description import Assertion, Option
 from haversack.services.terms import (
-    HIDDEN_TEXTS,
+    Called,
     Clean,
     Given,
     Has,
@@ -141,14 +141,14 @@ TABLES = {
     "monitoring": "Metrics.",
 }
 
-SERVER = both(On("systemdServices"), On("enableWebUI"))
-ASKING = both(On("systemdServices"), On("enableCluster"))
-STOPPING = both(On("systemdServices"), On("enableCluster"), Given("cluster.autoStop"))
-MONITOR = both(On("systemdServices"), On("monitoring.enable"))
-DEFAULTS = Some((Given("cluster.defaultInstanceType"), Given("cluster.defaultRegion")))
+SERVER = Called("runsServer", both(On("systemdServices"), On("enableWebUI")))
+ASKING = Called("asksClusters", both(On("systemdServices"), On("enableCluster")))
+STOPPING = Called("stopsClusters", both(ASKING, Given("cluster.autoStop")))
+MONITOR = Called("givesMetrics", both(On("systemdServices"), On("monitoring.enable")))
+DEFAULTS = Called("hasDefaults", Some((Given("cluster.defaultInstanceType"), Given("cluster.defaultRegion"))))
 
 # The address of a server that listens at that host, as a client beside it writes it.
-NEAR = When(Matches("webUI.host", "::1?"), "[::1]", "127.0.0.1")
+NEAR = Named("near", When(Matches("webUI.host", "::1?"), "[::1]", "127.0.0.1"))
 ENDPOINT = Named(
     "endpoint", When(SERVER, join("http://", NEAR, ":", Opt("webUI.port")), join(Opt("endpoint")))
 )
@@ -156,6 +156,7 @@ ENDPOINT = Named(
 ASSERTIONS = (
     *named_people("user", "group", "administrators", of="SkyPilot"),
     *own_folders("stateDir", "configDir", "logsDir", "cacheDir"),
+    *seen("stateDir", "configDir", "logsDir", "cacheDir", "package", "caFile", "catalogs"),
     unprivileged("webUI.port", On("enableWebUI")),
     unprivileged("monitoring.metricsPort", On("monitoring.enable")),
     unprivileged("monitoring.serverPort", On("monitoring.enable")),
@@ -171,26 +172,19 @@ ASSERTIONS = (
         "endpoint names a server on another machine, and enableWebUI runs one here: leave one of them out",
     ),
     Assertion(
-        unless(Given("endpoint"), Matches("endpoint", _ADDRESS)),
+        unless(Given("endpoint"), Matches("endpoint", _ADDRESS, "address")),
         "endpoint is {endpoint}: write an address like http://skypilot.site.example:8080, without a user or password",
     ),
     Assertion(
-        unless(Given("mirror"), Matches("mirror", _ADDRESS)),
+        unless(Given("mirror"), Matches("mirror", _ADDRESS, "address")),
         "mirror is {mirror}: write an address like https://mirror.site.example, without a user or password",
     ),
     Assertion(
-        Matches("extraEnvironment", _LINE),
+        Matches("extraEnvironment", _LINE, "assignment"),
         "extraEnvironment holds a line that is not `export NAME=value` with one word or a text in quotes: no shell reads it, and $, ` and \\ mean nothing",
     ),
     Assertion(
-        Not(
-            Some(
-                (
-                    Holds("extraEnvironment", _HIDDEN),
-                    *(Holds("extraEnvironment", text) for text in HIDDEN_TEXTS),
-                )
-            )
-        ),
+        both(Not(Holds("extraEnvironment", _HIDDEN, "secretVariable")), Clean("extraEnvironment")),
         "extraEnvironment holds a secret, which everybody on this machine could read: name its file in cloudCredentials",
     ),
     Assertion(
@@ -202,17 +196,17 @@ ASSERTIONS = (
         "config.admin_policy excludes cluster.defaultInstanceType and cluster.defaultRegion, which are given to tasks by such a policy",
     ),
     Assertion(
-        Not(both(SERVER, On("webUI.openFirewall"), Matches("webUI.host", _LOOPBACK))),
+        Not(both(SERVER, On("webUI.openFirewall"), Matches("webUI.host", _LOOPBACK, "loopback"))),
         "webUI.openFirewall opens port {webUI.port}, where nothing but this machine is listened to: webUI.host is {webUI.host}",
         block=False,
     ),
     Assertion(
-        Not(both(MONITOR, On("monitoring.openFirewall"), Matches("monitoring.host", _LOOPBACK))),
+        Not(both(MONITOR, On("monitoring.openFirewall"), Matches("monitoring.host", _LOOPBACK, "loopback"))),
         "monitoring.openFirewall opens port {monitoring.metricsPort}, where nothing but this machine is listened to: monitoring.host is {monitoring.host}",
         block=False,
     ),
     Assertion(
-        unless(SERVER, Matches("webUI.host", _LOOPBACK)),
+        unless(SERVER, Matches("webUI.host", _LOOPBACK, "loopback")),
         "the API server listens at {webUI.host} and asks nobody for a password: whoever reaches its port runs commands with your credentials",
         block=False,
     ),

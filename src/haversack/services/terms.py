@@ -18,10 +18,10 @@ class Opt:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place that differs between the two worlds: ``package``, ``python``, ``programs`` or ``etc``.
+    """A place that differs between the two worlds: ``package``, ``python``, ``programs``, ``etc`` or ``kill``.
 
     ``package`` is the prefix of what runs, ``python`` its interpreter, ``programs`` the folder of the small
-    programs beside it, ``etc`` the folder of its rendered configuration.
+    programs beside it, ``etc`` the folder of its rendered configuration, ``kill`` the program of kill(1).
     """
 
     name: str
@@ -98,11 +98,12 @@ class Same:
 class Matches:
     """Whether a text option (or each item of a list, or each line of lines) matches a POSIX extended pattern whole.
 
-    Null is matched as the empty text.
+    Null is matched as the empty text.  A pattern that is meant in many places has a ``name``.
     """
 
     path: str
     pattern: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +112,12 @@ class Holds:
 
     path: str
     pattern: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """Whether a number is not below another; null is not."""
+    """Whether a number is not below another; null is none."""
 
     path: str
     number: int
@@ -123,9 +125,20 @@ class AtLeast:
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """Whether a free table holds nothing that is called or looks like a secret, however deep (:data:`HIDDEN_KEYS`)."""
+    """Whether a free table, or lines, hold nothing that is called or looks like a secret, however deep it lies.
+
+    The rules are :data:`HIDDEN_KEYS` and :data:`HIDDEN_TEXTS`.
+    """
 
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A test that is meant in many places and written once, under a name."""
+
+    name: str
+    test: Test
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +162,7 @@ class Some:
     tests: tuple[Test, ...]
 
 
-Test: TypeAlias = On | Given | Has | Same | Matches | Holds | AtLeast | Clean | Not | All | Some
+Test: TypeAlias = On | Given | Has | Same | Matches | Holds | AtLeast | Clean | Called | Not | All | Some
 Term: TypeAlias = str | int | Opt | Place | Join | Named | When | Each
 
 ALWAYS = All()

@@ -12,6 +12,8 @@ from haversack.services.terms import Place, Term, join
 from haversack.services.values import Values
 
 UNITS = "etc/systemd/system"
+VERBS = ("start", "stop", "restart", "status --no-pager")
+"""What administrators may say to systemctl.  A pager could start a shell."""
 
 
 def places(service: Service, package: str) -> dict[str, str]:
@@ -21,6 +23,7 @@ def places(service: Service, package: str) -> dict[str, str]:
         "python": f"{package}/bin/python",
         "programs": f"/usr/local/libexec/{service.name}",
         "etc": f"/etc/{service.name}",
+        "kill": "/bin/kill",
     }
 
 
@@ -44,7 +47,7 @@ def files(service: Service, values: Values, origin: str) -> dict[str, str]:
         found[f"etc/{service.name}/environment"] = head + environment(values.options[service.variables])
     logins = {name: text for name, term in service.logins.items() for text in values.texts(term)}
     if logins:
-        lines = [f"export {name}={value}" for name, value in sorted(logins.items())]
+        lines = [f"export {name}='{value}'" for name, value in sorted(logins.items())]
         found[f"etc/profile.d/{service.name}.sh"] = head + "".join(f"{line}\n" for line in lines)
     if service.administrators and values.options[service.administrators]:
         found[f"etc/sudoers.d/{service.name}"] = head + _sudo(service, values)
@@ -128,11 +131,8 @@ def _users(service: Service, values: Values) -> str:
 
 def _sudo(service: Service, values: Values) -> str:
     """Rules of sudoers(5): these words with these units, and nothing else."""
-    names = units(service, values)
-    commands = [
-        f"/usr/bin/systemctl {verb} {name}" for name in names for verb in ("start", "stop", "restart")
-    ]
-    commands += [f"/usr/bin/systemctl status --no-pager {name}" for name in names]
+    names = [name for unit in service.units if values.test(unit.when) for name in unit.files]
+    commands = [f"/usr/bin/systemctl {verb} {name}" for name in names for verb in VERBS]
     return _text(
         [
             f"{person} ALL=(root) NOPASSWD: {', '.join(commands)}"

@@ -14,6 +14,7 @@ from haversack.services.terms import (
     HIDDEN_TEXTS,
     All,
     AtLeast,
+    Called,
     Clean,
     Each,
     Given,
@@ -70,14 +71,16 @@ class Values:
                 return key in self.options[path]
             case Same(one, other):
                 return self.text(one) == self.text(other)
-            case Matches(path, pattern):
+            case Matches(path, pattern, _):
                 return all(re.fullmatch(pattern, item) for item in _items(self.options[path]))
-            case Holds(path, pattern):
+            case Holds(path, pattern, _):
                 return any(re.fullmatch(pattern, item) for item in _items(self.options[path]))
             case AtLeast(path, number):
-                return self.options[path] is not None and self.options[path] >= number
+                return self.options[path] is None or self.options[path] >= number
             case Clean(path):
                 return not list(secrets(self.options[path], path))
+            case Called(_, inner):
+                return self.test(inner)
             case Not(inner):
                 return not self.test(inner)
             case All(tests):

@@ -1,0 +1,816 @@
+# SkyPilot as services of NixOS.
+# Made by `python -m haversack.services.nix skypilot`: edit src/haversack/services, not this.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib) mkIf mkOption types;
+
+  cfg = config.services.skypilot;
+
+  # A path of Nix that is no text would be copied to the store.
+  absolutePath = types.strMatching "(/\\.{0,2}[A-Za-z0-9_@:=,+-][A-Za-z0-9_@:=,.+-]*)+" // {
+    description = "absolute path in quotes, of letters, digits and _@:=,.+-, without . or .. and without / at its end";
+  };
+
+  word = types.strMatching "[A-Za-z0-9_@:=,.+/~][A-Za-z0-9_@:=,.+/~-]*" // {
+    description = "word of letters, digits and _@:=,.+/~-";
+  };
+
+  matches = pattern: given: builtins.match pattern (toString given) != null;
+
+  userName = "[a-z_][a-z0-9_-]{0,30}";
+  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix)/.*|/etc/[^/]+\\.d";
+  unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
+  address = "https?://[^/@]+(/[^@]*)?";
+  assignment = " *((export +)?[A-Za-z_][A-Za-z0-9_]*=(\"[^\"\\\\$`]*\"|'[^'\\\\]*'|[^\"'\\\\$`;&|<>() ]*) *|#.*)?";
+  secretVariable = " *(export +)?[A-Za-z0-9_]*(SECRET|PASSWORD|PASSWD|TOKEN|(ACCESS|API|PRIVATE|SECRET)_KEY)(_ID)?=.+";
+  loopback = "127\\.[0-9.]+|localhost|::1";
+
+  secretName = ".*(secret|password|passwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?";
+
+  secretTexts = [
+    ".*-----BEGIN [A-Z ]*PRIVATE KEY.*"
+    ".*[a-z][a-z0-9+.-]*://[^/@: ]*:[^/@ ]+@.*"
+    ".*(AKIA|ASIA)[0-9A-Z]{16}.*"
+  ];
+
+  # Whether a value is called or looks like a secret, however deep it lies.
+  hides =
+    name: given:
+    if lib.isAttrs given then
+      lib.any (
+        inner:
+        hides (
+          if inner == "value" && lib.isString (given.name or null) then given.name else inner
+        ) given.${inner}
+      ) (lib.attrNames given)
+    else if lib.isList given then
+      lib.any (hides name) given
+    else if given == null || lib.isBool given || toString given == "" then
+      false
+    else
+      matches secretName (lib.toLower name)
+      || lib.any (
+        pattern: matches pattern (lib.replaceStrings [ "\n" ] [ " " ] (toString given))
+      ) secretTexts;
+
+  inStore = file: file != null && lib.hasPrefix builtins.storeDir file;
+
+  hasDefaults = cfg.cluster.defaultInstanceType != null || cfg.cluster.defaultRegion != null;
+  runsServer = cfg.systemdServices && cfg.enableWebUI;
+  givesMetrics = cfg.systemdServices && cfg.monitoring.enable;
+  asksClusters = cfg.systemdServices && cfg.enableCluster;
+  stopsClusters = asksClusters && cfg.cluster.autoStop != null;
+
+  # A package of nixpkgs has no interpreter of its own; an environment has.
+  python =
+    if cfg.package ? interpreter then
+      cfg.package.interpreter
+    else if cfg.package ? overrideAttrs then
+      "${pkgs.python3.withPackages (p: [ (p.toPythonModule cfg.package) ])}/bin/python"
+    else
+      "${cfg.package}/bin/python";
+
+  programs = builtins.path {
+    name = "skypilot-programs";
+    path = ../src/haversack/data/skypilot;
+    filter = path: _: lib.hasSuffix ".py" path;
+  };
+
+  near = if matches "::1?" cfg.webUI.host then "[::1]" else "127.0.0.1";
+  endpoint =
+    if runsServer then "http://${near}:${toString cfg.webUI.port}" else toString cfg.endpoint;
+
+  json = pkgs.formats.json { };
+
+  configFile = json.generate "config.yaml" (
+    cfg.config
+    // lib.optionalAttrs hasDefaults {
+      admin_policy = "site_defaults.SiteDefaults";
+    }
+  );
+
+  # Lines as systemd reads them: without `export`, comments and blanks before them.
+  variables = lib.concatMapStrings (line: line + "\n") (
+    lib.filter (line: line != "" && !lib.hasPrefix "#" line) (
+      map (line: lib.last (builtins.match " *(export +)?(.*)" line)) (
+        lib.splitString "\n" cfg.extraEnvironment
+      )
+    )
+  );
+
+  units =
+    lib.optionals runsServer [ "skypilot-web-ui.service" ]
+    ++ lib.optionals asksClusters [
+      "skypilot-cluster-manager.service"
+      "skypilot-cluster-manager.timer"
+    ]
+    ++ lib.optionals stopsClusters [
+      "skypilot-autostop.service"
+      "skypilot-autostop.timer"
+    ]
+    ++ lib.optionals givesMetrics [ "skypilot-monitor.service" ];
+
+  permitted = lib.concatMap (unit: [
+    "start ${unit}"
+    "stop ${unit}"
+    "restart ${unit}"
+    "status --no-pager ${unit}"
+  ]) units;
+
+  path = [
+    cfg.package
+    pkgs.openssh
+    pkgs.rsync
+    pkgs.awscli2
+    pkgs.ssm-session-manager-plugin
+    pkgs.kubectl
+  ];
+
+  environment = {
+    HOME = cfg.stateDir;
+    XDG_CACHE_HOME = cfg.cacheDir;
+    SKYPILOT_GLOBAL_CONFIG = "${cfg.configDir}/config.yaml";
+    SKYPILOT_API_SERVER_ENDPOINT = endpoint;
+    SHELL = "/bin/sh";
+    SKYPILOT_DISABLE_LOCAL_API_SERVER = "1";
+    SKYPILOT_DISABLE_USAGE_COLLECTION = "1";
+    DO_NOT_TRACK = "1";
+    SCARF_NO_ANALYTICS = "1";
+    PYTHONDONTWRITEBYTECODE = "1";
+  };
+
+  serviceConfig = {
+    User = cfg.user;
+    Group = cfg.group;
+    WorkingDirectory = cfg.stateDir;
+    UMask = "0077";
+    NoNewPrivileges = true;
+    CapabilityBoundingSet = "";
+    AmbientCapabilities = "";
+    ProtectSystem = "strict";
+    ProtectHome = true;
+    PrivateTmp = true;
+    PrivateDevices = true;
+    ProtectProc = "invisible";
+    ProtectKernelTunables = true;
+    ProtectKernelModules = true;
+    ProtectKernelLogs = true;
+    ProtectControlGroups = true;
+    ProtectClock = true;
+    ProtectHostname = true;
+    RestrictAddressFamilies = "AF_INET AF_INET6 AF_UNIX";
+    RestrictNamespaces = true;
+    RestrictRealtime = true;
+    RestrictSUIDSGID = true;
+    LockPersonality = true;
+    RemoveIPC = true;
+    SystemCallArchitectures = "native";
+    SystemCallErrorNumber = "EPERM";
+    LogRateLimitIntervalSec = "30s";
+    LogRateLimitBurst = 10000;
+    EnvironmentFile = "/etc/skypilot/environment";
+  };
+in
+{
+  options.services.skypilot = {
+    enable = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether to run SkyPilot as a service.";
+    };
+
+    package = mkOption {
+      type = types.either types.package absolutePath;
+      default =
+        pkgs.skypilot or (throw "services.skypilot.package: name a prefix, or add an overlay with skypilot");
+      defaultText = lib.literalExpression "pkgs.skypilot";
+      example = "/opt/haversack/skypilot";
+      description = ''
+        SkyPilot: a package of nixpkgs, or the prefix of an environment that haversack installed.
+      '';
+    };
+
+    user = mkOption {
+      type = word;
+      default = "skypilot";
+      description = "The user that runs it; made if this is the default.";
+    };
+
+    group = mkOption {
+      type = word;
+      default = "skypilot";
+      description = "The group of that user; made if this is the default.";
+    };
+
+    stateDir = mkOption {
+      type = absolutePath;
+      default = "/var/lib/skypilot";
+      description = "Home of the service: SkyPilot's database, keys and catalogs.";
+    };
+
+    configDir = mkOption {
+      type = absolutePath;
+      default = "/var/lib/skypilot/config";
+      description = "Where its configuration lies.";
+    };
+
+    logsDir = mkOption {
+      type = absolutePath;
+      default = "/var/log/skypilot";
+      description = "Where logs of requests and jobs lie.";
+    };
+
+    logsKeepDays = mkOption {
+      type = types.ints.positive;
+      default = 30;
+      description = "After how many days logs are removed.";
+    };
+
+    cacheDir = mkOption {
+      type = absolutePath;
+      default = "/var/cache/skypilot";
+      description = "Where caches and the state of clusters lie.";
+    };
+
+    config = mkOption {
+      type = json.type;
+      default = { };
+      example = {
+        allowed_clouds = [ "aws" ];
+        aws = {
+          vpc_name = "private-vpc";
+          use_internal_ips = true;
+        };
+      };
+      description = ''
+        SkyPilot's own configuration, as in ~/.sky/config.yaml. Everybody on this machine can read
+        it: no secrets.
+      '';
+    };
+
+    cloudCredentials = mkOption {
+      type = types.attrsOf absolutePath;
+      default = { };
+      example = {
+        aws = "/run/secrets/aws-credentials";
+        gcp = "/run/secrets/gcp-service-account.json";
+      };
+      description = ''
+        Files with credentials by cloud, which only root needs to read; the service gets copies of
+        its own.
+      '';
+    };
+
+    extraEnvironment = mkOption {
+      type = types.lines;
+      default = "";
+      example = "export AWS_PROFILE=skypilot";
+      description = ''
+        More variables of the service, each a line `export NAME=value`. Everybody can read them.
+      '';
+    };
+
+    endpoint = mkOption {
+      type = types.nullOr word;
+      default = null;
+      example = "http://skypilot.site.example:8080";
+      description = ''
+        Address of an API server on another machine, for the timers and for logins here.
+      '';
+    };
+
+    mirror = mkOption {
+      type = types.nullOr word;
+      default = null;
+      example = "https://mirror.site.example";
+      description = ''
+        Address of this site's mirror (`haversack serve`), from where the server takes packages.
+      '';
+    };
+
+    caFile = mkOption {
+      type = types.nullOr absolutePath;
+      default = null;
+      example = "/etc/ssl/site-ca.pem";
+      description = "Certificates (PEM) to trust for the mirror, instead of the system's.";
+    };
+
+    catalogs = mkOption {
+      type = types.nullOr absolutePath;
+      default = null;
+      example = "/etc/skypilot/catalogs";
+      description = ''
+        Folder with SkyPilot's catalogs (`v8/aws/vms.csv`), which it then never fetches.
+      '';
+    };
+
+    administrators = mkOption {
+      type = types.listOf word;
+      default = [ ];
+      example = [ "alice" ];
+      description = "Users who may start, stop, restart and look at these services with sudo.";
+    };
+
+    systemdServices = mkOption {
+      type = types.bool;
+      default = true;
+      description = ''
+        Whether there are services; without them only users, folders and configuration.
+      '';
+    };
+
+    enableWebUI = mkOption {
+      type = types.bool;
+      default = true;
+      description = ''
+        Whether to run the API server of SkyPilot with its dashboard on this machine.
+      '';
+    };
+
+    webUI = {
+      host = mkOption {
+        type = types.enum [
+          "127.0.0.1"
+          "localhost"
+          "0.0.0.0"
+          "::1"
+          "::"
+        ];
+        default = "127.0.0.1";
+        description = "The address it listens at.";
+      };
+
+      port = mkOption {
+        type = types.ints.between 1 65535;
+        default = 8080;
+        description = "Its port.";
+      };
+
+      openFirewall = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether to open that port in the firewall.";
+      };
+    };
+
+    enableCluster = mkOption {
+      type = types.bool;
+      default = true;
+      description = "Whether the state of clusters is asked for and kept.";
+    };
+
+    cluster = {
+      refreshMinutes = mkOption {
+        type = types.ints.positive;
+        default = 5;
+        description = "Minutes between two looks at the clusters.";
+      };
+
+      autoStop = mkOption {
+        type = types.nullOr types.ints.positive;
+        default = null;
+        example = 60;
+        description = ''
+          Minutes of idleness after which clusters stop, where nobody set that or set another time;
+          a cloud that cannot stop tears them down.
+        '';
+      };
+
+      defaultInstanceType = mkOption {
+        type = types.nullOr word;
+        default = null;
+        example = "m5.large";
+        description = "Instance type of tasks that ask for no size.";
+      };
+
+      defaultRegion = mkOption {
+        type = types.nullOr word;
+        default = null;
+        example = "us-west-2";
+        description = "Region of tasks that name none.";
+      };
+    };
+
+    monitoring = {
+      enable = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether to give metrics for Prometheus.";
+      };
+
+      host = mkOption {
+        type = word;
+        default = "127.0.0.1";
+        description = "The address metrics are given at.";
+      };
+
+      metricsPort = mkOption {
+        type = types.ints.between 1 65535;
+        default = 9090;
+        description = "The port metrics are given at.";
+      };
+
+      serverPort = mkOption {
+        type = types.ints.between 1 65535;
+        default = 46581;
+        description = "The port at which the API server gives its own metrics to those.";
+      };
+
+      openFirewall = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether to open the port of metrics in the firewall.";
+      };
+
+      logLevel = mkOption {
+        type = types.enum [
+          "DEBUG"
+          "INFO"
+          "WARNING"
+          "ERROR"
+          "CRITICAL"
+        ];
+        default = "INFO";
+        description = "What is logged.";
+      };
+    };
+  };
+
+  config = mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = cfg.user != "root";
+        message = "services.skypilot: user is root: SkyPilot needs no rights, name a user of its own";
+      }
+      {
+        assertion = matches userName cfg.user;
+        message = "services.skypilot: user is ${toString cfg.user}: a name has small letters, digits, _ and - only";
+      }
+      {
+        assertion = matches userName cfg.group;
+        message = "services.skypilot: group is ${toString cfg.group}: a name has small letters, digits, _ and - only";
+      }
+      {
+        assertion = lib.all (matches "[a-z_][a-z0-9_.-]*") cfg.administrators;
+        message = "services.skypilot: administrators holds what is no name of a user: small letters, digits, _, - and dots only";
+      }
+      {
+        assertion = !matches sharedFolder cfg.stateDir;
+        message = "services.skypilot: stateDir is ${toString cfg.stateDir}, which others use too: name a folder of its own, as in /var/lib";
+      }
+      {
+        assertion = !matches sharedFolder cfg.configDir;
+        message = "services.skypilot: configDir is ${toString cfg.configDir}, which others use too: name a folder of its own, as in /var/lib";
+      }
+      {
+        assertion = !matches sharedFolder cfg.logsDir;
+        message = "services.skypilot: logsDir is ${toString cfg.logsDir}, which others use too: name a folder of its own, as in /var/lib";
+      }
+      {
+        assertion = !matches sharedFolder cfg.cacheDir;
+        message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, which others use too: name a folder of its own, as in /var/lib";
+      }
+      {
+        assertion = cfg.stateDir != cfg.configDir;
+        message = "services.skypilot: stateDir and configDir are both ${toString cfg.stateDir}: name a folder for each";
+      }
+      {
+        assertion = cfg.stateDir != cfg.logsDir;
+        message = "services.skypilot: stateDir and logsDir are both ${toString cfg.stateDir}: name a folder for each";
+      }
+      {
+        assertion = cfg.stateDir != cfg.cacheDir;
+        message = "services.skypilot: stateDir and cacheDir are both ${toString cfg.stateDir}: name a folder for each";
+      }
+      {
+        assertion = cfg.configDir != cfg.logsDir;
+        message = "services.skypilot: configDir and logsDir are both ${toString cfg.configDir}: name a folder for each";
+      }
+      {
+        assertion = cfg.configDir != cfg.cacheDir;
+        message = "services.skypilot: configDir and cacheDir are both ${toString cfg.configDir}: name a folder for each";
+      }
+      {
+        assertion = cfg.logsDir != cfg.cacheDir;
+        message = "services.skypilot: logsDir and cacheDir are both ${toString cfg.logsDir}: name a folder for each";
+      }
+      {
+        assertion = !matches unseenPlace cfg.stateDir;
+        message = "services.skypilot: stateDir is ${toString cfg.stateDir}: the service sees neither homes nor /tmp, name another place";
+      }
+      {
+        assertion = !matches unseenPlace cfg.configDir;
+        message = "services.skypilot: configDir is ${toString cfg.configDir}: the service sees neither homes nor /tmp, name another place";
+      }
+      {
+        assertion = !matches unseenPlace cfg.logsDir;
+        message = "services.skypilot: logsDir is ${toString cfg.logsDir}: the service sees neither homes nor /tmp, name another place";
+      }
+      {
+        assertion = !matches unseenPlace cfg.cacheDir;
+        message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}: the service sees neither homes nor /tmp, name another place";
+      }
+      {
+        assertion = !matches unseenPlace cfg.package;
+        message = "services.skypilot: package is ${toString cfg.package}: the service sees neither homes nor /tmp, name another place";
+      }
+      {
+        assertion = !matches unseenPlace cfg.caFile;
+        message = "services.skypilot: caFile is ${toString cfg.caFile}: the service sees neither homes nor /tmp, name another place";
+      }
+      {
+        assertion = !matches unseenPlace cfg.catalogs;
+        message = "services.skypilot: catalogs is ${toString cfg.catalogs}: the service sees neither homes nor /tmp, name another place";
+      }
+      {
+        assertion = cfg.enableWebUI -> cfg.webUI.port >= 1024;
+        message = "services.skypilot: webUI.port is ${toString cfg.webUI.port}: ports below 1024 belong to root, put a proxy or a rule of the firewall before it";
+      }
+      {
+        assertion = cfg.monitoring.enable -> cfg.monitoring.metricsPort >= 1024;
+        message = "services.skypilot: monitoring.metricsPort is ${toString cfg.monitoring.metricsPort}: ports below 1024 belong to root, put a proxy or a rule of the firewall before it";
+      }
+      {
+        assertion = cfg.monitoring.enable -> cfg.monitoring.serverPort >= 1024;
+        message = "services.skypilot: monitoring.serverPort is ${toString cfg.monitoring.serverPort}: ports below 1024 belong to root, put a proxy or a rule of the firewall before it";
+      }
+      {
+        assertion =
+          cfg.enableWebUI && cfg.monitoring.enable -> cfg.webUI.port != cfg.monitoring.metricsPort;
+        message = "services.skypilot: webUI.port and monitoring.metricsPort are both ${toString cfg.webUI.port}: two servers cannot share a port";
+      }
+      {
+        assertion =
+          cfg.enableWebUI && cfg.monitoring.enable -> cfg.webUI.port != cfg.monitoring.serverPort;
+        message = "services.skypilot: webUI.port and monitoring.serverPort are both ${toString cfg.webUI.port}: two servers cannot share a port";
+      }
+      {
+        assertion =
+          cfg.monitoring.enable -> cfg.monitoring.metricsPort != cfg.monitoring.serverPort;
+        message = "services.skypilot: monitoring.metricsPort and monitoring.serverPort are both ${toString cfg.monitoring.metricsPort}: two servers cannot share a port";
+      }
+      {
+        assertion = cfg.systemdServices -> cfg.enableWebUI || cfg.endpoint != null;
+        message = "services.skypilot: there is no API server: set enableWebUI, or say in endpoint where another machine runs one";
+      }
+      {
+        assertion = !(cfg.enableWebUI && cfg.endpoint != null);
+        message = "services.skypilot: endpoint names a server on another machine, and enableWebUI runs one here: leave one of them out";
+      }
+      {
+        assertion = cfg.endpoint != null -> matches address cfg.endpoint;
+        message = "services.skypilot: endpoint is ${toString cfg.endpoint}: write an address like http://skypilot.site.example:8080, without a user or password";
+      }
+      {
+        assertion = cfg.mirror != null -> matches address cfg.mirror;
+        message = "services.skypilot: mirror is ${toString cfg.mirror}: write an address like https://mirror.site.example, without a user or password";
+      }
+      {
+        assertion = lib.all (matches assignment) (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment holds a line that is not `export NAME=value` with one word or a text in quotes: no shell reads it, and $, ` and \\ mean nothing";
+      }
+      {
+        assertion =
+          !lib.any (matches secretVariable) (lib.splitString "\n" cfg.extraEnvironment)
+          && !hides "" cfg.extraEnvironment;
+        message = "services.skypilot: extraEnvironment holds a secret, which everybody on this machine could read: name its file in cloudCredentials";
+      }
+      {
+        assertion = !hides "" cfg.config;
+        message = "services.skypilot: config holds a secret, which everybody on this machine could read: name its file in cloudCredentials, or leave it out";
+      }
+      {
+        assertion = !(hasDefaults && cfg.config ? admin_policy);
+        message = "services.skypilot: config.admin_policy excludes cluster.defaultInstanceType and cluster.defaultRegion, which are given to tasks by such a policy";
+      }
+      {
+        assertion =
+          lib.subtractLists [ "aws" "gcp" "azure" ] (lib.attrNames cfg.cloudCredentials) == [ ];
+        message = "services.skypilot: cloudCredentials has a key that is none of aws, gcp, azure";
+      }
+      {
+        assertion = !lib.any inStore (lib.attrValues cfg.cloudCredentials);
+        message = "services.skypilot: cloudCredentials is in the store, which everybody can read: name a file outside, as /run/secrets/NAME";
+      }
+    ];
+
+    warnings = map (warning: warning.message) (
+      lib.filter (warning: warning.when) [
+        {
+          when = runsServer && cfg.webUI.openFirewall && matches loopback cfg.webUI.host;
+          message = "services.skypilot: webUI.openFirewall opens port ${toString cfg.webUI.port}, where nothing but this machine is listened to: webUI.host is ${toString cfg.webUI.host}";
+        }
+        {
+          when =
+            givesMetrics && cfg.monitoring.openFirewall && matches loopback cfg.monitoring.host;
+          message = "services.skypilot: monitoring.openFirewall opens port ${toString cfg.monitoring.metricsPort}, where nothing but this machine is listened to: monitoring.host is ${toString cfg.monitoring.host}";
+        }
+        {
+          when = !(runsServer -> matches loopback cfg.webUI.host);
+          message = "services.skypilot: the API server listens at ${toString cfg.webUI.host} and asks nobody for a password: whoever reaches its port runs commands with your credentials";
+        }
+      ]
+    );
+
+    users.users.skypilot = mkIf (cfg.user == "skypilot") {
+      isSystemUser = true;
+      group = cfg.group;
+      home = cfg.stateDir;
+      description = "SkyPilot";
+    };
+
+    users.groups.skypilot = mkIf (cfg.group == "skypilot") { };
+
+    environment = {
+      systemPackages =
+        if lib.isDerivation cfg.package then
+          [ cfg.package ]
+        else
+          map (name: pkgs.writeShellScriptBin name "exec ${cfg.package}/bin/${name} \"$@\"") [ "sky" ];
+      etc."skypilot/config.yaml".source = configFile;
+      etc."skypilot/environment".text = variables;
+      variables = {
+        SKYPILOT_API_SERVER_ENDPOINT = mkIf (runsServer || cfg.endpoint != null) endpoint;
+        SKYPILOT_DISABLE_USAGE_COLLECTION = "1";
+      };
+    };
+
+    systemd.tmpfiles.rules = [
+      "d '${cfg.stateDir}' 0700 ${cfg.user} ${cfg.group} -"
+      "d '${cfg.configDir}' 0750 ${cfg.user} ${cfg.group} -"
+      "d '${cfg.cacheDir}' 0750 ${cfg.user} ${cfg.group} -"
+      "d '${cfg.logsDir}' 0750 ${cfg.user} ${cfg.group} ${toString cfg.logsKeepDays}d"
+      "L+ '${cfg.configDir}/config.yaml' - - - - /etc/skypilot/config.yaml"
+      "L+ '${cfg.stateDir}/sky_logs' - - - - ${cfg.logsDir}"
+    ];
+
+    systemd.services = {
+      skypilot-web-ui = mkIf runsServer {
+        description = "SkyPilot API server and dashboard";
+        wantedBy = [ "multi-user.target" ];
+        after = [ "network-online.target" ];
+        wants = [ "network-online.target" ];
+        inherit path;
+        environment = environment // {
+          PIP_NO_BUILD_ISOLATION = "0";
+          UV_DEFAULT_INDEX = if cfg.mirror != null then "${cfg.mirror}/pypi/simple/" else null;
+          PIP_INDEX_URL = if cfg.mirror != null then "${cfg.mirror}/pypi/simple/" else null;
+          SSL_CERT_FILE = cfg.caFile;
+          REQUESTS_CA_BUNDLE = cfg.caFile;
+          PIP_CERT = cfg.caFile;
+          PYTHONPATH = if hasDefaults then "${programs}" else null;
+          SITE_DEFAULT_REGION = cfg.cluster.defaultRegion;
+          SITE_DEFAULT_INSTANCE_TYPE = cfg.cluster.defaultInstanceType;
+          AWS_SHARED_CREDENTIALS_FILE = if cfg.cloudCredentials ? aws then "%d/aws" else null;
+          GOOGLE_APPLICATION_CREDENTIALS = if cfg.cloudCredentials ? gcp then "%d/gcp" else null;
+          AZURE_AUTH_LOCATION = if cfg.cloudCredentials ? azure then "%d/azure" else null;
+          SKYPILOT_DEBUG = if cfg.monitoring.logLevel == "DEBUG" then "1" else null;
+        };
+        unitConfig = {
+          StartLimitIntervalSec = 0;
+        };
+        serviceConfig = serviceConfig // {
+          Type = "exec";
+          ExecStart = lib.concatStrings [
+            "${python} ${programs}/server.py --host ${cfg.webUI.host} --port ${toString cfg.webUI.port}"
+            (lib.optionalString cfg.monitoring.enable " --metrics-port ${toString cfg.monitoring.serverPort}")
+            (lib.optionalString (cfg.catalogs != null) " --catalogs ${cfg.catalogs}")
+          ];
+          LoadCredential =
+            lib.mapAttrsToList (name: value: "${name}:${value}") cfg.cloudCredentials;
+          Restart = "on-failure";
+          RestartSec = 5;
+          RestartSteps = 6;
+          RestartMaxDelaySec = "5min";
+          KillMode = "mixed";
+          TimeoutStopSec = 60;
+          SystemCallFilter = "@system-service";
+          ReadWritePaths = [
+            cfg.stateDir
+            cfg.configDir
+            cfg.logsDir
+            cfg.cacheDir
+          ];
+        };
+        restartTriggers = [
+          configFile
+          variables
+        ];
+      };
+
+      skypilot-cluster-manager = mkIf asksClusters {
+        description = "Look at the clusters of SkyPilot and keep what is seen";
+        after = [ "skypilot-web-ui.service" ];
+        inherit path environment;
+        serviceConfig = serviceConfig // {
+          Type = "oneshot";
+          ExecStart = "${python} ${programs}/clusters.py --state ${cfg.cacheDir}/clusters.json --timeout 240";
+          TimeoutStartSec = 300;
+          SystemCallFilter = "@system-service";
+          ReadWritePaths = [
+            cfg.stateDir
+            cfg.configDir
+            cfg.logsDir
+            cfg.cacheDir
+          ];
+        };
+      };
+
+      skypilot-autostop = mkIf stopsClusters {
+        description = "Let idle clusters of SkyPilot stop";
+        after = [ "skypilot-web-ui.service" ];
+        inherit path environment;
+        serviceConfig = serviceConfig // {
+          Type = "oneshot";
+          ExecStart = "${python} ${programs}/autostop.py --idle-minutes ${toString cfg.cluster.autoStop} --timeout 240";
+          TimeoutStartSec = 300;
+          SystemCallFilter = "@system-service";
+          ReadWritePaths = [
+            cfg.stateDir
+            cfg.configDir
+            cfg.logsDir
+            cfg.cacheDir
+          ];
+        };
+      };
+
+      skypilot-monitor = mkIf givesMetrics {
+        description = "Metrics of SkyPilot for Prometheus";
+        wantedBy = [ "multi-user.target" ];
+        after = [
+          "network-online.target"
+          "skypilot-web-ui.service"
+        ];
+        wants = [ "network-online.target" ];
+        inherit path environment;
+        unitConfig = {
+          StartLimitIntervalSec = 0;
+        };
+        serviceConfig = serviceConfig // {
+          Type = "exec";
+          ExecStart = lib.concatStrings [
+            "${python} ${programs}/monitor.py --host ${cfg.monitoring.host} --port ${toString cfg.monitoring.metricsPort} --state ${cfg.cacheDir}/clusters.json --server ${endpoint}"
+            (lib.optionalString cfg.enableWebUI " --server-metrics http://${near}:${toString cfg.monitoring.serverPort}/metrics")
+            " --disk ${cfg.stateDir} --disk ${cfg.logsDir} --disk ${cfg.cacheDir} --log-level ${cfg.monitoring.logLevel}"
+          ];
+          Restart = "on-failure";
+          RestartSec = 5;
+          RestartSteps = 6;
+          RestartMaxDelaySec = "5min";
+          TimeoutStopSec = 20;
+          SystemCallFilter = [
+            "@system-service"
+            "~@privileged @resources"
+          ];
+          MemoryDenyWriteExecute = true;
+          ProcSubset = "pid";
+        };
+        restartTriggers = [
+          configFile
+          variables
+        ];
+      };
+    };
+
+    systemd.timers = {
+      skypilot-cluster-manager = mkIf asksClusters {
+        description = "Look at the clusters of SkyPilot and keep what is seen, again and again";
+        wantedBy = [ "timers.target" ];
+        timerConfig = {
+          OnActiveSec = "2min";
+          OnUnitInactiveSec = "${toString cfg.cluster.refreshMinutes}min";
+          AccuracySec = "10s";
+        };
+      };
+
+      skypilot-autostop = mkIf stopsClusters {
+        description = "Let idle clusters of SkyPilot stop, again and again";
+        wantedBy = [ "timers.target" ];
+        timerConfig = {
+          OnActiveSec = "3min";
+          OnUnitInactiveSec = "5min";
+          AccuracySec = "10s";
+        };
+      };
+    };
+
+    networking.firewall.allowedTCPPorts =
+      lib.optional (runsServer && cfg.webUI.openFirewall) cfg.webUI.port
+      ++ lib.optional (givesMetrics && cfg.monitoring.openFirewall) cfg.monitoring.metricsPort;
+
+    security.sudo.extraRules = lib.optional (cfg.administrators != [ ]) {
+      users = cfg.administrators;
+      runAs = "root";
+      commands = map (words: {
+        command = "/run/current-system/sw/bin/systemctl ${words}";
+        options = [ "NOPASSWD" ];
+      }) permitted;
+    };
+  };
+}

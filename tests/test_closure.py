@@ -317,7 +317,7 @@ def test_taking_a_needed_wheel_away_is_always_noticed(
 
 
 def test_cost_grows_with_the_wheels_and_not_faster() -> None:
-    """Four times as many wheels take about four times as long, so that 20,000 take seconds."""
+    """Eight times as many wheels take about eight times as long and not sixty-four, so that 20,000 take seconds."""
 
     def seconds(count: int) -> float:
         wheels = [
@@ -330,4 +330,4 @@ def test_cost_grows_with_the_wheels_and_not_faster() -> None:
         return time.process_time() - begin
 
     seconds(100)
-    assert seconds(4000) < 12 * seconds(1000)
+    assert min(seconds(4000) for _ in range(2)) < 30 * seconds(500)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from haversack.cli.setting import Setting, common, pass_setting
+from haversack.errors import UsageError
 
 if TYPE_CHECKING:
     from haversack.formats.schema import Key
+    from haversack.ports import Inside
     from haversack.verbs.platform import Written
     from haversack.verbs.render import Rendered
 
@@ -47,6 +52,12 @@ def _command(name: str) -> click.Command:
         help="The folder to write to; what else lies there stays. A single file is printed without it.",
     )
     @click.option("--snapshot", help="A snapshot other than the current one.")
+    @click.option(
+        "--from",
+        "source",
+        metavar="NAME",
+        help="A snapshot, or a declaration (a file, or the folder that holds haversack.toml) before anything is locked.",
+    )
     @click.option("--force", is_flag=True, help="Replace files that were edited since.")
     @click.option("--dry-run", is_flag=True, help="Say what would be done.")
     @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -57,6 +68,7 @@ def _command(name: str) -> click.Command:
         /,
         folder: Path | None,
         snapshot: str | None,
+        source: str | None,
         force: bool,
         dry_run: bool,
         command: tuple[str, ...],
@@ -64,16 +76,21 @@ def _command(name: str) -> click.Command:
     ) -> None:
         from haversack.verbs.platform import render
 
-        done = render(
-            name,
-            folder,
-            setting.inside(),
-            snapshot=snapshot,
-            asked=asked,
-            command=command,
-            force=force,
-            dry_run=dry_run,
-        )
+        if source is not None and snapshot is not None:
+            raise UsageError("--snapshot and --from say the same", remedy="leave one of them out")
+        declared = _declared(source) if source is not None else None
+        with _inside(setting, of_store=declared is None) as inside:
+            done = render(
+                name,
+                folder,
+                inside,
+                snapshot=snapshot if declared or source is None else source,
+                declared=declared,
+                asked=asked,
+                command=command,
+                force=force,
+                dry_run=dry_run,
+            )
         setting.console.findings(done.findings)
         if done.shown is not None and not setting.console.as_json:
             # A file, byte for byte, and no text that a terminal must be saved from.
@@ -84,6 +101,26 @@ def _command(name: str) -> click.Command:
     for option, key in platforms()[name].asks.items():
         command.params.append(_option(option, key))
     return command
+
+
+def _declared(source: str) -> Path | None:
+    """The declaration that is meant, where it is no name of a snapshot."""
+    from haversack.formats.declaration import FILENAME
+
+    path = Path(source)
+    if (path / FILENAME).is_file():
+        return path / FILENAME
+    return path if path.is_file() else None
+
+
+@contextmanager
+def _inside(setting: Setting, *, of_store: bool) -> Iterator[Inside]:
+    """The ports inside; over an empty store where nothing of the site's is needed."""
+    if of_store:
+        yield setting.inside()
+        return
+    with TemporaryDirectory(prefix="haversack-") as folder:
+        yield Setting(Path(folder), setting.console.as_json, setting.console.quiet).inside(create=True)
 
 
 def told(done: Written | Rendered, dry_run: bool) -> list[str]:

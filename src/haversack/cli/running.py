@@ -12,11 +12,13 @@ import click
 
 from haversack.cli.setting import Setting, common, pass_setting
 from haversack.console import human_size
+from haversack.errors import UsageError
 
 if TYPE_CHECKING:
     from haversack.ports import Inside
     from haversack.verbs.install import Installed
     from haversack.verbs.lay import Laid
+    from haversack.verbs.service import Placed
 
 
 @click.command()
@@ -24,9 +26,8 @@ if TYPE_CHECKING:
 @click.option(
     "--to",
     "prefix",
-    required=True,
     type=click.Path(path_type=Path),
-    help="The prefix to make or replace.",
+    help="The prefix to make or replace; needed but for a service.",
 )
 @click.option("--target", help="The target (default: the one that fits this machine).")
 @click.option("--snapshot", help="A snapshot other than the current one.")
@@ -42,30 +43,55 @@ if TYPE_CHECKING:
 @click.option(
     "--compile-bytecode", is_flag=True, help="Write .pyc files now, e.g. for a prefix that many will read."
 )
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Of a service: lay everything below this folder, for a machine that will start from it.",
+)
+@click.option("--no-start", is_flag=True, help="Of a service: start nothing.")
+@click.option("--force", is_flag=True, help="Of a service: replace files that were edited since.")
+@click.option("--base-url", help="Of a service: where the store is served, as `render systemd` takes it.")
+@click.option("--ca", help="Of a service: file with the certificates that vouch for the server, in PEM.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @common
 @pass_setting
 def install(
     setting: Setting,
     name: str,
-    prefix: Path,
+    prefix: Path | None,
     target: str | None,
     snapshot: str | None,
     python: Path | None,
     clone_of: Path | None,
     check: bool,
     compile_bytecode: bool,
+    root: Path | None,
+    no_start: bool,
+    force: bool,
+    base_url: str | None,
+    ca: str | None,
     dry_run: bool,
 ) -> None:
-    """Install an environment to a prefix, or a project and its environment side by side.
+    """Install an environment to a prefix, a project and its environment side by side, or a service.
 
     It is built aside and swapped in one step; only what haversack made is ever replaced, and of a project only what nobody has worked on since.
+
+    \b
+    haversack install analysis --to /srv/env/analysis
+    haversack install skypilot-service
     """
     from haversack.verbs.install import install as verb
 
     inside = setting.inside()
 
-    def environment(name: str, place: Path, target: str | None = None) -> Installed:
+    def environment(
+        name: str,
+        place: Path,
+        target: str | None = None,
+        *,
+        compiled: bool = compile_bytecode,
+        dry: bool = dry_run,
+    ) -> Installed:
         return verb(
             name,
             place,
@@ -75,14 +101,39 @@ def install(
             python=python,
             clone_of=clone_of,
             check=check,
-            compile_bytecode=compile_bytecode,
-            dry_run=dry_run,
+            compile_bytecode=compiled,
+            dry_run=dry,
         )
 
     from haversack.verbs import holdings
     from haversack.verbs.lay import lay, project_of
 
     held, content = holdings.current_snapshot(inside.store, snapshot)
+    if _is_service(name) and not any(e.locked.name == name for e in content.environments):
+        from haversack.verbs.service import SUFFIX, install_service
+
+        placed = install_service(
+            name.removesuffix(SUFFIX),
+            inside,
+            # Its user may not write there, and would compile it all at each start.
+            lambda one, place, dry: environment(one, place, target, compiled=True, dry=dry),
+            prefix=prefix,
+            root=root or Path("/"),
+            target=target,
+            snapshot=snapshot,
+            asked={key: value for key, value in (("base_url", base_url), ("ca", ca)) if value},
+            start=not no_start,
+            force=force,
+            dry_run=dry_run,
+            say=lambda line: setting.console.notes([line]),
+        )
+        setting.console.findings(placed.findings)
+        setting.console.report(placed, _placed(placed, no_start, dry_run))
+        return
+    if given := [word for word, value in _of_services(root, no_start, force, base_url, ca) if value]:
+        raise UsageError(f"{given[0]} is for a service", remedy="leave it out")
+    if prefix is None:
+        raise UsageError("where to is not said", remedy="say --to PREFIX")
     project = project_of(content, name, target)
     if project is None:
         done = environment(name, prefix, target)
@@ -101,6 +152,36 @@ def _installed(done: Installed, clone_of: Path | None, dry_run: bool) -> str:
     told += [str(done.python)] if done.python else []
     told += [f"{human_size(done.shared)} shared with {clone_of}"] if clone_of and not dry_run else []
     return f"{verb} {done.prefix}: {', '.join(told)}"
+
+
+def _is_service(name: str) -> bool:
+    """Whether a name may be that of a service; what services there are is slow to load."""
+    if not name.endswith("-service"):
+        return False
+    from haversack.verbs.service import is_service
+
+    return is_service(name)
+
+
+def _of_services(
+    root: Path | None, no_start: bool, force: bool, base_url: str | None, ca: str | None
+) -> list[tuple[str, object]]:
+    return [
+        *(("--root", root), ("--no-start", no_start), ("--force", force)),
+        *(("--base-url", base_url), ("--ca", ca)),
+    ]
+
+
+def _placed(done: Placed, no_start: bool, dry_run: bool) -> list[str]:
+    would = "would be " if dry_run else ""
+    lines = [_installed(done.environment, None, dry_run)] if done.environment else []
+    lines += [f"{would}written: {done.root / path}" for path in done.written]
+    lines += [f"{would}removed: {done.root / path}" for path in done.removed]
+    lines += [f"{would}stopped: {unit}" for unit in done.stopped]
+    quiet = no_start or done.root != Path("/")
+    lines += [] if quiet else [f"{would}started: {unit}" for unit in done.started]
+    lines = lines or [f"{done.service} is of snapshot {done.snapshot} already"]
+    return [*lines, *([f"look at {done.address}"] if done.address and not quiet and not dry_run else [])]
 
 
 def _laid(done: Laid, dry_run: bool) -> str:

@@ -87,6 +87,11 @@ def listened_at(tables: Sequence[str]) -> set[int]:
     return {int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == _LISTENING}
 
 
+def listening() -> set[int]:
+    """The ports of this machine that somebody listens at."""
+    return listened_at([_text(Path("/proc/net", table)) for table in ("tcp", "tcp6")])
+
+
 def endpoint(found: Values) -> str:
     """Where a client on this machine reaches the API server of SkyPilot."""
     host = "[::1]" if ":" in found.options["webUI.host"] else "127.0.0.1"
@@ -162,7 +167,7 @@ def _credentials(name: str, found: Values) -> Iterator[Finding]:
 
 
 def _ports(service: Service, found: Values, run: Run) -> Iterator[Finding]:
-    taken = listened_at([_text(Path("/proc/net", table)) for table in ("tcp", "tcp6")])
+    taken = listening()
     for path, unit in listens(service, found).items():
         port = found.options[path]
         if port in taken and not is_active(f"{unit}.service", run):

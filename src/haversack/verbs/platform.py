@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from haversack.errors import NotFoundError, UsageError
-from haversack.formats import lockfile
+from haversack.formats import declaration, lockfile, oci
+from haversack.formats.canonical import canonical
 from haversack.formats.prefixes import MARKER
 from haversack.formats.schema import Key, patterns_of
-from haversack.kinds import kinds
+from haversack.kinds import keys, kinds
 from haversack.model.finding import Finding, raise_blocking, worst_first
+from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.target import ANY
 from haversack.platforms import KIND, Order, Platform, platforms
 from haversack.ports import Inside
@@ -44,18 +47,23 @@ def render(
     inside: Inside,
     *,
     snapshot: str | None = None,
+    declared: Path | None = None,
     asked: Mapping[str, Any] | None = None,
     command: Sequence[str] = (),
     force: bool = False,
     dry_run: bool = False,
 ) -> Written:
-    """Render a platform of a snapshot (the current one) into ``folder``.
+    """Render a platform of a snapshot (the current one), or of a ``declared`` file, into ``folder``.
 
+    Nothing has crossed of a declaration: what is rendered of packages and images is a finding then.
     What is rendered for a single question (a job script) is added to what lies there, and may be shown
     instead of written.  Raises ``UsageError``, ``NotFoundError``, ``SpaceError``, ``PrefixError`` for files
     that were edited since, and the class of the worst finding that blocks.
     """
-    platform, order = _order(name, inside, snapshot, folder, asked or {}, command)
+    if declared is not None:
+        platform, order = _of_declaration(name, declared, folder, asked or {}, command)
+    else:
+        platform, order = order_of(name, inside, snapshot, folder, asked or {}, command)
     made = platform.render(order, inside)
     findings = tuple(worst_first(made.findings))
     raise_blocking(findings, f"{name} cannot be rendered")
@@ -79,14 +87,14 @@ def preflight(name: str, inside: Inside, asked: Mapping[str, Any] | None = None)
     Raises ``NotFoundError``, and ``UsageError`` for what the platform does not look at.
     """
     given = {key: value for key, value in (asked or {}).items() if value is not None}
-    platform, order = _order(name, inside, None, None, given, ())
+    platform, order = order_of(name, inside, None, None, given, ())
     if foreign := sorted(given.keys() - platform.looks.keys()):
         raise UsageError(f"{name} does not take --{foreign[0]}", remedy="leave it out")
     told = f"platform: {name} of snapshot {order.name}"
     return Diagnosis((told,), tuple(worst_first(platform.preflight(order, inside))))
 
 
-def _order(
+def order_of(
     name: str,
     inside: Inside,
     snapshot: str | None,
@@ -94,6 +102,10 @@ def _order(
     asked: Mapping[str, Any],
     command: Sequence[str],
 ) -> tuple[Platform, Order]:
+    """A platform of a snapshot (the current one) and what to render of it.
+
+    Raises ``NotFoundError``, and ``UsageError`` for what was asked and is nothing.
+    """
     held, content = holdings.current_snapshot(inside.store, snapshot)
     mine = content.environment(f"{KIND}.{name}", ANY.name)
     platform = platforms().get(name)
@@ -117,6 +129,39 @@ def _order(
         command=tuple(command),
         folder=folder.absolute() if folder else None,
         movable=frozenset(e.locked.name for e in content.environments if kinds()[e.locked.kind].relocatable),
+    )
+    return platform, order
+
+
+def _of_declaration(
+    name: str, path: Path, folder: Path | None, asked: Mapping[str, Any], command: Sequence[str]
+) -> tuple[Platform, Order]:
+    """A platform as it is declared, before anything is locked.  Raises ``DeclarationError``."""
+    site = declaration.parse(path, keys())
+    platform = platforms().get(name)
+    mine = [environment for environment in site.environments if environment.kind == KIND]
+    if platform is None or f"{KIND}.{name}" not in {environment.name for environment in mine}:
+        raise NotFoundError(
+            f"declares no platform {name!r}", where=str(path), remedy=f"add a table [{KIND}.{name}]"
+        )
+    locked = []
+    for one in mine:
+        # As JSON gives it back, from a snapshot.
+        settings = json.loads(canonical(one.settings))
+        locked.append(LockedEnvironment(one.name, ANY.name, KIND, settings=settings))
+        if one.name == f"{KIND}.{name}":
+            raise_blocking(platform.validate(one.settings, site), f"{name} cannot be rendered")
+    lock = Lock(site.name, site.digest, (ANY,), tuple(locked), ())
+    content, _ = oci.build(lock, {})
+    order = Order(
+        settings=next(one.settings for one in locked if one.name == f"{KIND}.{name}"),
+        content=content,
+        name=site.name,
+        names={},
+        origin=f"Written by haversack render {name}, of the declaration {site.digest[:19]}….",
+        asked=_checked(platform.asks, asked),
+        command=tuple(command),
+        folder=folder.absolute() if folder else None,
     )
     return platform, order
 

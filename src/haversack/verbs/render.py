@@ -92,24 +92,26 @@ def keep(
     force: bool = False,
     dry_run: bool = False,
     adding: bool = False,
+    marker: str = MARKER,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Make ``folder`` hold just these rendered files, beside whatever else lies there.
 
-    With ``adding`` what was rendered earlier stays too.
+    With ``adding`` what was rendered earlier stays too.  ``marker`` is the file in it that says what was rendered,
+    where several things are rendered into one folder.
     Returns the names that were written and those that were removed.  A file that is not as it was rendered
     last, or that nobody rendered, is never replaced nor removed unless ``force``: all of them are shown as
     differences in one ``PrefixError``, and nothing is written.  Each file is replaced in one step.
     """
     try:
-        return _keep(folder, files, force=force, dry_run=dry_run, adding=adding)
+        return _keep(folder, files, folder / marker, force=force, dry_run=dry_run, adding=adding)
     except OSError as problem:
         raise unwritable(problem, "rendered to", folder) from problem
 
 
 def _keep(
-    folder: Path, files: Mapping[str, bytes], *, force: bool, dry_run: bool, adding: bool
+    folder: Path, files: Mapping[str, bytes], marker: Path, *, force: bool, dry_run: bool, adding: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    before = _marked(folder)
+    before = _marked(marker)
     stays = {name: digest for name, digest in before.items() if adding and name not in files}
     held = {name: _read(folder / name) for name in {*files, *before}}
     written = tuple(sorted(name for name, data in files.items() if held[name] != data))
@@ -123,13 +125,13 @@ def _keep(
         raise_blocking(findings, f"{folder} holds files that were edited since; nothing was written")
     if not dry_run:
         digests = stays | {name: digest_of(data) for name, data in files.items()}
-        marker = canonical({"haversack-rendered": "1.0", "files": digests}) + b"\n"
+        told = canonical({"haversack-rendered": "1.0", "files": digests}) + b"\n"
         for name in written:
             _write(folder / name, files[name])
         for name in removed:
             (folder / name).unlink()
-        if _read(folder / MARKER) != marker:
-            _write(folder / MARKER, marker)
+        if _read(marker) != told:
+            _write(marker, told)
     return written, removed
 
 
@@ -148,9 +150,9 @@ def difference(name: str, held: bytes, made: bytes | None) -> str:
     return "\n".join(["was edited since it was rendered, or is somebody else's", *lines[:_SHOWN], *more])
 
 
-def _marked(folder: Path) -> dict[str, str]:
+def _marked(marker: Path) -> dict[str, str]:
     """The digests of what was rendered last, by name."""
-    data = _read(folder / MARKER)
+    data = _read(marker)
     if data is None:
         return {}
     try:

@@ -324,6 +324,19 @@ def test_catalogs_hold_the_regions_and_images_of_the_site(inside: Inside) -> Non
     assert {row["ImageId"] for row in pods} == {"mirror.example.org/docker.io/site/skypilot:2026-11"}
 
 
+def test_every_tag_of_a_version_is_known() -> None:
+    """The folder of its catalogs and the tags by which it asks for an x86 machine, as each wheel has them."""
+    assert {v: versions.catalogs(v) for v in ("0.10.3.post1", "0.10.4", "0.10.5", "0.14.1")} == {
+        "0.10.3.post1": "v7", "0.10.4": "v8", "0.10.5": "v8", "0.14.1": "v8",
+    }  # fmt: skip
+    tags = {"custom-cpu-ubuntu", "custom-gpu-ubuntu", "k80-ubuntu-2004", "neuron-ubuntu-2204"}
+    assert {tag.removeprefix("skypilot:") for tag in versions.machine_images("0.12.3")} == tags
+    assert {tag.removeprefix("skypilot:") for tag in versions.machine_images("0.14.1")} == {
+        *tags,
+        "custom-gpu-ubuntu-cuda13",
+    }
+
+
 def test_a_catalog_that_is_none_is_found(inside: Inside) -> None:
     """A page that was taken for a table blocks, with its name."""
     page = b"<html>sign in</html>"

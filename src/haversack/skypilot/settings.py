@@ -39,7 +39,7 @@ AWS = KindKeys(
         ),
         "disk_encrypted": Key("boolean", "Encrypt disks."),
         "ami": Key(
-            "string", "Image of all machines, in the one region; without the key SkyPilot's own.",
+            "string", "Image of all machines (x86), in the one region; without the key SkyPilot's own.",
             pattern="ami-[0-9a-f]{8,17}", expects="an AMI like ami-0123456789abcdef0",
         ),
         "mirror": Key("boolean", "Machines have no way out: all packages come from this site.", default=False),

@@ -54,7 +54,7 @@ def installs_conda(version: str) -> bool:
 
 def catalogs(version: str) -> str:
     """The folder of its catalogs, below ``~/.sky/catalogs``."""
-    return "v8" if Version(version) >= Version("0.10.5") else "v7"
+    return "v8" if Version(version) >= Version("0.10.4") else "v7"
 
 
 def pod_images(version: str) -> tuple[str, str]:
@@ -65,9 +65,13 @@ def pod_images(version: str) -> tuple[str, str]:
 
 
 def machine_images(version: str) -> tuple[str, ...]:
-    """By what tags it asks its catalog for the AMI of a virtual machine with an x86 processor."""
+    """By what tags it asks its catalog for the AMI of a virtual machine with an x86 processor.
+
+    For ARM it has tags of its own since 0.10.4 (``sky/clouds/aws.py``), and an AMI is of one processor.
+    """
     newer = ("skypilot:custom-gpu-ubuntu-cuda13",) if Version(version) >= Version("0.13.0") else ()
-    return ("skypilot:custom-cpu-ubuntu", "skypilot:custom-gpu-ubuntu", *newer)
+    plain = ("skypilot:custom-cpu-ubuntu", "skypilot:custom-gpu-ubuntu")
+    return (*plain, *newer, "skypilot:k80-ubuntu-2004", "skypilot:neuron-ubuntu-2204")
 
 
 def on_nodes(version: str) -> tuple[str, ...]:

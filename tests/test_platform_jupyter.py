@@ -1,0 +1,77 @@
+"""Jupyter: what is rendered for it, read by jupyter_client, and a kernel that really runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.site import Lab, plain_environ
+from tests.support.tiny import haversack
+
+# What Jupyter itself does with a kernel: find it, start it, ask it something.
+_ASK = """\
+import json, sys
+from jupyter_client.manager import start_new_kernel
+from jupyter_client.kernelspec import KernelSpecManager
+manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=120)
+said = []
+client.execute_interactive(
+    "import os, shutil, sys; print(sys.prefix); print(shutil.which('python')); print(os.environ.get('VIRTUAL_ENV'))",
+    timeout=120, output_hook=lambda message: said.append(message["content"].get("text", "")),
+)
+manager.shutdown_kernel(now=True)
+client.stop_channels()
+print(json.dumps([sorted(KernelSpecManager().find_kernel_specs()), "".join(said).split()]))
+"""
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_jupyter_runs_what_is_rendered(tmp_path: Path) -> None:
+    """From `[platform.jupyter]` to a kernel that jupyter_client finds and starts in the installed environment, with no network."""
+    shared, store = tmp_path / "shared", tmp_path / "inside"
+    with Lab(tmp_path / "outside") as lab:
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "-d", lab.wheels, "ipykernel==6.29.5"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        more = f'[platform.jupyter]\nkernels = "{shared}/share/jupyter/kernels"\nenvs = ["lab"]\n'
+        more += f'prefixes = "{shared}/envs"\n'
+        # Of what it needs, matplotlib_inline imports a package that it does not ask for.
+        lab.declare("ipykernel==6.29.5", env='check = "python -m ipykernel_launcher --version"', more=more)
+        for words in (("lock",), ("pack", "-o", tmp_path / "bundle", "--name", "2026-11")):
+            done = lab(*words)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    def must(*words: str | Path) -> str:
+        done = haversack(*words, store=store)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    must("receive", tmp_path / "bundle")
+    prefix = shared / "envs" / "lab" / "2026-11"
+    must("install", "lab", "--to", prefix)
+    must("render", "jupyter", "-o", shared / "share" / "jupyter" / "kernels")
+    found = json.loads(haversack("doctor", "jupyter", "--json", store=store).stdout)
+    assert {finding["subject"] for finding in found["findings"]} == {"Jupyter"}
+
+    # The hub has a Python of its own, which only holds jupyter_client; here it borrows the environment's.
+    env = {**plain_environ(), "JUPYTER_PATH": str(shared / "share" / "jupyter"), "HOME": str(tmp_path)}
+    argv = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "-", prefix / "bin" / "python"]
+    done = subprocess.run([*argv, "-c", _ASK, "lab-2026-11"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kernels, said = json.loads(done.stdout.splitlines()[-1])
+    assert {"lab", "lab-2026-11"} <= set(kernels)
+    assert said == [str(prefix), str(prefix / "bin" / "python"), str(prefix)]
+
+    # Without ipykernel the doctor says what would happen.
+    shutil.rmtree(next(prefix.glob("lib/python*/site-packages/ipykernel")))
+    found = json.loads(haversack("doctor", "jupyter", "--json", store=store).stdout)
+    assert any("has no ipykernel" in finding["message"] for finding in found["findings"])

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from haversack.model.artifact import Digest
-from haversack.ports.durable import explained
+from haversack.ports.durable import begin_writing, explained
 
 CHUNK = 1 << 20
+_PORTION = 1 << 24  # bytes after which the disk is told to begin
 
 
 class Partial:
@@ -23,7 +24,7 @@ class Partial:
 
     def __init__(self, path: Path, on_bytes: Callable[[int], None]) -> None:
         self._path, self._on_bytes = path, on_bytes
-        self.size, self._hash = 0, hashlib.sha256()
+        self.size, self._hash, self._told = 0, hashlib.sha256(), 0
         with explained(path, "opening a download"):
             self._file = path.open("a+b")
             self._file.seek(0)
@@ -40,6 +41,10 @@ class Partial:
         with explained(self._path, "downloading"):
             self._file.write(chunk)
         self._count(chunk)
+        if self.size - self._told >= _PORTION:
+            # Disk and network at once: otherwise the disk idles while a large file comes.
+            begin_writing(self._file.fileno())
+            self._told = self.size
 
     def restart(self) -> None:
         """Empty it."""
@@ -48,7 +53,7 @@ class Partial:
             self._file.truncate()
         if self.size:
             self._on_bytes(-self.size)
-        self.size, self._hash = 0, hashlib.sha256()
+        self.size, self._hash, self._told = 0, hashlib.sha256(), 0
 
     def _count(self, chunk: bytes) -> None:
         self._hash.update(chunk)

@@ -164,6 +164,38 @@ def test_an_unknown_target_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url https://u:hunter2@i.example/simple/",
+        "-r hunter2.txt",
+        "demo --extra-index-url=https://hunter2",
+        "demo @ https://u:hunter2@i.example/demo-1-py3-none-any.whl",
+        "git+https://u:hunter2@i.example/demo",
+        "demo\n--index-url hunter2",
+        "demo \\",
+        "./hunter2.whl",
+        "${HUNTER2}",
+        "demo # hunter2",
+    ],
+)
+def test_packages_are_names_and_nothing_that_holds_a_password(tmp_path: Path, line: str) -> None:
+    """Options and addresses belong to [[index]]; the lock, which holds every setting, never sees them."""
+    with pytest.raises(DeclarationError) as caught:
+        declared(tmp_path, f"packages = [{json.dumps(line)}]")
+    assert "packages" in str(caught.value)
+    if "hunter2@" in line:
+        assert "hunter2" not in str(caught.value) + str(caught.value.remedy)
+
+
+def test_packages_may_say_versions_extras_and_markers(tmp_path: Path) -> None:
+    """Every package of ClearML's own list, and one with extras, can be declared."""
+    lines = [*session.requirements("0.17.0"), *session.OPTIONAL, "demo[x,y]~=1.0,!=1.2"]
+    site = declared(tmp_path, f"packages = {json.dumps(lines)}")
+    apps = next(e for e in completed(site)[0].environments if e.name == APPS)
+    assert list(apps.settings["lines"]) == lines
+
+
+@pytest.mark.parametrize(
     ("platform", "subject", "word"),
     [
         ('deliver = ["vault"]', "deliver", "enterprise"),

@@ -28,6 +28,9 @@ from haversack.ports import Inside
 APPS = "clearml-apps"
 """The environment of the Python packages that applications install in their containers."""
 _HELM, _CONF, _VAULT = "helm", "agent-conf", "vault"
+# What a requirements file would take beside them, as an index or an address, may hold a password, and the lock
+# tells all settings.
+_PACKAGE = r"(?!.*\s-)[A-Za-z0-9][^@/\\#$\x00-\x1f\x7f]*"
 _REGISTRY = r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?(?:/[a-z0-9._-]+)*"
 
 
@@ -66,7 +69,12 @@ class ClearML:
                 "strings",
                 "Targets of the containers, whose packages are locked; without the key every target of the declaration.",
             ),
-            "packages": Key("strings", "Python packages to lock instead of those of ClearML's guide."),
+            "packages": Key(
+                "strings",
+                "Python packages to lock instead of those of ClearML's guide.",
+                pattern=_PACKAGE,
+                expects="a name with versions, extras and a marker, without options, URLs and variables",
+            ),
             "registry_secret": Key(
                 "string",
                 "Name of the Kubernetes secret with which images are pulled.",

@@ -27,10 +27,11 @@ from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.site import Site
 from haversack.model.target import ANY
 from haversack.platforms import Order
-from haversack.platforms.skypilot import NODES, PLATFORM, SERVER
+from haversack.platforms.skypilot import PLATFORM
 from haversack.ports import Inside
 from haversack.skypilot import amazon, cluster, config, proxies, versions
 from haversack.skypilot.asking import Refused
+from haversack.skypilot.carried import NODES, SERVER
 from haversack.verbs.needs import completed
 from tests.support import tiny
 from tests.support.site import plain_environ
@@ -441,6 +442,17 @@ def test_what_did_not_cross_is_found(inside: Inside) -> None:
 ENDPOINTS = ("ssm", "ssmmessages", "ec2", "ec2messages", "sts", "s3")
 
 
+NO_ENDPOINTS: dict[str, Any] = {"describe-vpc-endpoints": {"VpcEndpoints": []}}
+LOCAL = {"GatewayId": "local", "DestinationCidrBlock": "10.0.0.0/16", "State": "active"}
+
+
+def route(state: str = "active", to: str = "0.0.0.0/0", **way: str) -> dict[str, Any]:
+    """What AWS answers about route tables: the one of the subnet with one more route."""
+    key = "DestinationIpv6CidrBlock" if ":" in to else "DestinationCidrBlock"
+    table = {"Associations": [{"SubnetId": "subnet-1"}], "Routes": [LOCAL, {**way, key: to, "State": state}]}
+    return {"describe-route-tables": {"RouteTables": [table]}}
+
+
 def amazon_says(**other: Any) -> dict[str, Any]:
     """What AWS answers of a site where all is as it should be, and what it says otherwise."""
     tag = [{"Key": "Name", "Value": "private-a"}]
@@ -455,7 +467,7 @@ def amazon_says(**other: Any) -> dict[str, Any]:
         "describe-vpcs": {"Vpcs": [{"VpcId": "vpc-1"}]},
         "describe-subnets": {"Subnets": [{"SubnetId": "subnet-1", "State": "available", "MapPublicIpOnLaunch": False,
                                           "CidrBlock": "10.0.1.0/24", "Tags": tag}]},
-        "describe-route-tables": {"RouteTables": [{"Associations": [{"Main": True}], "Routes": [{"GatewayId": "local"}]}]},
+        "describe-route-tables": {"RouteTables": [{"Associations": [{"Main": True}], "Routes": [LOCAL]}]},
         "describe-vpc-endpoints": {"VpcEndpoints": [
             {"ServiceName": f"com.amazonaws.us-west-2.{name}", "State": "available", "PrivateDnsEnabled": True,
              "VpcEndpointType": "Gateway" if name == "s3" else "Interface", "Groups": [{"GroupId": "sg-1"}]}
@@ -482,10 +494,7 @@ def of_amazon(settings: Mapping[str, Any], answers: Mapping[str, Any]) -> list[F
 def test_a_site_that_is_ready_raises_nothing() -> None:
     """All of AWS is as it should be; with a NAT no endpoint is needed."""
     assert of_amazon(SSM["aws"], amazon_says()) == []
-    nat = {"Associations": [{"SubnetId": "subnet-1"}], "Routes": [{"NatGatewayId": "nat-1"}]}
-    answers = amazon_says(
-        **{"describe-route-tables": {"RouteTables": [nat]}, "describe-vpc-endpoints": {"VpcEndpoints": []}}
-    )
+    answers = amazon_says(**route(NatGatewayId="nat-1"), **NO_ENDPOINTS)
     assert of_amazon(SSM["aws"], answers) == []
 
 
@@ -494,8 +503,8 @@ def changed(question: str, key: str, **fields: Any) -> dict[str, Any]:
     return {question: {key: [{**thing, **fields} for thing in amazon_says()[question][key]]}}
 
 
-OPEN = {"Associations": [{"SubnetId": "subnet-1"}], "Routes": [{"GatewayId": "igw-1"}]}
 ELSEWHERE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.9.0.0/16"}]}
+UDP = {"IpProtocol": "udp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}
 SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
 
 
@@ -506,7 +515,11 @@ SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp"
         ({"describe-vpcs": {"Vpcs": [{"VpcId": "vpc-1"}, {"VpcId": "vpc-2"}]}}, "VPC private-vpc", "2 VPCs"),
         (changed("describe-subnets", "Subnets", MapPublicIpOnLaunch=True), "VPC", "no subnet"),
         (changed("describe-subnets", "Subnets", State="pending"), "VPC", "no subnet"),
-        ({"describe-route-tables": {"RouteTables": [OPEN]}}, "VPC", "no subnet"),
+        (route(GatewayId="igw-1"), "VPC", "no subnet"),
+        ({**route(NatGatewayId="nat-1", state="blackhole"), **NO_ENDPOINTS}, "endpoint ssm", "other way out"),
+        ({**route(NatGatewayId="nat-1", to="10.0.0.0/8"), **NO_ENDPOINTS}, "endpoint ssm", "other way out"),
+        ({**route(TransitGatewayId="tgw-1", to="10.0.0.0/8"), **NO_ENDPOINTS}, "endpoint ssm", "other way out"),
+        (changed("describe-security-groups", "SecurityGroups", IpPermissions=[UDP]), "endpoint ssm", "443"),
         (changed("describe-vpc-endpoints", "VpcEndpoints", State="pending"), "endpoint ssm", "other way out"),
         (changed("describe-vpc-endpoints", "VpcEndpoints", PrivateDnsEnabled=False), "endpoint ssm", "no name"),
         (changed("describe-security-groups", "SecurityGroups", IpPermissions=[ELSEWHERE]), "endpoint ssm", "443"),
@@ -525,6 +538,74 @@ def test_what_will_fail_on_aws_is_found(other: dict[str, Any], subject: str, say
     assert all(finding.remedy for finding in found)
 
 
+def test_a_way_that_leads_on_is_unknown() -> None:
+    """A transit gateway may lead out or not; so may a network of IPv6 alone: nobody says that it is well."""
+    for answers in (
+        route(TransitGatewayId="tgw-1"),
+        route(EgressOnlyInternetGatewayId="eigw-1", to="::/0"),
+    ):
+        found = of_amazon(SSM["aws"], amazon_says(**answers, **NO_ENDPOINTS))
+        assert {finding.code for finding in found} == {"platform-unknown"}
+        assert any(finding.subject.endswith("endpoint ssm") for finding in found)
+
+
+def test_an_endpoint_open_to_groups_alone_is_unknown() -> None:
+    """Whether machines are in another group is not known; in their own group they are."""
+    rule = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "UserIdGroupPairs": [{"GroupId": "sg-9"}]}
+    endpoints = changed("describe-security-groups", "SecurityGroups", IpPermissions=[rule])
+    found = of_amazon(SSM["aws"], amazon_says(**endpoints))
+    assert {(finding.code, "other groups" in finding.message) for finding in found} == {
+        ("platform-unknown", True)
+    }
+    (group,) = endpoints["describe-security-groups"]["SecurityGroups"]
+    machines = {"GroupId": "sg-9", "GroupName": "private-sg", "IpPermissions": []}
+    both = {"describe-security-groups": {"SecurityGroups": [{**group, "GroupName": "endpoints"}, machines]}}
+    assert of_amazon(SSM["aws"], amazon_says(**both)) == []
+
+
+def test_systems_manager_is_looked_at_where_it_is_implied(tmp_path: Path) -> None:
+    """With private addresses and nothing else SkyPilot takes it, from the first version that has it."""
+    implied = {key: value for key, value in SSM["aws"].items() if key != "use_ssm"}
+    found = of_amazon(implied, amazon_says(**NO_ENDPOINTS))
+    assert [f.subject for f in found if f.blocking] == [
+        "us-west-2: endpoint ssm", "us-west-2: endpoint ssmmessages",
+    ]  # fmt: skip
+    assert of_amazon({**implied, "ssh_proxy_command": "x"}, amazon_says(**NO_ENDPOINTS)) == []
+    assert of_amazon({**implied, "use_ssm": False}, amazon_says(**NO_ENDPOINTS)) == []
+    text = AWS.replace('remote_identity = "nodes"', "use_internal_ips = true")
+    (finding,) = problems(tmp_path, text)
+    assert "AmazonSSMManagedInstanceCore" in finding.message
+    assert problems(tmp_path, text.replace("0.14.1", "0.10.2")) == []
+
+
+@pytest.mark.parametrize("word", amazon.WORDS)
+def test_a_word_is_no_instance_profile(tmp_path: Path, word: str) -> None:
+    """With SkyPilot's own words machines get the profile that it makes, and nobody looks for one of that name."""
+    asked = []
+
+    def ask(*words: str) -> Any:
+        asked.append(words)
+        return amazon_says().get(words[-1], amazon_says().get(words[1]))
+
+    amazon.look({**SSM["aws"], "remote_identity": word}, ask)
+    assert ("iam", "get-instance-profile", "--instance-profile-name", "skypilot-v1") in asked
+    (finding,) = problems(tmp_path, AWS.replace('"nodes"', f'"{word}"') + "use_ssm = true\n")
+    assert finding.subject == "platform.skypilot.aws.remote_identity"
+
+
+def test_a_comma_in_a_name_begins_no_other() -> None:
+    """The name of a VPC is asked for whole, in the form that has no commas of its own."""
+    asked = []
+
+    def ask(*words: str) -> Refused:
+        asked.append(words)
+        return Refused("no")
+
+    amazon.look({"vpc_name": 'a,"b'}, ask)
+    (filters,) = (words[-1] for words in asked if words[1] == "describe-vpcs")
+    assert json.loads(filters) == [{"Name": "tag:Name", "Values": ['a,"b']}]
+
+
 @pytest.mark.parametrize("question", [*amazon_says()])
 def test_what_aws_does_not_tell_is_unknown(question: str) -> None:
     """A question that may not be asked is never taken for a good answer, nor for a bad one."""
@@ -541,7 +622,7 @@ def test_the_role_that_skypilot_makes_is_found() -> None:
     (finding,) = of_amazon(settings, answers)
     assert (finding.blocking, "without AmazonSSM" in finding.message) == (True, True)
     assert of_amazon({**settings, "use_ssm": False}, answers) == []
-    (finding,) = of_amazon({"use_internal_ips": True, "remote_identity": "nodes"}, answers | amazon_says())
+    (finding,) = of_amazon({"ssh_proxy_command": "x", "remote_identity": "nodes"}, answers | amazon_says())
     assert finding.code == "platform-unknown"
 
 

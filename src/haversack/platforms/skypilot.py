@@ -98,7 +98,8 @@ class SkyPilot:
         wanted = ["ssh", "rsync"]
         findings = carried.missing(settings, order.content)
         if (aws := settings.get("aws")) is not None:
-            wanted += ["aws", *(["session-manager-plugin"] if aws.get("use_ssm") else [])]
+            aws = amazon.of(settings["version"], aws)
+            wanted += ["aws", *(["session-manager-plugin"] if amazon.through_ssm(aws) else [])]
             findings += _amazon(aws, inside)
         if (kubernetes := settings.get("kubernetes")) is not None:
             wanted.append("kubectl")

@@ -9,15 +9,19 @@ Systems Manager then needs a way of its own: a NAT, or endpoints in the VPC (AWS
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from haversack.model.finding import Finding
+from haversack.skypilot import versions
 from haversack.skypilot.asking import Refused, refused, unknown, unready
 
 POLICY = "AmazonSSMManagedInstanceCore"
 OWN_PROFILE = "skypilot-v1"
 """The instance profile that SkyPilot makes where none is named."""
+WORDS = ("LOCAL_CREDENTIALS", "SERVICE_ACCOUNT", "NO_UPLOAD")
+"""Values of ``remote_identity`` that name no profile (``sky/templates/aws-ray.yml.j2``, ``sky/utils/schemas.py``)."""
 ENVIRON = {"AWS_PAGER": "", "AWS_MAX_ATTEMPTS": "2"}
 """What the ``aws`` program is told."""
 # Without the first two nobody gets in; the machine and SkyPilot's own calls want the others now and then.
@@ -27,20 +31,43 @@ Ask = Callable[..., Any]
 """``ask("ec2", "describe-vpcs", …)`` gives the JSON of the answer, or :class:`Refused`."""
 
 
+def of(version: str, aws: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings as that version takes them: the older ones never use Systems Manager by themselves."""
+    return {"use_ssm": False, **aws} if versions.lacking(version, ["aws.use_ssm"]) else aws
+
+
+def through_ssm(aws: Mapping[str, Any]) -> bool:
+    """Whether SkyPilot reaches machines through Systems Manager.
+
+    It takes that too where they have private addresses alone, and nothing says how else they are reached
+    (``sky/backends/backend_utils.py``).
+    """
+    implied = bool(aws.get("use_internal_ips")) and "ssh_proxy_command" not in aws
+    return bool(aws.get("use_ssm", implied))
+
+
+def profile(aws: Mapping[str, Any]) -> str | None:
+    """The instance profile that is named for machines, ``None`` where SkyPilot makes its own."""
+    name = aws.get("remote_identity")
+    return None if name in WORDS else name
+
+
 def look(aws: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
     """All answers of one region by the names of the questions; an answer may be :class:`Refused`."""
     seen: dict[str, Any] = {"vpcs": {}}
     names = [aws["vpc_name"]] if "vpc_name" in aws else list(aws.get("vpc_names", ()))
     found = []
     for name in names:
-        answer = ask("ec2", "describe-vpcs", "--filters", f"Name=tag:Name,Values={name}")
+        # As JSON: in the short form of the program a comma begins another value.
+        named = json.dumps([{"Name": "tag:Name", "Values": [name]}])
+        answer = ask("ec2", "describe-vpcs", "--filters", named)
         seen["vpcs"][name] = answer
         if not isinstance(answer, Refused) and len(answer["Vpcs"]) == 1:
             found.append(answer["Vpcs"][0]["VpcId"])
     if found:
         seen |= _in_vpc(aws, found[0], ask)
-    profile = aws.get("remote_identity", OWN_PROFILE)
-    seen["profile"] = ask("iam", "get-instance-profile", "--instance-profile-name", profile)
+    own = profile(aws) or OWN_PROFILE
+    seen["profile"] = ask("iam", "get-instance-profile", "--instance-profile-name", own)
     if not isinstance(seen["profile"], Refused):
         roles = seen["profile"]["InstanceProfile"]["Roles"]
         asked = [ask("iam", "list-attached-role-policies", "--role-name", role["RoleName"]) for role in roles]
@@ -112,37 +139,74 @@ def _network(
             )
     usable = [s for s in subnets if s["State"] == "available" and (not wanted or _name_of(s) in wanted)]
     if aws.get("use_internal_ips"):
+        # Any route to such a gateway counts for SkyPilot.
         public = {s["SubnetId"] for s in usable if s["MapPublicIpOnLaunch"] or "igw" in _ways(s, tables)}
         usable = [s for s in usable if s["SubnetId"] not in public]
         if not usable:
             said = "has no subnet that gives no public address and has no way to an internet gateway"
             yield unready(f"{where}: VPC", said, "add a private subnet, or leave use_internal_ips out")
-    if not aws.get("use_ssm"):
+    if not through_ssm(aws) or isinstance(seen.get("endpoints", Refused("")), Refused):
         return
-    closed = [s for s in usable if not {"nat", "tgw", "eni", "igw"} & _ways(s, tables)]
-    if closed and not isinstance(seen.get("endpoints", Refused("")), Refused):
-        yield from _endpoints(where, seen, closed)
+    closed = []
+    for subnet in usable:
+        out = {way for way, routes in _ways(subnet, tables).items() if _is_everything(routes)}
+        if not out & {"nat", "igw"}:
+            closed.append(subnet)
+    if closed:
+        yield from _endpoints(aws, where, seen, closed, tables)
 
 
-def _ways(subnet: Mapping[str, Any], tables: list[Any]) -> set[str]:
-    """By what a subnet's traffic may leave the VPC: ``igw``, ``nat``, ``tgw``, …"""
+def _ways(subnet: Mapping[str, Any], tables: list[Any]) -> dict[str, list[Any]]:
+    """By what a subnet's traffic may leave the VPC (``igw``, ``nat``, ``tgw``, …), with the routes that do so."""
     own = [t for t in tables if any(a.get("SubnetId") == subnet["SubnetId"] for a in t["Associations"])]
     main = [t for t in tables if any(a.get("Main") for a in t["Associations"])]
-    keys = ("GatewayId", "NatGatewayId", "TransitGatewayId", "NetworkInterfaceId")
-    return {
-        str(route[key]).partition("-")[0]
-        for table in own or main
-        for route in table["Routes"]
-        for key in keys
-        if route.get(key)
-    }
+    keys = (
+        *("GatewayId", "NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "VpcPeeringConnectionId"),
+        *("LocalGatewayId", "CarrierGatewayId", "CoreNetworkArn", "EgressOnlyInternetGatewayId"),
+    )
+    found: dict[str, list[Any]] = {}
+    for table in own or main:
+        for route in table["Routes"]:
+            for way in (str(route[key]).partition("-")[0] for key in keys if route.get(key)):
+                found.setdefault(way, []).append(route)
+    return found
 
 
-def _endpoints(where: str, seen: Mapping[str, Any], subnets: list[Any]) -> Iterator[Finding]:
+def _is_everything(routes: list[Any]) -> bool:
+    """Whether routes that are in use lead to all addresses: a deleted NAT leaves a ``blackhole``."""
+    used = [route for route in routes if route.get("State") == "active"]
+    networks = [
+        ipaddress.IPv4Network(r["DestinationCidrBlock"]) for r in used if r.get("DestinationCidrBlock")
+    ]
+    return ipaddress.IPv4Network("0.0.0.0/0") in ipaddress.collapse_addresses(networks)
+
+
+def _leads_on(subnet: Mapping[str, Any], tables: list[Any]) -> list[str]:
+    """Ways that lead to other networks, of which nobody here can tell where they end."""
+    ways = _ways(subnet, tables)
+    further = {way: routes for way, routes in ways.items() if way not in {"local", "igw", "nat", "vpce"}}
+    used = {way: [r for r in routes if r.get("State") == "active"] for way, routes in further.items()}
+    return sorted(way for way, routes in used.items() if _is_everything(routes) or any(map(_of_ipv6, routes)))
+
+
+def _of_ipv6(route: Mapping[str, Any]) -> bool:
+    return route.get("DestinationIpv6CidrBlock") == "::/0"
+
+
+def _endpoints(
+    aws: Mapping[str, Any], where: str, seen: Mapping[str, Any], subnets: list[Any], tables: list[Any]
+) -> Iterator[Finding]:
     """Endpoints that stand for a way out, where there is none."""
     there = {e["ServiceName"].rpartition(".")[2]: e for e in seen["endpoints"]["VpcEndpoints"] if e["State"].lower() == "available"}  # fmt: skip
+    further = sorted({way for subnet in subnets for way in _leads_on(subnet, tables)})
+    # Where each private subnet leads on, it may be that what it leads to has a way out.
+    doubtful = all(_leads_on(subnet, tables) for subnet in subnets)
     for service in (*_MUST, *_MAY):
         subject = f"{where}: endpoint {service}"
+        if service not in there and doubtful:
+            said = f"is not in the VPC, and whether {', '.join(further)} leads to {service} is not known here"
+            yield unknown(subject, said, f"ask who runs that network, or add an endpoint for {service}")
+            continue
         if service not in there:
             said = "is not in the VPC, and its private subnets have no other way out"
             yield unready(
@@ -153,7 +217,7 @@ def _endpoints(where: str, seen: Mapping[str, Any], subnets: list[Any]) -> Itera
             continue
         if not there[service].get("PrivateDnsEnabled"):
             yield unready(subject, "answers to no name that machines know", "enable its private DNS names")
-        yield from _lets_in(subject, there[service], seen["groups"], subnets)
+        yield from _lets_in(subject, there[service], seen["groups"], subnets, aws.get("security_group_name"))
     for flag in ("enableDnsSupport", "enableDnsHostnames"):
         answer = seen[flag]
         if not isinstance(answer, Refused) and not answer[flag[0].upper() + flag[1:]]["Value"]:
@@ -163,41 +227,65 @@ def _endpoints(where: str, seen: Mapping[str, Any], subnets: list[Any]) -> Itera
             )
 
 
-def _lets_in(subject: str, endpoint: Mapping[str, Any], groups: Any, subnets: list[Any]) -> Iterator[Finding]:
-    """Whether an endpoint's security groups let the subnets in at port 443."""
+def _lets_in(
+    subject: str, endpoint: Mapping[str, Any], groups: Any, subnets: list[Any], own: str | None
+) -> Iterator[Finding]:
+    """Whether an endpoint's security groups let the subnets in at port 443; ``own`` is the group of machines."""
     if isinstance(groups, Refused):
         return
     ids = {group["GroupId"] for group in endpoint.get("Groups", ())}
-    open_to: list[str] = []
-    for group in groups["SecurityGroups"]:
-        for rule in group["IpPermissions"] if group["GroupId"] in ids else ():
-            if rule["IpProtocol"] != "-1" and not rule.get("FromPort", 0) <= 443 <= rule.get("ToPort", 65535):
-                continue
-            if rule.get("UserIdGroupPairs") or rule.get("PrefixListIds"):
-                # Which machines these are is not known before they are there.
-                return
-            open_to += [item["CidrIp"] for item in rule.get("IpRanges", ())]
+    mine = {group["GroupId"] for group in groups["SecurityGroups"] if group["GroupName"] == own}
+    rules = [
+        rule
+        for group in groups["SecurityGroups"]
+        if group["GroupId"] in ids
+        for rule in group["IpPermissions"]
+        if _is_https(rule)
+    ]
+    members = {pair["GroupId"] for rule in rules for pair in rule.get("UserIdGroupPairs") or ()}
+    if members & mine:
+        return
+    networks = [
+        ipaddress.IPv4Network(item["CidrIp"]) for rule in rules for item in rule.get("IpRanges") or ()
+    ]
+    open_to = list(ipaddress.collapse_addresses(networks))
     for subnet in subnets:
         network = ipaddress.IPv4Network(subnet["CidrBlock"])
-        if not any(network.subnet_of(ipaddress.IPv4Network(cidr)) for cidr in open_to):
-            said = f"lets nobody of {subnet['SubnetId']} ({subnet['CidrBlock']}) in at port 443"
+        if any(network.subnet_of(one) for one in open_to):
+            continue
+        at = f"{subnet['SubnetId']} ({subnet['CidrBlock']})"
+        if members or any(rule.get("PrefixListIds") for rule in rules):
+            said = f"lets in other groups or lists of networks at port 443, and whether machines of {at} are in them is not known"
+            yield unknown(
+                subject,
+                said,
+                "see that machines' own security group is let in, or name it: security_group_name",
+            )
+        else:
+            said = f"lets nobody of {at} in at port 443"
             yield unready(subject, said, "add that rule to a security group of the endpoint")
+
+
+def _is_https(rule: Mapping[str, Any]) -> bool:
+    """Whether a rule is about TCP at port 443."""
+    everything = rule["IpProtocol"] == "-1"
+    return everything or (rule["IpProtocol"] in {"tcp", "6"} and rule["FromPort"] <= 443 <= rule["ToPort"])
 
 
 def _profile(aws: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether machines have a role that Systems Manager takes."""
-    name = aws.get("remote_identity", OWN_PROFILE)
-    subject = f"instance profile {name}"
-    profile, policies = seen["profile"], seen.get("policies", [])
-    if isinstance(profile, Refused) and "NoSuchEntity" in profile.reason:
-        if "remote_identity" in aws:
+    named = profile(aws)
+    subject = f"instance profile {named or OWN_PROFILE}"
+    answer, policies = seen["profile"], seen.get("policies", [])
+    if isinstance(answer, Refused) and "NoSuchEntity" in answer.reason:
+        if named:
             yield unready(subject, "is not in this account", "make it, or correct the name")
-        elif aws.get("use_ssm"):
+        elif through_ssm(aws):
             said = f"is made by SkyPilot, without {POLICY}: nobody reaches its machines through SSM"
             yield unready(subject, said, "name one that has it: remote_identity")
-    elif isinstance(profile, Refused) or isinstance(policies, Refused):
-        yield refused(subject, profile if isinstance(profile, Refused) else policies)
-    elif aws.get("use_ssm") and POLICY not in policies:
+    elif isinstance(answer, Refused) or isinstance(policies, Refused):
+        yield refused(subject, answer if isinstance(answer, Refused) else policies)
+    elif through_ssm(aws) and POLICY not in policies:
         said = f"has no role with {POLICY}: nobody reaches its machines through SSM"
         yield unready(subject, said, "attach that policy, or name another: remote_identity")
 

@@ -11,7 +11,7 @@ from haversack.formats.pullsecret import NAME_SAYS as SECRET_SAYS
 from haversack.formats.schema import URL, Key, KindKeys
 from haversack.images.reference import PATTERN
 from haversack.model.finding import Finding
-from haversack.skypilot import proxies, versions
+from haversack.skypilot import amazon, proxies, versions
 from haversack.skypilot.catalogs import SOURCE
 from haversack.skypilot.config import mirrors, options
 
@@ -126,7 +126,7 @@ def faults(settings: Mapping[str, Any]) -> Iterator[Finding]:
         key = "mirror" if key == "post_provision_runcmd" else key
         said = f"needs the option {option} of SkyPilot, which {version} does not have"
         yield fault(f"{cloud}.{key}", said, f"take SkyPilot {first} or later, or leave {key} out")
-    yield from _aws(aws or {})
+    yield from _aws(amazon.of(version, aws or {}))
     yield from _kubernetes(kubernetes or {})
     lacking = versions.lacking(version, ["provision.install_conda"])
     if mirrors(settings) and versions.installs_conda(version) and lacking:
@@ -146,8 +146,8 @@ def _aws(aws: Mapping[str, Any]) -> Iterator[Finding]:
         yield fault("aws.vpc_names", "excludes vpc_name", "write one of them")
     if "ami" in aws and len(aws.get("regions", ())) != 1:
         yield fault("aws.ami", "is an image of one region", "name that one in regions")
-    if aws.get("use_ssm") and "remote_identity" not in aws:
-        said = "is not there, and the role that SkyPilot makes lacks AmazonSSMManagedInstanceCore: nobody reaches its machines through SSM"
+    if amazon.through_ssm(aws) and amazon.profile(aws) is None:
+        said = "names no instance profile, and the role that SkyPilot makes lacks AmazonSSMManagedInstanceCore: nobody reaches its machines through SSM"
         yield fault(
             "aws.remote_identity", said, "name an instance profile that has this policy", blocking=False
         )

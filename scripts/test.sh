@@ -36,7 +36,10 @@ need nsenter util-linux
 need modulecmd environment-modules
 need kubectl kubernetes-client
 need ssh openssh-client
+need sshd openssh-server
 need rsync rsync
+need systemd-analyze systemd
+need nix-instantiate nix-bin
 apt_install
 make_venv .venv-test
 # uv first, by pip: it installs the rest in seconds instead of minutes.

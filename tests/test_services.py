@@ -1,0 +1,560 @@
+"""Services of a control machine: what people may say of them, and what systemd makes of that."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from haversack.services import nix, text
+from haversack.services.description import Option
+from haversack.services.values import Values, fault, fill, secrets
+from tests.support.services import (
+    GUIDE,
+    ORIGIN,
+    SITES,
+    Told,
+    directives,
+    merged,
+    nested,
+    options,
+    sentence,
+    site,
+    tell,
+    write,
+)
+
+OPTIONS = options()
+NAMES = [f"{name}.{path}" for name, path, _ in OPTIONS]
+# Older ones than systemd 254 say that they do not know the two, and do the rest.
+UNKNOWN = {
+    "Unknown key 'RestartSteps' in section [Service], ignoring.",
+    "Unknown key 'RestartMaxDelaySec' in section [Service], ignoring.",
+}
+# What would be another directive, a specifier, a variable, an end of a word or of a quote.
+HOSTILE = (
+    "a\nExecStartPre=/bin/evil",
+    "a\rExecStartPre=/bin/evil",
+    "a b",
+    "a\tb",
+    "%n",
+    "$HOME",
+    "${HOME}",
+    'a"b',
+    "a'b",
+    "a\\b",
+    "a;b",
+    "a|b",
+    "a`b`",
+    "a#b",
+    "-v",
+    "",
+    "a\x00b",
+    "å",
+    "a\u2028b",
+)
+
+
+def test_the_issue_is_spelled_as_it_is() -> None:
+    """Every option of the guide exists under its name, and its first example has no fault."""
+    told = tell("skypilot", GUIDE)
+    assert told.wrong == ()
+    assert told.failed() == []
+
+
+@pytest.mark.parametrize(("name", "path", "option"), OPTIONS, ids=NAMES)
+def test_every_option_is_described_and_its_values_are_its_own(name: str, path: str, option: Option) -> None:
+    """An option has a sentence, a default that its type takes (or null), and an example that it takes."""
+    assert re.fullmatch(r"[A-Z0-9h][^\n]*\.", option.description)
+    assert "  " not in option.description
+    table = path.rpartition(".")[0]
+    assert not table or table in nix.SERVICES[name].tables
+    if option.type == "package":
+        assert option.default is None
+    elif option.nullable:
+        assert option.default is None
+        assert option.example is not None, "without an example nobody knows what to write"
+    else:
+        assert fault(option, option.default) == ""
+    if option.example is not None:
+        assert fault(option, option.example) == ""
+    assert (option.type == "enum") <= (option.default in option.choices)
+
+
+@pytest.mark.parametrize("name", nix.SERVICES)
+def test_enabling_is_enough(name: str) -> None:
+    """A service that is only enabled has no fault, no failed assertion and no warning."""
+    told = tell(name, {"enable": True})
+    assert (told.wrong, told.failed(), told.failed(block=False)) == ((), [], [])
+
+
+@pytest.mark.parametrize(("name", "path", "option"), OPTIONS, ids=NAMES)
+def test_nothing_that_systemd_would_read_otherwise_is_taken(name: str, path: str, option: Option) -> None:
+    """No text with a line break, blank, quote, specifier or variable gets into a unit by any option."""
+    for bad in HOSTILE:
+        match option.type:
+            case "lines" | "free":
+                continue
+            case "words":
+                assert fault(option, [bad]), bad
+            case "paths":
+                assert fault(option, {option.choices[0]: bad}), bad
+                assert bad == "-v" or fault(option, {option.choices[0]: f"/x/{bad}"}), bad
+            case "path" | "package":
+                assert fault(option, bad), bad
+                assert bad == "-v" or fault(option, f"/x/{bad}"), bad
+            case _:
+                assert fault(option, bad), bad
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("enable", 1, "is not true or false"),
+        ("enable", "yes", "is not true or false"),
+        ("webUI.port", 0, "is not a port, 1 to 65535"),
+        ("webUI.port", 65536, "is not a port, 1 to 65535"),
+        ("webUI.port", "8080", "is not a port, 1 to 65535"),
+        ("webUI.port", True, "is not a port, 1 to 65535"),
+        ("webUI.port", None, "is not a port, 1 to 65535"),
+        ("cluster.autoStop", 0, "is not a whole number above 0"),
+        ("cluster.autoStop", -5, "is not a whole number above 0"),
+        ("cluster.autoStop", "an hour", "is not a whole number above 0"),
+        ("cluster.autoStop", 1.5, "is not a whole number above 0"),
+        ("webUI.host", "192.168.0.1", "is not one of 127.0.0.1, localhost, 0.0.0.0, ::1, ::"),
+        ("webUI.host", ["::"], "is not one of"),
+        ("monitoring.logLevel", "info", "is not one of DEBUG, INFO"),
+        ("configDir", "var/lib/skypilot", "is not an absolute path"),
+        ("configDir", "./config", "is not an absolute path"),
+        ("configDir", "~/config", "is not an absolute path"),
+        ("configDir", "/var/lib/../../etc", "is not an absolute path"),
+        ("configDir", "/var/lib/./x", "is not an absolute path"),
+        ("configDir", "/var//lib", "is not an absolute path"),
+        ("configDir", "/var/lib/sky/", "is not an absolute path"),
+        ("configDir", "/", "is not an absolute path"),
+        ("configDir", 5, "is not an absolute path"),
+        ("administrators", "alice", "is not a list of words"),
+        ("administrators", ["alice", 5], "is not a list of words"),
+        ("cloudCredentials", {"aws": "creds"}, "is not a table of absolute paths"),
+        ("cloudCredentials", {"ibm": "/run/x"}, "has 'ibm', which is none of aws, gcp, azure"),
+        ("cloudCredentials", ["/run/x"], "is not a table of absolute paths"),
+        ("config", "a: b", "is not a table"),
+        ("config", {"a": float("nan")}, "is not a table of texts, numbers"),
+        ("config", {"a": [{"b": object()}]}, "is not a table of texts, numbers"),
+        ("extraEnvironment", ["A=b"], "is not a text of lines"),
+        ("extraEnvironment", "A=b\rB=c", "is not a text of lines"),
+        ("extraEnvironment", "A=\x1b[0m", "is not a text of lines"),
+        ("webUI.prot", 1, "is no option"),
+        ("port", 1, "is no option"),
+        ("webUI", 8080, "is no option"),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_place(path: str, value: Any, says: str) -> None:
+    """What an option does not take is named with its path and what it would take."""
+    wrong = tell("skypilot", nested(path, value)).wrong
+    assert [place for place, _ in wrong] == [path]
+    assert wrong[0][1].startswith(says)
+
+
+def test_every_wrong_value_is_told_at_once() -> None:
+    """One look tells all that is wrong, not the first thing."""
+    given = {"enable": 1, "webUI": {"port": 0, "prot": 1}, "user": "a b"}
+    assert {path for path, _ in tell("skypilot", given).wrong} == {
+        "enable",
+        "webUI.port",
+        "webUI.prot",
+        "user",
+    }
+
+
+SERVERS: Mapping[str, Any] = {"monitoring": {"enable": True}}
+AWAY: Mapping[str, Any] = {"enableWebUI": False, "endpoint": "http://far.example:1234"}
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
+
+BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
+    ("skypilot", {"user": "root"}, "user is root: SkyPilot needs no rights"),
+    ("skypilot", {"user": "Sky"}, "user is Sky: a name has small letters"),
+    ("skypilot", {"user": "a/b"}, "user is a/b: a name has small letters"),
+    ("skypilot", {"user": "0"}, "user is 0: a name has small letters"),
+    ("skypilot", {"group": "a:b"}, "group is a:b: a name has small letters"),
+    ("skypilot", {"administrators": ["alice", "ALL"]}, "administrators holds what is no name of a user"),
+    ("skypilot", {"administrators": ["alice,bob"]}, "administrators holds what is no name of a user"),
+    ("skypilot", {"stateDir": "/var"}, "stateDir is /var, which others use too"),
+    ("skypilot", {"stateDir": "/nix/var/sky"}, "stateDir is /nix/var/sky, which others use too"),
+    ("skypilot", {"configDir": "/etc/cron.d"}, "configDir is /etc/cron.d, which others use too"),
+    ("skypilot", {"logsDir": "/var/log"}, "logsDir is /var/log, which others use too"),
+    ("skypilot", {"cacheDir": "/var/cache"}, "cacheDir is /var/cache, which others use too"),
+    ("skypilot", {"configDir": "/var/lib/skypilot"}, "stateDir and configDir are both /var/lib/skypilot"),
+    ("skypilot", {"logsDir": "/var/lib/skypilot"}, "stateDir and logsDir are both /var/lib/skypilot"),
+    ("skypilot", {"cacheDir": "/var/lib/skypilot"}, "stateDir and cacheDir are both /var/lib/skypilot"),
+    ("skypilot", {"configDir": "/var/log/skypilot"}, "configDir and logsDir are both /var/log/skypilot"),
+    ("skypilot", {"configDir": "/var/cache/skypilot"}, "configDir and cacheDir are both"),
+    ("skypilot", {"logsDir": "/var/cache/skypilot"}, "logsDir and cacheDir are both /var/cache/skypilot"),
+    ("skypilot", {"stateDir": "/home/sky"}, "stateDir is /home/sky: the service sees neither homes"),
+    ("skypilot", {"configDir": "/root/sky"}, "configDir is /root/sky: the service sees neither homes"),
+    ("skypilot", {"logsDir": "/tmp/sky"}, "logsDir is /tmp/sky: the service sees neither homes"),
+    ("skypilot", {"cacheDir": "/var/tmp/sky"}, "cacheDir is /var/tmp/sky: the service sees neither homes"),
+    ("skypilot", {"package": "/home/alice/venv"}, "package is /home/alice/venv: the service sees neither"),
+    ("skypilot", {"caFile": "/root/ca.pem"}, "caFile is /root/ca.pem: the service sees neither homes"),
+    ("skypilot", {"catalogs": "/tmp/catalogs"}, "catalogs is /tmp/catalogs: the service sees neither"),
+    ("skypilot", {"webUI": {"port": 80}}, "webUI.port is 80: ports below 1024 belong to root"),
+    (
+        "skypilot",
+        {"monitoring": {"enable": True, "metricsPort": 99}},
+        "monitoring.metricsPort is 99: ports below 1024",
+    ),
+    (
+        "skypilot",
+        {"monitoring": {"enable": True, "serverPort": 99}},
+        "monitoring.serverPort is 99: ports below 1024",
+    ),
+    (
+        "skypilot",
+        merged(SERVERS, {"webUI": {"port": 9090}}),
+        "webUI.port and monitoring.metricsPort are both 9090: two servers",
+    ),
+    (
+        "skypilot",
+        merged(SERVERS, {"webUI": {"port": 46581}}),
+        "webUI.port and monitoring.serverPort are both 46581: two servers",
+    ),
+    (
+        "skypilot",
+        {"monitoring": {"enable": True, "metricsPort": 46581}},
+        "monitoring.metricsPort and monitoring.serverPort are both 46581",
+    ),
+    ("skypilot", {"enableWebUI": False}, "there is no API server: set enableWebUI, or say in endpoint"),
+    ("skypilot", {"endpoint": "http://far.example"}, "endpoint names a server on another machine"),
+    ("skypilot", merged(AWAY, {"endpoint": "far.example:1"}), "endpoint is far.example:1: write an address"),
+    ("skypilot", merged(AWAY, {"endpoint": "http://me:pw@far.example"}), "endpoint is http://me:pw@far"),
+    ("skypilot", {"mirror": "mirror.example"}, "mirror is mirror.example: write an address like"),
+    ("skypilot", {"mirror": "https://me:pw@mirror.example"}, "mirror is https://me:pw@mirror.example: write"),
+    ("skypilot", {"mirror": "ftp://mirror.example"}, "mirror is ftp://mirror.example: write an address"),
+    *(
+        ("skypilot", {"extraEnvironment": line}, "extraEnvironment holds a line that is not `export")
+        for line in (
+            "no assignment",
+            "export A",
+            "A=$HOME",
+            "A=`id`",
+            'A="$(id)"',
+            "A=b # why",
+            "A=b; B=c",
+            "A=b c",
+            "A=b\\",
+            'A="b',
+            "A='b'c",
+            'A="b"c',
+            "1A=b",
+            "A =b",
+            "exportA = b",
+            "set -e",
+            "source /etc/profile",
+        )
+    ),
+    *(
+        ("skypilot", {"extraEnvironment": line}, "extraEnvironment holds a secret")
+        for line in (
+            "export AWS_SECRET_ACCESS_KEY=abc",
+            "A=b\nexport AWS_ACCESS_KEY_ID=abc\nC=d",
+            "WANDB_API_KEY=abc",
+            "HF_TOKEN=abc",
+            "DB_PASSWORD='x'",
+            "export HTTPS_PROXY=http://me:pw@proxy.example:3128",
+            "A=AKIAABCDEFGHIJKLMNOP",
+        )
+    ),
+    *(
+        ("skypilot", {"config": config}, "config holds a secret, which everybody on this machine could read")
+        for config in (
+            {"password": "x"},
+            {"aws": {"secret_access_key": "x"}},
+            {"db": "postgresql://me:pw@db.example/sky"},
+            {"api_server": {"service_account_token": "sky_x"}},
+            {"a": [{"b": [{"apiKey": "x"}]}]},
+            {"a": {"tokens": ["x", "y"]}},
+            {"a": {"passwd": 1234}},
+            {"a": PEM},
+            {"a": ["x", f"lines\nbefore\n{PEM}"]},
+            {"kubernetes": {"pod_config": {"env": [{"name": "WANDB_API_KEY", "value": "x"}]}}},
+            {"a": "the key is AKIAABCDEFGHIJKLMNOP."},
+        )
+    ),
+    (
+        "skypilot",
+        {"config": {"admin_policy": "x.Y"}, "cluster": {"defaultRegion": "eu-west-1"}},
+        "config.admin_policy excludes cluster.defaultInstanceType and cluster.defaultRegion",
+    ),
+    ("haversack", {"user": "root"}, "user is root: serving needs no rights"),
+    ("haversack", {"user": "A"}, "user is A: a name has small letters"),
+    ("haversack", {"group": "A"}, "group is A: a name has small letters"),
+    ("haversack", {"administrators": ["A"]}, "administrators holds what is no name of a user"),
+    ("haversack", {"store": "/srv"}, "store is /srv, which others use too"),
+    ("haversack", {"store": "/home/store"}, "store is /home/store: the service sees neither homes"),
+    ("haversack", {"package": "/root/venv"}, "package is /root/venv: the service sees neither homes"),
+    ("haversack", {"port": 443}, "port is 443: ports below 1024 belong to root"),
+    ("haversack", {"metrics": {"port": 80}}, "metrics.port is 80: ports below 1024 belong to root"),
+    ("haversack", {"metrics": {"port": 8090}}, "port and metrics.port are both 8090: two servers"),
+    ("haversack", {"tls": {"certificate": "/etc/ssl/a.pem"}}, "tls.certificate needs tls.key"),
+    ("haversack", {"tls": {"key": "/etc/ssl/a.key"}}, "tls.key needs tls.certificate"),
+]
+
+WARNED: list[tuple[str, Mapping[str, Any], str]] = [
+    ("skypilot", {"webUI": {"openFirewall": True}}, "webUI.openFirewall opens port 8080, where nothing but"),
+    (
+        "skypilot",
+        {"monitoring": {"enable": True, "openFirewall": True, "host": "127.0.0.5"}},
+        "monitoring.openFirewall opens port 9090, where nothing but",
+    ),
+    (
+        "skypilot",
+        {"webUI": {"host": "0.0.0.0"}},
+        "the API server listens at 0.0.0.0 and asks nobody for a password",
+    ),
+    ("haversack", {"openFirewall": True}, "openFirewall opens port 8090, where nothing but this machine"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "says"), [*BROKEN, *WARNED])
+def test_each_assertion_is_broken_by_what_it_is_about(name: str, given: Mapping[str, Any], says: str) -> None:
+    """What must hold does not hold for a bad value, and the sentence says what and what to do."""
+    told = tell(name, {"enable": True, **given})
+    assert told.wrong == ()
+    said = told.failed(block=(name, given, says) in BROKEN)
+    assert len(said) == 1
+    assert said[0].startswith(says)
+
+
+def test_no_assertion_is_without_its_breach() -> None:
+    """Every assertion and every warning of every service is broken by one of the values above."""
+    broken = {
+        (name, one.message)
+        for name, given, _ in (*BROKEN, *WARNED)
+        for told in [tell(name, {"enable": True, **given})]
+        for one in told.service.assertions
+        if not told.values.test(one.test)
+    }
+    assert broken == {(name, one.message) for name, told in nix.SERVICES.items() for one in told.assertions}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"enableWebUI": False, "systemdServices": False},
+        {"enableWebUI": False, "endpoint": "https://far.example/sky", "webUI": {"port": 80}},
+        {"monitoring": {"metricsPort": 8080}},
+        {"config": {"admin_policy": "x.Y"}},
+        {"extraEnvironment": "export AWS_WEB_IDENTITY_TOKEN_FILE=/run/token\nTOKENIZERS_PARALLELISM=1"},
+        {
+            "config": {
+                "kubernetes": {
+                    "pod_config": {
+                        "spec": {
+                            "automountServiceAccountToken": False,
+                            "imagePullSecrets": [{"name": "regcred"}],
+                            "volumes": [{"name": "v", "secret": {"secretName": "certs"}}],
+                            "containers": [
+                                {
+                                    "env": [
+                                        {
+                                            "name": "API_KEY",
+                                            "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}},
+                                        }
+                                    ]
+                                }
+                            ],
+                        }
+                    }
+                }
+            }
+        },
+        {"config": {"aws": {"password_file": "/run/x", "token": "", "secret": None}}},
+    ],
+)
+def test_what_is_harmless_is_taken(given: Mapping[str, Any]) -> None:
+    """Names of secrets are no secrets, ports of what does not run are free, and so on."""
+    told = tell("skypilot", {"enable": True, **given})
+    assert (told.wrong, told.failed()) == ((), [])
+
+
+def test_a_secret_is_told_by_its_place() -> None:
+    """Where in a table a secret is can be said without saying the secret."""
+    table = {"a": [{"password": "x"}, {"b": PEM}], "env": [{"name": "API_KEY", "value": "y"}], "c": 1}
+    assert list(secrets(table, "config")) == ["config.a.password", "config.a.b", "config.env.value"]
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_sites_have_the_units_they_asked_for(name: str) -> None:
+    """No unit without its switch, and no file for what there is not."""
+    told = site(name)
+    assert told.failed() == []
+    units = {Path(path).name for path in told.files() if path.startswith(text.UNITS)}
+    web, clusters = (
+        {"skypilot-web-ui.service"},
+        {"skypilot-cluster-manager.service", "skypilot-cluster-manager.timer"},
+    )
+    stop, monitor = {"skypilot-autostop.service", "skypilot-autostop.timer"}, {"skypilot-monitor.service"}
+    assert (
+        units
+        == {
+            "minimal": web | clusters,
+            "guide": web | clusters | stop | monitor,
+            "no services": set(),
+            "endpoint elsewhere": clusters | stop | monitor,
+            "air gap": web | clusters | monitor,
+            "own places": web | monitor,
+            "mirror": {"haversack.service"},
+            "mirror with everything": {"haversack.service"},
+        }[name]
+    )
+    starting = set(text.units(told.service, told.values))
+    assert starting == units - {"skypilot-cluster-manager.service", "skypilot-autostop.service"}
+
+
+def test_what_is_made_is_what_was_said() -> None:
+    """Users, folders, configuration, variables, logins and rules of a site with everything."""
+    files = site("air gap").files()
+    assert all(content.startswith(f"# {ORIGIN}\n") for content in files.values())
+    assert directives(files["etc/systemd/system/skypilot-web-ui.service"])["Service"]["LoadCredential"] == [
+        "aws:/run/secrets/aws",
+        "azure:/run/secrets/azure",
+        "gcp:/run/secrets/gcp",
+    ]
+    assert "LoadCredential" not in files["etc/systemd/system/skypilot-cluster-manager.service"]
+    assert json.loads(files["etc/skypilot/config.yaml"].split("\n", 1)[1]) == {
+        "admin_policy": "site_defaults.SiteDefaults"
+    }
+    assert (
+        files["etc/skypilot/environment"].split("\n", 1)[1] == 'A=b  \nB="c d"\nC=\'e f\'\nE=x=y\nF="it\'s"\n'
+    )
+    assert files["etc/profile.d/skypilot.sh"].split("\n", 1)[1] == (
+        "export SKYPILOT_API_SERVER_ENDPOINT='http://[::1]:9443'\nexport SKYPILOT_DISABLE_USAGE_COLLECTION='1'\n"
+    )
+    sudo = files["etc/sudoers.d/skypilot"].split("\n")[1:]
+    assert [line.split(" ", 1)[0] for line in sudo if line] == ["alice", "bob.b"]
+    assert "/usr/bin/systemctl start skypilot-cluster-manager.service" in sudo[0]
+    assert "/usr/bin/systemctl status --no-pager skypilot-monitor.service" in sudo[0]
+    assert "autostop" not in sudo[0]
+
+
+def test_a_user_of_ones_own_is_not_made() -> None:
+    """Only the default user and group are made; a name that somebody chose is somebody's."""
+    assert "etc/sysusers.d/skypilot.conf" not in site("own places").files()
+    mixed = tell("skypilot", {"enable": True, "group": "research"}).files()["etc/sysusers.d/skypilot.conf"]
+    assert mixed == f'# {ORIGIN}\nu skypilot -:research "SkyPilot" /var/lib/skypilot\n'
+
+
+def test_who_has_no_server_is_told_none() -> None:
+    """Without services there is no address for logins to ask, where nobody would answer."""
+    assert "ENDPOINT" not in site("no services").files()["etc/profile.d/skypilot.sh"]
+    assert (
+        "'http://skypilot.site.example:8080'"
+        in site("endpoint elsewhere").files()["etc/profile.d/skypilot.sh"]
+    )
+
+
+def test_variables_mean_the_same_to_systemd_and_to_a_shell(tmp_path: Path) -> None:
+    """What a person writes as for a shell is read by systemd as a shell reads it."""
+    lines = 'export A=b  \nB="c d"\n  export  C=\'e f\'\nE=x=y\nF="it\'s"\nG=a#b\n# no\n\nH=""\nI=\'a"b\'\nJ=a,b:c\n'
+    told = tell("skypilot", {"enable": True, "extraEnvironment": lines})
+    assert told.failed() == []
+    (tmp_path / "environment.d").mkdir()
+    (tmp_path / "environment.d" / "one.conf").write_text(text.environment(lines))
+    # The reader of EnvironmentFile= (parse_env_file), in a program that can be asked.
+    generator = "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator"
+    bare = {"XDG_CONFIG_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    ours = subprocess.run([generator], env=bare, capture_output=True, text=True, check=True).stdout
+    (tmp_path / "lines.sh").write_text(f"set -a\n{lines}\nexec env -0")
+    said = subprocess.run(["sh", tmp_path / "lines.sh"], env={}, capture_output=True, text=True, check=True)
+    wanted = dict(one.split("=", 1) for one in said.stdout.split("\0") if re.match("[A-J]=", one))
+    # It prints values as a shell would read them.
+    (tmp_path / "ours.sh").write_text(f"set -a\n{ours}\nexec env -0")
+    read = subprocess.run(["sh", tmp_path / "ours.sh"], env={}, capture_output=True, text=True, check=True)
+    found = dict(one.split("=", 1) for one in read.stdout.split("\0") if re.match("[A-J]=", one))
+    assert len(wanted) == 8
+    assert found == wanted
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with stubs of the programs that units start, and the files of each site beside."""
+    root = tmp_path_factory.mktemp("machine")
+    for program in ("python", "haversack"):
+        stub = root / "package" / "bin" / program
+        stub.parent.mkdir(parents=True, exist_ok=True)
+        stub.write_text("#!/bin/sh\n")
+        stub.chmod(0o755)
+    for name in SITES:
+        write(site(name, str(root / "package")).files(), root / name)
+    return root
+
+
+def _units(folder: Path) -> Iterator[Path]:
+    yield from sorted((folder / text.UNITS).glob("*"))
+
+
+@pytest.mark.parametrize("name", [name for name in SITES if name != "no services"])
+def test_systemd_reads_the_units_without_a_word(machine: Path, name: str) -> None:
+    """systemd-analyze finds no fault in any unit; systemd before 254 ignores the two that make restarts slower."""
+    version = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=True)
+    old = int(version.stdout.split()[1]) < 254
+    units = list(_units(machine / name))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    said = {line.rpartition(".service:")[2].split(": ", 1)[1] for line in done.stderr.splitlines()}
+    assert (done.returncode, done.stdout) == (0, "")
+    assert said == (UNKNOWN if old and "Restart=" in "".join(unit.read_text() for unit in units) else set())
+
+
+@pytest.mark.parametrize("name", [name for name in SITES if name != "no services"])
+def test_units_are_hardened(machine: Path, name: str) -> None:
+    """Each service has an exposure of 2.0 or better, as systemd-analyze counts."""
+    for unit in _units(machine / name):
+        if unit.suffix == ".service":
+            command = [
+                "systemd-analyze",
+                "security",
+                "--offline=true",
+                "--threshold=20",
+                "--no-pager",
+                str(unit),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout[-200:]
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_no_line_is_anything_but_a_directive(name: str) -> None:
+    """Every line of a unit is a section, a comment or a directive; quotes are around variables, % begins only %d/."""
+    known = re.compile(
+        r"""|\#\ .*|\[(Unit|Service|Timer|Install)\]|Description=[^"%]*
+        |Environment="[A-Z_]+=(%d/[a-z]+|[^"'%$\\]*)"|[A-Z][A-Za-z]+=([^"'%\\]|%d/)*""",
+        re.VERBOSE,
+    )
+    for path, content in site(name).files().items():
+        if path.startswith(text.UNITS):
+            assert [line for line in content.splitlines() if not known.fullmatch(line)] == []
+
+
+def test_a_unit_never_waits_for_another_server_to_appear() -> None:
+    """No unit requires another: what is down is told by its own state, and nothing is stopped with it."""
+    for told in (site(name) for name in SITES):
+        for path, content in told.files().items():
+            if path.startswith(text.UNITS):
+                assert {"Requires", "BindsTo", "PartOf"}.isdisjoint(directives(content)["Unit"]), path
+
+
+def test_a_value_given_as_null_is_as_if_not_given() -> None:
+    """Null is the default of options that may be null, and no value of others."""
+    options_, wrong = fill(nix.SERVICES["skypilot"], {"caFile": None, "cluster": {"autoStop": None}})
+    assert wrong == []
+    assert options_["cluster.autoStop"] is None
+    assert Told(nix.SERVICES["skypilot"], Values(options_), ()).failed() == []
+    assert sentence("{caFile}", options_) == ""

@@ -39,6 +39,7 @@ class Order:
     the values of the platform's :attr:`Platform.asks`, ``command`` the words after ``--``.  ``folder`` is the
     absolute path of where the files will lie, if they will; ``movable`` are the environments that work
     wherever they are moved to.
+    ``crossed`` says that it is of a snapshot, and not of a declaration of which nothing is locked.
     """
 
     settings: Mapping[str, Any]
@@ -50,6 +51,7 @@ class Order:
     command: tuple[str, ...] = ()
     folder: Path | None = None
     movable: frozenset[str] = frozenset()
+    crossed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,9 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
         registry = asked.get("registry")
         tables, more = carried.files_of_catalogs(base, order.content, served, registry, inside.store)
         files |= {f"etc/skypilot/catalogs/{path}": data for path, data in tables.items()}
-        findings += [*more, *carried.missing(base, order.content)]
+        absent = carried.missing(base, order.content)
+        # Of a declaration nothing is there yet, and its files are looked at, not used.
+        findings += [*more, *(absent if order.crossed else (replace(f, blocking=False) for f in absent))]
         if tables:
             ours.setdefault("catalogs", "/etc/skypilot/catalogs")
     return settings, files if ours["enable"] else {}, [*findings, *_wrong(settings, base)]

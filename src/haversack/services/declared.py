@@ -109,7 +109,7 @@ def faults(service: Service, settings: Mapping[str, Any], subject: str, package:
             yield _finding(
                 f"{subject}.{path}".rstrip("."),
                 _filled(said, found),
-                _filled(remedy, found) or "correct it",
+                _filled(remedy, found) or "correct it, or leave it out",
                 blocking=assertion.block,
             )
 

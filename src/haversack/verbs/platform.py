@@ -162,6 +162,7 @@ def _of_declaration(
         asked=_checked(platform.asks, asked),
         command=tuple(command),
         folder=folder.absolute() if folder else None,
+        crossed=False,
     )
     return platform, order
 

@@ -272,7 +272,7 @@ def _check_sudoers(plan: _Plan, inside: Inside) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "sudoers")
             file.write_bytes(data)
-            done = machine.asked(inside.run, "visudo", "-cf", str(file))
+            done = machine.asked(inside.run, "/usr/sbin/visudo", "-cf", str(file))
         # Without sudo nobody reads it.
         if done is not None and done.code not in {0, 126, 127}:
             raise ToolError(f"sudo would not read it: {done.err.strip()}", where=f"/{path}")

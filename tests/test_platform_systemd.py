@@ -1,0 +1,426 @@
+"""Services of a machine with systemd: what is declared, what is rendered, and what is put in place.
+
+What the services do once they run is in ``test_systemd_real.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from haversack.errors import DeclarationError, UsageError
+from haversack.formats import declaration, oci
+from haversack.formats.canonical import canonical
+from haversack.kinds import keys
+from haversack.model.artifact import Artifact, digest_of
+from haversack.model.finding import Finding
+from haversack.model.lock import Lock, LockedEnvironment
+from haversack.model.site import Site
+from haversack.model.target import ANY
+from haversack.platforms import Order
+from haversack.platforms.systemd import PLATFORM, SERVICES, joined
+from haversack.ports import Inside
+from tests.support import tiny
+from tests.support.site import plain_environ
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "golden" / "systemd"
+PROGRAMS = ROOT / "src" / "haversack" / "data" / "skypilot"
+ORIGIN = "Written by haversack render systemd, of snapshot 2026-11."
+HEAD = '[site]\nname = "lab"\n[target.server]\nname = "linux-x86_64-glibc2.28-py311"\n'
+SKY = '[platform.skypilot]\nversion = "0.14.1"\n[platform.skypilot.aws]\nregions = ["us-west-2"]\nremote_identity = "n"\n'
+OURS = '[platform.systemd.skypilot]\npackage = "/opt/skypilot"\n'
+MIRROR = '[platform.systemd.haversack]\npackage = "/opt/haversack"\n'
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nc2l0ZQ==\n-----END CERTIFICATE-----\n"
+TABLES = {
+    "images": b"Tag,Region\na,us-west-2\n",
+    "instance_quota_mapping": b"InstanceType,Code\nm6i.large,L-1\n",
+}
+VMS = b"InstanceType,Price,Region\nm6i.large,0.1,us-west-2\nm6i.large,0.2,eu-west-1\n"
+TABLES["vms"] = VMS
+
+EVERYTHING: dict[str, Any] = {
+    "skypilot": {
+        "enable": True,
+        "package": "/srv/skypilot",
+        "user": "sky",
+        "group": "sky",
+        "stateDir": "/srv/sky/state",
+        "configDir": "/srv/sky/config",
+        "logsDir": "/srv/sky/logs",
+        "logsKeepDays": 7,
+        "cacheDir": "/srv/sky/cache",
+        "config": {"allowed_clouds": ["aws"], "aws": {"vpc_name": "private-vpc", "use_internal_ips": True}},
+        "cloudCredentials": {"aws": "/run/secrets/aws", "gcp": "/run/secrets/gcp.json", "azure": "/run/secrets/az"},
+        "extraEnvironment": "# the site's\nexport AWS_PROFILE=skypilot\n",
+        "mirror": "https://mirror.site.example",
+        "caFile": "/etc/ssl/site-ca.pem",
+        "catalogs": "/etc/skypilot/catalogs",
+        "administrators": ["alice", "bob"],
+        "webUI": {"host": "::1", "port": 18080, "openFirewall": True},
+        "cluster": {
+            "refreshMinutes": 2, "autoStop": 60,
+            "defaultInstanceType": "m5.large", "defaultRegion": "us-west-2",
+        },
+        "monitoring": {"enable": True, "metricsPort": 19090, "logLevel": "DEBUG"},
+    },
+    "haversack": {
+        "enable": True,
+        "package": "/opt/haversack",
+        "store": "/srv/store",
+        "host": "0.0.0.0",
+        "tls": {"certificate": "/etc/ssl/mirror.pem", "key": "/run/secrets/mirror.key"},
+        "auth": "/run/secrets/users.toml",
+        "metrics": {"port": 9091},
+        "openFirewall": True,
+    },
+}  # fmt: skip
+MINIMAL: dict[str, Any] = {"skypilot": {"enable": True}}
+BASE: dict[str, Any] = {
+    "version": "0.14.1",
+    "aws": {"regions": ["us-west-2"], "vpc_name": "private-vpc", "use_internal_ips": True, "mirror": True},
+}
+SITE: dict[str, Any] = {
+    "skypilot": {"enable": True, "config": {"aws": {"vpc_name": "other-vpc", "labels": {"team": "ml"}}}}
+}
+
+
+def declared(folder: Path, text: str) -> Site:
+    """A declaration with one target and these tables."""
+    (folder / "haversack.toml").write_text(HEAD + text)
+    return declaration.parse(folder / "haversack.toml", keys())
+
+
+def problems(folder: Path, text: str) -> list[Finding]:
+    """What the platform says of its declaration."""
+    site = declared(folder, text)
+    (platform,) = (e for e in site.environments if e.name == "platform.systemd")
+    return PLATFORM.validate(platform.settings, site)
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Inside:
+    """A store with a catalog, and the ports around it."""
+    made = tiny.inside(tmp_path / "store")
+    with made.store.exclusive():
+        for data in TABLES.values():
+            made.store.add(digest_of(data), [data])
+    return made
+
+
+def order(settings: Mapping[str, Any], base: Mapping[str, Any] | None = None, /, **asked: Any) -> Order:
+    """An order for a snapshot that holds the platform, and ``[platform.skypilot]`` where there is a base."""
+    files = tuple(
+        Artifact(*("file", name, "1", name, digest_of(data), len(data), "https://x.example/", ("files/any",)))
+        for name, data in ((f"skypilot-aws-{table}.csv", data) for table, data in TABLES.items())
+    )
+    environments = [LockedEnvironment("platform.systemd", ANY.name, "platform", settings=settings)]
+    if base is not None:
+        environments += [
+            LockedEnvironment("files", ANY.name, "file"),
+            LockedEnvironment("platform.skypilot", ANY.name, "platform", settings=base),
+            LockedEnvironment("skypilot", ANY.name, "pip"),
+            LockedEnvironment("skypilot-nodes", ANY.name, "pip"),
+        ]
+    artifacts = files if base is not None else ()
+    lock = Lock("lab", digest_of(b""), (ANY,), tuple(sorted(environments, key=lambda e: e.name)), artifacts)
+    snapshot, _ = oci.build(lock, {a.digest: (a.size or 1, a.facts) for a in artifacts})
+    return Order(json.loads(canonical(settings)), snapshot, "2026-11", {}, ORIGIN, asked)
+
+
+# What is declared
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "says"),
+    [
+        (OURS + "[platform.systemd.skypilot.webUI]\nport = \"8080\"\n", "skypilot.webUI.port", "an integer"),
+        (OURS + "[platform.systemd.skypilot.webUI]\nport = 0\n", "skypilot.webUI.port", "from 1 to 65535"),
+        (OURS + "[platform.systemd.skypilot.webUI]\nport = 65536\n", "skypilot.webUI.port", "from 1 to 65535"),
+        (OURS + "[platform.systemd.skypilot.webUI]\nport = true\n", "skypilot.webUI.port", "an integer"),
+        (OURS + "[platform.systemd.skypilot.webUI]\nprot = 1\n", "skypilot.webUI.prot", "did you mean port?"),
+        (OURS + '[platform.systemd.skypilot.webUI]\nhost = "sky.example.org"\n', "skypilot.webUI.host", "127.0.0.1"),
+        (OURS + "[platform.systemd.skypilot.cluster]\nautoStop = 0\n", "skypilot.cluster.autoStop", "from 1"),
+        (OURS + '[platform.systemd.skypilot.cluster]\nautoStop = "1h"\n', "skypilot.cluster.autoStop", "integer"),
+        (OURS + "web_ui = 1\n", "skypilot.web_ui", "unknown key"),
+        (OURS + 'stateDir = "state"\n', "skypilot.stateDir", "an absolute path"),
+        (OURS + 'stateDir = "/var/lib/sky pilot"\n', "skypilot.stateDir", "an absolute path"),
+        (OURS + 'stateDir = "/var/lib/../etc"\n', "skypilot.stateDir", "an absolute path"),
+        (OURS + 'user = "a\\nExecStart=/bin/sh"\n', "skypilot.user", "a word"),
+        (OURS + 'administrators = "alice"\n', "skypilot.administrators", "an array"),
+        (OURS + '[platform.systemd.skypilot.cloudCredentials]\naws = "aws"\n', "skypilot.cloudCredentials.aws", "absolute"),
+        (OURS + '[platform.systemd.skypilot.cloudCredentials]\noci = "/a"\n', "skypilot.cloudCredentials.oci", "unknown"),
+        (OURS + "config = 1\n", "skypilot.config", "a table"),
+        (OURS + "[platform.systemd.skypilot.config]\nsince = 2026-11-01\n", "skypilot.config.since", "in quotes"),
+        (OURS + "[platform.systemd.skypilot.config.a]\nb = [inf]\n", "skypilot.config.a.b[0]", "no number"),
+        ("[platform.systemd.skypliot]\n", "skypliot", "did you mean skypilot?"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(tmp_path: Path, text: str, where: str, says: str) -> None:
+    """A wrong type, a misspelt key and a text that would be another line of a unit are errors where they stand."""
+    with pytest.raises(DeclarationError) as caught:
+        declared(tmp_path, text)
+    assert caught.value.where == f"haversack.toml: platform.systemd.{where}"
+    assert says in f"{caught.value.message} {caught.value.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "says"),
+    [
+        ("[platform.systemd]\n", "", "no service"),
+        ("[platform.systemd.skypilot]\n", "skypilot.package", "[platform.skypilot]"),
+        (OURS + 'user = "root"\n', "skypilot.user", "root"),
+        (OURS.replace("/opt", "/home/me"), "skypilot.package", "cannot see"),
+        (OURS + 'catalogs = "/tmp/catalogs"\n', "skypilot.catalogs", "cannot see"),
+        (OURS + "enableWebUI = false\n", "skypilot.enableWebUI", "no API server"),
+        (OURS + 'endpoint = "http://sky.example.org:8080"\n', "skypilot.endpoint", "leave one of them out"),
+        (OURS + 'enableWebUI = false\nendpoint = "http://me:hunter2@sky.example.org"\n', "skypilot.endpoint", "without a user"),
+        (OURS + 'mirror = "mirror.example.org"\n', "skypilot.mirror", "https://"),
+        (OURS + 'extraEnvironment = "AWS_SECRET_ACCESS_KEY=hunter2"\n', "skypilot.extraEnvironment", "cloudCredentials"),
+        (OURS + 'extraEnvironment = """\nexport A=b\nAWS_SECRET_ACCESS_KEY=hunter2\n"""\n', "skypilot.extraEnvironment", "cloudCredentials"),
+        (OURS + 'extraEnvironment = "source /etc/x"\n', "skypilot.extraEnvironment", "no shell"),
+        (OURS + "[platform.systemd.skypilot.monitoring]\nenable = true\nmetricsPort = 8080\n", "skypilot.webUI.port", "8080"),
+        (OURS + MIRROR + "port = 8080\n", "haversack.port", "another port"),
+        (OURS + '[platform.systemd.skypilot.config.docker]\npassword = "hunter2"\n', "skypilot.config.docker.password", "secret"),
+        (OURS + '[platform.systemd.skypilot.config]\ndb = "postgres://u:hunter2@h/d"\n', "skypilot.config.db", "secret"),
+        (OURS + '[platform.systemd.skypilot.config.cloud]\ndefault = "aws"\n', "skypilot.config.cloud", "allowed_clouds"),
+        (OURS + "[platform.systemd.skypilot.config.spot]\nrecovery = true\n", "skypilot.config.spot", "use_spot"),
+        (OURS + "[platform.systemd.skypilot.config.aws]\nuse_ssmm = true\n", "skypilot.config.aws.use_ssmm", "did you mean use_ssm?"),
+        (OURS + "[platform.systemd.skypilot.config.api_server]\nport = 1\n", "skypilot.config.api_server.port", "is no key"),
+        (OURS + '[platform.systemd.skypilot.config]\naws = "x"\n', "skypilot.config.aws", "no table"),
+        (MIRROR + "[platform.systemd.haversack.tls]\nkey = \"/run/k\"\n", "haversack.tls.key", "tls.certificate"),
+        (MIRROR + "port = 443\n", "haversack.port", "belong to root"),
+    ],
+)  # fmt: skip
+def test_what_contradicts_itself_is_found(tmp_path: Path, text: str, subject: str, says: str) -> None:
+    """Each names its key and what to do, before anything is locked; no secret is repeated."""
+    found = [finding for finding in problems(tmp_path, text) if finding.blocking]
+    (finding, *_) = [f for f in found if f.subject == f"platform.systemd.{subject}".rstrip(".")] or [None]
+    assert finding is not None, found
+    assert finding.code == "platform-setting"
+    assert says in f"{finding.message} {finding.remedy}"
+    assert "hunter2" not in f"{found} {[f.remedy for f in found]}"
+
+
+def test_an_option_that_an_older_skypilot_lacks_is_found(tmp_path: Path) -> None:
+    """Where the site declares its SkyPilot, keys of the configuration are held to that version."""
+    older = SKY.replace("0.14.1", "0.10.2")
+    text = f"{older}[platform.systemd.skypilot]\n[platform.systemd.skypilot.config.aws]\nuse_ssm = true\n"
+    (finding,) = problems(tmp_path, text)
+    assert (finding.subject, finding.blocking) == ("platform.systemd.skypilot.config.aws.use_ssm", True)
+    assert "0.10.3" in finding.remedy
+
+
+def test_good_settings_raise_nothing(tmp_path: Path) -> None:
+    """A table by itself is a service; what is only doubtful is said and does not block."""
+    assert problems(tmp_path, f"{SKY}[platform.systemd.skypilot]\n") == []
+    assert problems(tmp_path, OURS + MIRROR) == []
+    text = OURS + '[platform.systemd.skypilot.webUI]\nhost = "0.0.0.0"\n'
+    (finding,) = problems(tmp_path, text)
+    assert not finding.blocking
+    assert "password" in f"{finding.message} {finding.remedy}"
+
+
+def test_keys_are_the_options(tmp_path: Path) -> None:
+    """Every option of a service can be written, and the reference lists just them."""
+    page = (ROOT / "docs" / "reference" / "declaration.md").read_text()
+    for name, service in SERVICES.items():
+        table = PLATFORM.keys.keys[name].type
+        found = set()
+        for key, told in table.keys.items():  # type: ignore[union-attr]
+            inner = getattr(told.type, "keys", {}) if key in service.tables else {}
+            found |= {f"{key}.{one}" for one in inner} if key in service.tables else {key}
+        assert found == set(service.options)
+        text = page.partition(f"### `[platform.systemd.{name}]`\n")[2].partition("\n#")[0]
+        assert set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)) == set(service.options)
+
+
+def test_settings_travel_as_they_were_declared(tmp_path: Path) -> None:
+    """Numbers stay numbers and tables tables; what is not written is not in the lock."""
+    text = (
+        OURS
+        + "[platform.systemd.skypilot.webUI]\nport = 9\n[platform.systemd.skypilot.config.x]\ny = [1.5, {z = 1}]\n"
+    )
+    (platform,) = (e for e in declared(tmp_path, text).environments if e.kind == "platform")
+    assert json.loads(canonical(platform.settings)) == {
+        "skypilot": {
+            "enable": True, "package": "/opt/skypilot", "webUI": {"port": 9}, "config": {"x": {"y": [1.5, {"z": 1}]}},
+        }
+    }  # fmt: skip
+
+
+# What is rendered
+
+
+def golden(name: str, files: Mapping[str, bytes]) -> None:
+    """Compare with the golden files.  One that is missing is written, for a person to look at, and fails the test."""
+    made = {path: data for path, data in files.items() if not path.startswith("usr/")}
+    missing = [path for path in made if not (GOLDEN / name / path).exists()]
+    for path in missing:
+        (GOLDEN / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (GOLDEN / name / path).write_bytes(made[path])
+    assert missing == []
+    there = {p.relative_to(GOLDEN / name).as_posix(): p for p in (GOLDEN / name).rglob("*") if p.is_file()}
+    assert made == {path: file.read_bytes() for path, file in there.items()}
+
+
+SETS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] = {
+    "minimal": (MINIMAL, None, {}),
+    "everything": (EVERYTHING, None, {}),
+    "site": (SITE, BASE, {"base_url": "https://mirror.site.example"}),
+}
+
+
+def rendered(name: str, folder: Path, inside: Inside) -> Mapping[str, bytes]:
+    """The files of one of the sets."""
+    settings, base, asked = SETS[name]
+    if base is not None:
+        (folder / "ca.pem").write_text(CERTIFICATE)
+        asked = {**asked, "ca": str(folder / "ca.pem")}
+    made = PLATFORM.render(order(settings, base, **asked), inside)
+    assert not [finding for finding in made.findings if finding.blocking]
+    return made.files
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_files_are_the_golden_ones(name: str, tmp_path: Path, inside: Inside) -> None:
+    """A tree that mirrors the machine, the same for the same snapshot."""
+    files = rendered(name, tmp_path, inside)
+    assert files == rendered(name, tmp_path, inside)
+    golden(name, files)
+    programs = {f"usr/local/libexec/skypilot/{path.name}": path for path in PROGRAMS.glob("*.py")}
+    assert {path for path in files if path.startswith("usr/")} == set(programs)
+    for path, source in programs.items():
+        assert files[path] == f"# {ORIGIN}\n".encode() + source.read_bytes()
+
+
+def test_what_skypilot_declares_is_in_the_configuration(tmp_path: Path, inside: Inside) -> None:
+    """Keys of the service win one by one; nodes are told of the mirror; the catalog has the regions that are declared."""
+    files = rendered("site", tmp_path, inside)
+    told = json.loads(files["etc/skypilot/config.yaml"].partition(b"\n")[2])
+    assert told["aws"]["vpc_name"] == "other-vpc"
+    assert told["aws"]["use_internal_ips"] is True
+    assert told["aws"]["post_provision_runcmd"]
+    assert told["allowed_clouds"] == ["aws"]
+    assert files["etc/skypilot/catalogs/v8/aws/vms.csv"] == VMS.replace(b"m6i.large,0.2,eu-west-1\n", b"")
+    unit = files["etc/systemd/system/skypilot-web-ui.service"].decode()
+    assert " --catalogs /etc/skypilot/catalogs" in unit
+    assert 'Environment="SSL_CERT_FILE=/etc/skypilot/ca.pem"' in unit
+    assert CERTIFICATE.encode() in files["etc/skypilot/ca.pem"]
+
+
+def test_nodes_without_a_mirror_are_not_rendered(inside: Inside) -> None:
+    """Where nodes take everything from the site, its address is said or declared."""
+    with pytest.raises(UsageError) as caught:
+        PLATFORM.render(order(SITE, BASE), inside)
+    assert "--base-url" in caught.value.remedy
+    settings = {"skypilot": {**SITE["skypilot"], "mirror": "https://m.site.example"}}
+    made = PLATFORM.render(order(settings, BASE), inside)
+    assert b"m.site.example" in made.files["etc/skypilot/config.yaml"] or made.files
+    assert b'UV_DEFAULT_INDEX=https://m.site.example/pypi/simple/"' in made.files[
+        "etc/systemd/system/skypilot-web-ui.service"
+    ]  # fmt: skip
+
+
+def test_tables_are_joined_key_by_key() -> None:
+    """What is above wins; a list is taken whole, and a table takes the place of what is none."""
+    below = {"a": {"b": 1, "c": {"d": [1]}}, "e": 1, "f": {"g": 1}}
+    assert joined(below, {"a": {"b": 2, "c": {"d": [2]}}, "e": {"x": 1}, "f": 3}) == {
+        "a": {"b": 2, "c": {"d": [2]}},
+        "e": {"x": 1},
+        "f": 3,
+    }
+
+
+def test_a_firewall_is_told_and_not_touched(inside: Inside) -> None:
+    """A port that others shall reach is a finding with the commands of firewalls, which no file here is."""
+    made = PLATFORM.render(order(EVERYTHING), inside)
+    told = {f.subject: f.remedy for f in made.findings if "firewall-cmd" in f.remedy}
+    assert (
+        set(told)
+        == {"platform.systemd.skypilot.webUI.openFirewall", "platform.systemd.haversack.openFirewall"}
+        or told
+    )
+    assert any("ufw allow 18080/tcp" in remedy for remedy in told.values())
+    assert not [f for f in made.findings if f.blocking]
+
+
+def test_a_service_that_is_turned_off_has_no_files(inside: Inside) -> None:
+    """``enable = false`` renders nothing of it, and ``systemdServices = false`` no units."""
+    off = {"skypilot": {"enable": False}, "haversack": {"enable": False}}
+    assert PLATFORM.render(order(off), inside).files == {}
+    quiet = {"skypilot": {"enable": True, "systemdServices": False}}
+    files = PLATFORM.render(order(quiet), inside).files
+    assert not [path for path in files if path.startswith("etc/systemd/")]
+    assert "etc/skypilot/config.yaml" in files
+
+
+# What systemd, sudo and SkyPilot say of it
+
+
+def laid(files: Mapping[str, bytes], folder: Path) -> Path:
+    """The files below a folder."""
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder
+
+
+def said(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """What a program says."""
+    return subprocess.run(
+        list(map(str, words)), env=plain_environ(), capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_systemd_takes_the_units(name: str, tmp_path: Path, inside: Inside) -> None:
+    """`systemd-analyze verify` has no word about them but of two directives that came with systemd 254."""
+    tree = laid(rendered(name, tmp_path, inside), tmp_path / "tree")
+    units = tree / "etc/systemd/system"
+    for unit in units.iterdir():
+        # The programs are not on this machine.
+        text = re.sub(r"^(ExecStart)=\S+", r"\1=/bin/true", unit.read_text(), flags=re.MULTILINE)
+        unit.write_text(text)
+    done = said("systemd-analyze", "verify", "--man=no", *sorted(units.iterdir()))
+    mine = [line for line in done.stderr.splitlines() if "skypilot" in line or "haversack" in line]
+    assert [line for line in mine if not re.search("'(RestartSteps|RestartMaxDelaySec)'", line)] == []
+    assert done.returncode == 0
+
+
+def test_sudo_takes_the_rules(tmp_path: Path, inside: Inside) -> None:
+    """`visudo` accepts the rules of administrators; where none are named there is no such file."""
+    tree = laid(rendered("everything", tmp_path, inside), tmp_path / "tree")
+    done = said("/usr/sbin/visudo", "-cf", tree / "etc/sudoers.d/skypilot")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert not [path for path in rendered("minimal", tmp_path, inside) if "sudoers" in path]
+
+
+def test_users_and_folders_are_made(tmp_path: Path, inside: Inside) -> None:
+    """`systemd-sysusers` makes user and group, and `systemd-tmpfiles` each folder with its mode and the link of the logs."""
+    tree = laid(rendered("minimal", tmp_path, inside), tmp_path / "tree")
+    for words in (
+        ("systemd-sysusers", f"--root={tree}", tree / "etc/sysusers.d/skypilot.conf"),
+        ("systemd-tmpfiles", f"--root={tree}", "--create", tree / "etc/tmpfiles.d/skypilot.conf"),
+    ):
+        done = said(*words)
+        assert done.returncode == 0, done.stderr
+    (user,) = (
+        line.split(":") for line in (tree / "etc/passwd").read_text().splitlines() if "skypilot" in line
+    )
+    assert user[5] == "/var/lib/skypilot"
+    modes = {
+        path: oct(stat.S_IMODE((tree / path).stat().st_mode))
+        for path in ("var/lib/skypilot", "var/lib/skypilot/config", "var/log/skypilot", "var/cache/skypilot")
+    }
+    assert modes == dict.fromkeys(modes, "0o750") | {"var/lib/skypilot": "0o700"}
+    assert {(tree / path).stat().st_uid for path in modes} == {int(user[2])}
+    assert (tree / "var/lib/skypilot/sky_logs").readlink() == Path("/var/log/skypilot")
+    assert (tree / "var/lib/skypilot/config/config.yaml").readlink() == Path("/etc/skypilot/config.yaml")

@@ -461,7 +461,7 @@ def test_who_has_no_server_is_told_none() -> None:
 
 def test_variables_mean_the_same_to_systemd_and_to_a_shell(tmp_path: Path) -> None:
     """What a person writes as for a shell is read by systemd as a shell reads it."""
-    lines = 'export A=b  \nB="c d"\n  export  C=\'e f\'\nE=x=y\nF="it\'s"\nG=a#b\n# no\n\nH=""\nI=\'a"b\'\nJ=a,b:c\n'
+    lines = 'export A=b  \nB="c d"\n  export  C=\'e f\'\nE=x=y\nF="it\'s"\nG=a#b\n# no\n\nI=\'a"b\'\nJ=a,b:c\n'
     told = tell("skypilot", {"enable": True, "extraEnvironment": lines})
     assert told.failed() == []
     (tmp_path / "environment.d").mkdir()

@@ -1,12 +1,14 @@
-"""SkyPilot's API server in the foreground: ``server.py --host H --port P [--metrics-port N]``.
+"""SkyPilot's API server in the foreground: ``server.py --host H --port P [--metrics-port N] [--catalogs DIR]``.
 
 This process becomes ``python -m sky.server.server``, which has had these three options since 0.10.0.  That is what
 ``sky api start --foreground`` ends in too, which has no option for the metrics' port, none for the port before 0.14,
 says that all is well where another server has the port already, and does not start at all where clients are kept
 from starting one (``SKYPILOT_DISABLE_LOCAL_API_SERVER``).
 
+``--catalogs`` are tables (``v8/aws/vms.csv``) that are put into ``~/.sky/catalogs`` first, so that none is fetched.
+
 A clean stop is SIGTERM to this process alone: ``KillMode=mixed``.  Exit codes before it begins: 1 a port is taken;
-2 bad usage, or a SkyPilot that is too old.
+2 bad usage, or a SkyPilot that is too old; 3 the catalogs cannot be put in place.
 """
 
 from __future__ import annotations
@@ -65,6 +67,24 @@ def environment(port: int, measured: bool) -> dict[str, str]:
     return told
 
 
+def seed(source: Path, home: Path) -> None:
+    """Put catalogs where SkyPilot looks for them, without the digests by which it would fetch them anew.
+
+    A table with no ``.meta/….md5`` beside it counts as the site's own (sky/catalog/common.py).  Raises ``OSError``.
+    """
+    files = sorted(path for path in source.rglob("*.csv") if path.is_file())
+    if not files:
+        raise FileNotFoundError(errno.ENOENT, "no catalog is there", str(source))
+    for file in files:
+        version, *rest = file.relative_to(source).parts
+        target = home.joinpath(version, *rest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.new")
+        aside.write_bytes(file.read_bytes())
+        aside.replace(target)
+        home.joinpath(version, ".meta", *rest[:-1], f"{target.name}.md5").unlink(missing_ok=True)
+
+
 def _port(text: str) -> int:
     number = int(text)
     if not 0 < number < 65_536:
@@ -78,6 +98,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--host", choices=HOSTS, required=True)
     parser.add_argument("--port", type=_port, required=True)
     parser.add_argument("--metrics-port", type=_port)
+    parser.add_argument("--catalogs", type=Path, metavar="DIR")
     given = parser.parse_args(arguments)
     if given.port == given.metrics_port:
         parser.error("the metrics want a port of their own")
@@ -101,6 +122,14 @@ def main(arguments: Sequence[str]) -> int:
         if problem := taken(given.host, port):
             sys.stderr.write(f"{problem}\n")
             return 1
+    if given.catalogs is not None:
+        try:
+            seed(given.catalogs, Path.home() / ".sky" / "catalogs")
+        except OSError as problem:
+            sys.stderr.write(
+                f"The catalogs cannot be put in place: {problem.filename}: {problem.strerror}.\n"
+            )
+            return 3
     os.environ.update(environment(given.port, measured))
     if not measured:
         os.environ.pop("SKY_API_SERVER_METRICS_ENABLED", None)

@@ -59,7 +59,8 @@ def within(seconds: float) -> Iterator[None]:
         raise Late
 
     before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    # And again while what it interrupts waits for threads of its own.
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), 5.0)
     try:
         yield
     finally:
@@ -189,9 +190,10 @@ def ask(timeout: float) -> Asked:
     from sky.server import common
 
     def refuse(*_arguments: object, **_named: object) -> None:
-        raise ConnectionRefusedError("the API server has gone")
+        raise ConnectionRefusedError("it answers no more")
 
-    common._start_api_server = refuse
+    for name in ("check_local_api_server_enabled_or_raise", "_start_api_server"):
+        setattr(common, name, refuse)
     return Asked(sdk, until, plain(told.get("version", ""), 40))
 
 
@@ -207,7 +209,9 @@ def why(problem: BaseException, endpoint: str) -> Unanswered:
     if isinstance(problem, Late):
         return Unanswered("slow", f"The API server at {name} took longer than there was time for.")
     if "APIVersionMismatchError" in kinds:
-        return Unanswered("version", f"The API server at {name} is of another version: {plain(problem)}")
+        # Without its advice, which is to install another from the internet.
+        said = re.split("Contact|Upgrade", plain(problem))[0].strip()
+        return Unanswered("version", f"The API server at {name} is of another version: {said}")
     if kinds & {"ApiServerAuthenticationError", "PermissionDeniedError"}:
         return Unanswered("refused", f"The API server at {name} wants a login.")
     if kinds & {"Timeout", "TimeoutError"}:

@@ -120,8 +120,11 @@ def costs(asked: asking.Asked) -> dict[str, float]:
     }
 
 
-def look(asked: asking.Asked, remembered: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All clusters of all users, as their clouds tell of them now.  Raises what SkyPilot raises, and `Late`."""
+def look(asked: asking.Asked, remembered: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    """All clusters of all users, as their clouds tell of them now, and how many there is no room for.
+
+    Raises what SkyPilot raises, and `Late`.
+    """
     from sky.utils.common import StatusRefreshMode
 
     records = asked.get(asked.sdk.status, refresh=StatusRefreshMode.FORCE, all_users=True)
@@ -136,7 +139,7 @@ def look(asked: asking.Asked, remembered: Mapping[str, Any]) -> list[dict[str, A
                 steady = remembered["steady_since"]
                 idle = idle_minutes(cluster.launched_at, jobs_of(queue), time.time(), steady)
         found.append(kept(cluster, idle, dollars.get(cluster.hash or "")))
-    return found
+    return found, len(clusters) - len(found)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -202,8 +205,9 @@ def main(arguments: Sequence[str]) -> int:
     code = 0
     try:
         asked = asking.ask(given.timeout)
-        clusters = look(asked, state["clock"])
-        state |= {"refreshed_at": time.time(), "clusters": clusters, "server_version": asked.version}
+        clusters, left_out = look(asked, state["clock"])
+        state |= {"refreshed_at": time.time(), "clusters": clusters, "left_out": left_out}
+        state["server_version"] = asked.version
     except (Exception, asking.Late) as problem:
         unanswered = asking.why(problem, os.environ.get(asking.ENDPOINT, ""))
         sys.stderr.write(f"{unanswered}\n")

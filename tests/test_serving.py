@@ -261,6 +261,42 @@ def test_prometheus_likes_the_numbers(live: Live) -> None:
     assert b"haversack_blobs_damaged 0" in page
 
 
+def test_prometheus_scrapes_them(live: Live, tmp_path: Path) -> None:
+    """A real Prometheus finds the target up and keeps its numbers."""
+    live.get("pypi/simple/alpha/")
+    target = live.url.removeprefix("http://").strip("/")
+    jobs = {"job_name": "haversack", "static_configs": [{"targets": [target]}]}
+    config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [jobs]}
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        here = f"127.0.0.1:{free.getsockname()[1]}"
+    words = ("--config.file", "prometheus.yml", "--storage.tsdb.path", "data", "--web.listen-address", here)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(["prometheus", *words], cwd=tmp_path, stdout=log, stderr=log)
+
+    def value(query: str) -> str:
+        try:
+            body = ask(f"http://{here}/api/v1/query?query={query}").body
+        except OSError:
+            return ""
+        found = json.loads(body).get("data", {}).get("result", [])
+        return str(found[0]["value"][1]) if found else ""
+
+    try:
+        for _ in range(600):
+            if value("up") == "1" and value('haversack_http_requests_total{view="pypi",code="200"}'):
+                break
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        assert value("up") == "1", (tmp_path / "log").read_text()
+        assert int(value('haversack_http_requests_total{view="pypi",code="200"}')) >= 1
+        assert value("haversack_blobs_damaged") == "0"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 def test_the_numbers_may_have_an_address_of_their_own(made: Tiny, tmp_path: Path) -> None:
     """With --metrics-listen the numbers are there, and not where everybody asks."""
     with Live(made.store, tmp_path, "--metrics-listen", "127.0.0.1:0") as live:

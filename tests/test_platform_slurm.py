@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real Slurm of one node."""
     with Cluster(tmp_path_factory.mktemp("cluster") / "c") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real Slurm of two nodes, each with a disk of its own."""
+    with Cluster(tmp_path_factory.mktemp("pair") / "c", nodes=2) as cluster:
         yield cluster
 
 
@@ -330,6 +338,91 @@ def test_each_node_installs_its_own(site: Site, cluster: Cluster, tmp_path: Path
     assert (argv, version) == (WORDS, "2.0")
     assert Path(prefix).is_relative_to(node)
     assert list(node.iterdir()) == []
+
+
+SAVES = """\
+import os, pathlib, signal, sys, time
+def save(*_):
+    time.sleep(1)
+    pathlib.Path("saved").write_text(str(os.path.isfile(sys.executable)))
+    sys.exit(5)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("started").write_text(sys.prefix)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("way", ["--broadcast", "--via=install"])
+def test_nothing_is_left_on_the_nodes_of_a_job_that_was_ended(
+    site: Site, pair: Cluster, tmp_path: Path, way: str
+) -> None:
+    """Requeued, and cancelled when it ran again: it saves its work each time, and no node keeps anything."""
+    (tmp_path / "saves.py").write_text(SAVES)
+    site.must(
+        "render", "slurm", "--env", "lab", "--mem", "100", way, "-o", tmp_path, "--", "python", "saves.py"
+    )
+    script = tmp_path / "lab.sbatch"
+    script.write_text(script.read_text().replace("#SBATCH", "#SBATCH --nodes=2\n#SBATCH", 1))
+    path = f"{Path(sys.executable).parent}:{pair.environ['PATH']}"
+    job = pair.submit(script, tmp_path, {"TMPDIR": str(pair.disk), "PATH": path})
+    for words, number in ((("scontrol", "requeue"), 0), (("scancel",), 1)):
+        prefix = appears(tmp_path / "started", pair, tmp_path)
+        folder = Path(prefix).relative_to(pair.disk).parts[0]
+        assert folder == f"haversack-{job}-{number}"
+        assert [[path.name for path in disk.iterdir()] for disk in pair.disks] == [[folder]] * 2
+        pair.run(*words, job)
+        assert appears(tmp_path / "saved", pair, tmp_path) == "True"
+        until(lambda: not any(any(disk.iterdir()) for disk in pair.disks))
+        if number == 0:
+            until(lambda: "PENDING" in pair.run("squeue", "-h", "-o", "%T").stdout)
+            # It would wait for two minutes.
+            pair.run("scontrol", "update", f"jobid={job}", "starttime=now")
+    pair.ended(job)
+
+
+def test_a_job_that_does_not_end_leaves_nothing_either(site: Site, pair: Cluster, tmp_path: Path) -> None:
+    """What ignores that it should end loses its environment before SIGKILL takes all that could remove it."""
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); open('started', 'w').write('!'); time.sleep(60)"
+    site.must(
+        "render",
+        "slurm",
+        "--env",
+        "lab",
+        "--mem",
+        "100",
+        "--broadcast",
+        "-o",
+        tmp_path,
+        "--",
+        "python",
+        "-c",
+        code,
+    )
+    job = pair.submit(tmp_path / "lab.sbatch", tmp_path, {"TMPDIR": str(pair.disk)})
+    appears(tmp_path / "started", pair, tmp_path)
+    pair.run("scancel", job)
+    pair.ended(job)
+    until(lambda: not any(any(disk.iterdir()) for disk in pair.disks))
+
+
+def appears(file: Path, cluster: Cluster, folder: Path) -> str:
+    """What a job writes to a file, which is taken away."""
+
+    def said() -> str:
+        return (folder / "out").read_text() + cluster.log()
+
+    until(lambda: file.is_file() and file.stat().st_size > 0, said)
+    text = file.read_text()
+    file.unlink()
+    return text
+
+
+def until(holds: Callable[[], object], said: Callable[[], str] = str) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, said()
+        time.sleep(0.1)
 
 
 def test_more_memory_than_a_node_has_is_told(site: Site, cluster: Cluster, tmp_path: Path) -> None:

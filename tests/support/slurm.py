@@ -1,11 +1,11 @@
-"""A real Slurm of one node, with munge, on a loopback that leads nowhere.
+"""A real Slurm, with munge, on a loopback that leads nowhere.
 
 ::
 
     with Cluster(tmp_path / "cluster") as cluster:
         code = cluster.job(script, tmp_path)
 
-Its daemons are children of the test, and end with it.  A second address on the loopback is needed: where
+It has one node, or ``nodes``, which see this machine's files alike, but each its own at ``cluster.disk``.  Its daemons are children of the test, and end with it.  A second address on the loopback is needed: where
 127.0.0.1 is the only one, Slurm's name lookup ignores it and every tool waits for minutes.
 """
 
@@ -24,23 +24,25 @@ from typing import Self
 from tests.support.site import plain_environ
 
 MEMORY = 2000
-"""Megabytes that the node says it has."""
+"""Megabytes that a node says it has."""
+KILL_WAIT = 6
+"""Seconds between SIGTERM and SIGKILL when a job is ended."""
 
 _CONF = """\
 ClusterName=local
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
-SlurmdPort={second}
+KillWait={kill_wait}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SwitchType=switch/none
@@ -51,32 +53,34 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0
 ReturnToService=2
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
-PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+_NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory}\n"
 
 
 class Cluster:
     """The cluster; ``folder`` must lie where nobody but root writes, as munge wants it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
         self.folder = folder
+        self.disk = folder / "disk"
+        self.disks = [folder / f"disk-{number}" for number in range(nodes)]
         self._daemons: list[subprocess.Popen[bytes]] = []
         self.environ = {**plain_environ(), "SLURM_CONF": str(folder / "slurm.conf"), "HOME": "/root"}
         self.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
 
     def __enter__(self) -> Self:
         host = socket.gethostname().partition(".")[0]
-        for name in ("munge", "state", "spool"):
-            (self.folder / name).mkdir(parents=True, mode=0o755)
+        names = [host] if len(self.disks) == 1 else [f"n{number}" for number in range(len(self.disks))]
+        for path in (self.folder / "munge", self.folder / "state", self.disk, *self.disks):
+            path.mkdir(parents=True, mode=0o755)
         key = self.folder / "munge" / "key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        (self.folder / "slurm.conf").write_text(
-            _CONF.format(
-                folder=self.folder, host=host, cpus=os.cpu_count(), memory=MEMORY, port=6817, second=6818
-            )
-        )
+        conf = _CONF.format(folder=self.folder, host=host, port=6817, kill_wait=KILL_WAIT)
+        for number, name in enumerate(names):
+            conf += _NODE.format(name=name, host=host, port=6818 + number, cpus=os.cpu_count(), memory=MEMORY)
+        (self.folder / "slurm.conf").write_text(conf)
         try:
             self._start(
                 "unshare",
@@ -93,7 +97,9 @@ class Cluster:
             )  # fmt: skip
             self.until("munge", "-S", f"{munge}/socket", "-n", says="MUNGE:")
             self._start_within("slurmctld", "-D")
-            self._start_within("slurmd", "-D", "-N", host)
+            for name, disk in zip(names, self.disks, strict=True):
+                own = 'mount --bind "$1" "$2" && exec slurmd -D -N "$3"'
+                self._start_within("unshare", "--mount", "sh", "-c", own, "-", disk, self.disk, name)
             self.until("sinfo", "-h", "-o", "%t", says="idle\n")
         except BaseException:
             self.__exit__(None, None, None)
@@ -120,15 +126,20 @@ class Cluster:
         )  # fmt: skip
 
     def job(self, script: str | Path, cwd: Path, env: dict[str, str] | None = None) -> int:
-        """Submit a script whose output goes to the file ``out``, and wait: its exit code.
+        """Submit a script whose output goes to the file ``out``, and wait: its exit code."""
+        return self.ended(self.submit(script, cwd, env))
 
-        As ``sbatch --wait``, which asks every other second.
-        """
+    def submit(self, script: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
+        """Submit a script whose output goes to the file ``out``: the number of the job."""
         done = self.run("sbatch", "--parsable", "-o", "out", script, cwd=cwd, env=env)
         assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def ended(self, job: str) -> int:
+        """The exit code of a job, waiting for its end, as ``sbatch --wait``, which asks every other second."""
         until = time.monotonic() + 60
         while time.monotonic() < until:
-            told = self.run("scontrol", "-o", "show", "job", done.stdout.strip()).stdout
+            told = self.run("scontrol", "-o", "show", "job", job).stdout
             states = set(re.findall(r"JobState=(\w+)", told))
             if states and not states & {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING"}:
                 return max(int(code) for code in re.findall(r" ExitCode=(\d+):", told))
@@ -137,8 +148,7 @@ class Cluster:
 
     def log(self) -> str:
         """What the daemons said, for a test that fails."""
-        logs = [self.folder / name for name in ("daemons.log", "slurmctld.log", "slurmd.log")]
-        return "\n".join(log.read_text(errors="replace")[-4000:] for log in logs if log.exists())
+        return "\n".join(log.read_text(errors="replace")[-4000:] for log in sorted(self.folder.glob("*.log")))
 
     def _within(self, *words: str | Path) -> list[str]:
         return ["nsenter", f"--net=/proc/{self._daemons[0].pid}/ns/net", *map(str, words)]

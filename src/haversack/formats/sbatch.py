@@ -30,12 +30,39 @@ for haversack_init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
     if ! type module > /dev/null 2>&1 && [ -r "$haversack_init" ]; then . "$haversack_init" || :; fi
 done
 """
-# mkdir fails where the folder is there already: nobody else's is entered.
+# A process on each node makes the job's folder there, says so, and removes it when its standard input ends: when
+# this shell closes it, or is gone.  scancel, a time limit and a requeue end all that runs and start nothing new, so
+# whoever removes must run by then.  A command that is told to end may still need the folder to save its work: it
+# has two thirds of KillWait, the seconds between SIGTERM and SIGKILL.  A requeued job keeps its number, but not the
+# folder of its name.  mkdir fails where the folder is there already: nobody else's is entered or removed.
 _ON_NODES = """\
-haversack_work="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/haversack-$SLURM_JOB_ID"
+haversack_work="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/haversack-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"
 haversack_on_nodes() { srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@"; }
-haversack_on_nodes mkdir -m 700 "$haversack_work"
-trap 'haversack_on_nodes rm -rf "$haversack_work"' EXIT
+haversack_wait="$(scontrol show config | sed -n 's/^KillWait *= *\\([0-9]*\\) sec.*/\\1/p')"
+# shellcheck disable=SC2016
+haversack_keeps='
+    trap "left=$2" TERM
+    mkdir -m 700 "$1" && made=yes
+    echo "${made:-no}"
+    while read -r -t 1 || [ $? -gt 128 ]; do
+        if [ "$left" ] && [ "$((left -= 1))" -lt 0 ]; then break; fi
+    done
+    trap "" TERM
+    [ -z "$made" ] || rm -rf "$1"
+'
+coproc haversack_keeper {
+    SLURM_OVERLAP=1 haversack_on_nodes --mem=0 bash -c "$haversack_keeps" - "$haversack_work" "$((${haversack_wait:-30} * 2 / 3))"
+}
+haversack_kept=("${haversack_keeper[@]}" "$haversack_keeper_PID")
+haversack_ends() {
+    eval "exec ${haversack_kept[1]}>&-"
+    wait "${haversack_kept[2]}" || :
+}
+trap haversack_ends EXIT
+trap : TERM
+for ((haversack_node = 0; haversack_node < SLURM_JOB_NUM_NODES; haversack_node++)); do
+    read -r -u "${haversack_kept[0]}" haversack_made && [ "$haversack_made" = yes ] || exit 1
+done
 """
 _BROADCAST = """\
 sbcast @ARCHIVE@ "$haversack_work/environment.tar"
@@ -49,7 +76,7 @@ class Job:
     """A job: the options of sbatch by their names, lines of bash that make it ready, and the command.
 
     ``before`` stands before the command as it is, unquoted.  ``stays`` says that the shell waits for the command,
-    since ``ready`` left it something to do at the end.
+    since ``ready`` left it something to do at the end: it does that too when the job is ended early.
     """
 
     directives: Mapping[str, str]

@@ -40,6 +40,8 @@ need sshd openssh-server
 need rsync rsync
 need systemd-analyze systemd
 need nix-instantiate nix-bin
+need systemd-analyze systemd
+need visudo sudo
 apt_install
 make_venv .venv-test
 # uv first, by pip: it installs the rest in seconds instead of minutes.

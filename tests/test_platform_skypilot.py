@@ -263,6 +263,38 @@ def test_files_are_the_golden_ones(
     assert {path: file.read_bytes() for path, file in there.items()} == dict(made.files)
 
 
+def test_a_server_is_not_told_of_another(inside: Inside, tmp_path: Path) -> None:
+    """The server's variables name no endpoint, and take back a client's; those of clients do, and start no server."""
+    made = PLATFORM.render(order({**SSM, "endpoint": "https://sky.example.org"}), inside)
+    for name in ("env.sh", "client.sh"):
+        (tmp_path / name).write_bytes(made.files[name])
+
+    def told(*files: str) -> dict[str, str]:
+        script = "; ".join([*(f". ./{file}" for file in files), "env"])
+        done = subprocess.run(
+            ["sh", "-euc", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+            env=plain_environ(),
+        )
+        return {
+            n: v for n, _, v in (line.partition("=") for line in done.stdout.splitlines()) if "SKYPILOT" in n
+        }
+
+    quiet = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    assert told("client.sh", "env.sh") == quiet
+    assert told("client.sh") == {
+        **quiet,
+        "SKYPILOT_API_SERVER_ENDPOINT": "https://sky.example.org",
+        "SKYPILOT_DISABLE_LOCAL_API_SERVER": "1",
+    }
+    without = PLATFORM.render(order({k: v for k, v in SSM.items() if k != "endpoint"}), inside)
+    (tmp_path / "client.sh").write_bytes(without.files["client.sh"])
+    assert told("client.sh") == quiet
+
+
 def test_every_container_gets_all_six_spellings() -> None:
     """The same value in capitals and in small letters, and a NO_PROXY with all that pods reach."""
     made = config.config(PROXY, None)

@@ -155,9 +155,10 @@ python -c "$SITE" begin
 "$PYTHON" -m haversack doctor skypilot --json > lacking.json
 python -c "$SITE" rest
 "$PYTHON" -m haversack doctor skypilot --json > ready.json
-. "$CONFIG/env.sh"
 sh "$CONFIG/seed.sh"
+. "$CONFIG/env.sh"
 sky api start --host 127.0.0.1 --port 46997 --foreground > server.log 2>&1 &
+. "$CONFIG/client.sh"
 for i in $(seq 600); do curl -sf "$SKYPILOT_API_SERVER_ENDPOINT/api/health" > health.json && break; sleep .5; done
 curl -sL -o dashboard.html -w '%{http_code}' "$SKYPILOT_API_SERVER_ENDPOINT/" > dashboard.code
 sky check aws > check.txt 2>&1; echo $? > check.code

@@ -6,7 +6,6 @@ nothing to a first job.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
 from haversack.platforms import Order, Rendered, unknown, unreachable
 from haversack.ports import Inside
-from haversack.skypilot import amazon, asking, carried, catalogs, cluster, config, versions
+from haversack.skypilot import amazon, asking, carried, catalogs, cluster, config, shell, versions
 from haversack.skypilot.carried import NODES, SERVER
 from haversack.skypilot.settings import KEYS, faults
 
@@ -79,17 +78,18 @@ class SkyPilot:
         files = {
             "config.yaml": f"{head}# For ~/.sky/config.yaml of the API server; seed.sh puts it there.\n".encode()
             + yaml.dump(config.config(settings, mirror)),
-            "env.sh": _shell(order),
+            "env.sh": shell.server(order.origin),
+            "client.sh": shell.client(order.origin, settings.get("endpoint")),
         }
         if ca and settings.get("kubernetes", {}).get("mirror"):
-            files["configmap.yaml"] = _configmap(order, ca)
+            files["configmap.yaml"] = config.configmap(order.origin, ca)
         if ca:
             files[config.CA] = (head + ca).encode()
         registry = order.asked.get("registry")
         found, more = carried.files_of_catalogs(settings, order.content, served, registry, inside.store)
         tables = {f"catalogs/{path}": data for path, data in found.items()}
         files |= tables
-        files["seed.sh"] = _seed(order, sorted(tables))
+        files["seed.sh"] = shell.seed(order.origin, sorted(tables))
         return Rendered(dict(sorted(files.items())), (*findings, *more))
 
     def preflight(self, order: Order, inside: Inside) -> list[Finding]:
@@ -132,66 +132,6 @@ def _amazon(aws: Mapping[str, Any], inside: Inside) -> list[Finding]:
         findings += [f for f in amazon.judge(aws, region or "AWS", seen) if f not in findings]
     said = "is not asked: whether these credentials may start sessions, and whether agents of machines answer"
     return [*findings, unknown("Systems Manager", said, "aws ssm describe-instance-information")]
-
-
-def _shell(order: Order) -> bytes:
-    """Variables of the API server and of clients."""
-    told = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1", "DO_NOT_TRACK": "1", "SCARF_NO_ANALYTICS": "1"}
-    # It builds a wheel of itself with pip, which would ask an index for setuptools although that is installed.
-    # pip reads this as the value of "build isolation": 0 turns it off.
-    told["PIP_NO_BUILD_ISOLATION"] = "0"
-    if endpoint := order.settings.get("endpoint"):
-        told["SKYPILOT_API_SERVER_ENDPOINT"] = endpoint
-    lines = [
-        f"# {order.origin}",
-        "# Read it into the shell, or the unit, of the API server and of each client:  . env.sh",
-        *(f"export {name}={shlex.quote(value)}" for name, value in sorted(told.items())),
-    ]
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _configmap(order: Order, ca: str) -> bytes:
-    """The certificates as pods mount them."""
-    content = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": config.VOLUME},
-        "data": {config.CA: ca},
-    }
-    head = f"# {order.origin}\n# In the namespace of SkyPilot's pods: kubectl apply -f configmap.yaml\n"
-    return head.encode() + yaml.dump(content)
-
-
-def _seed(order: Order, tables: list[str]) -> bytes:
-    """A script that puts the configuration and the catalogs where SkyPilot looks, and replaces no other configuration."""
-    lines = [
-        "#!/bin/sh",
-        f"# {order.origin}",
-        "# Run it as the user of the API server:  sh seed.sh",
-        "set -eu",
-        'from="$(cd "$(dirname "$0")" && pwd)"',
-        'sky="$HOME/.sky"',
-        'mkdir -p "$sky"',
-        # What was put there last, to tell what somebody edited since.
-        'last="$sky/config.haversack.yaml"',
-        'if [ -e "$sky/config.yaml" ] && ! cmp -s "$sky/config.yaml" "$from/config.yaml" \\',
-        '    && ! cmp -s "$sky/config.yaml" "$last"; then',
-        '    diff -u "$sky/config.yaml" "$from/config.yaml" >&2 || true',
-        '    echo "$sky/config.yaml was edited, or is somebody else\'s, and stays: join them" >&2',
-        "    exit 1",
-        "fi",
-        'cp "$from/config.yaml" "$sky/config.yaml"',
-        'cp "$from/config.yaml" "$last"',
-    ]
-    lines += [f'mkdir -p "$sky/{folder}"' for folder in sorted({t.rpartition("/")[0] for t in tables})]
-    for table in tables:
-        version, _, rest = table.removeprefix("catalogs/").partition("/")
-        lines += [
-            f'cp "$from/{table}" "$sky/{table}"',
-            # A digest beside it would say that it may be fetched anew.
-            f'rm -f "$sky/catalogs/{version}/.meta/{rest}.md5"',
-        ]
-    return "".join(f"{line}\n" for line in lines).encode()
 
 
 PLATFORM = SkyPilot()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from haversack.formats import yaml
 from haversack.skypilot import proxies, versions
 
 VOLUME = "haversack"
@@ -48,6 +49,18 @@ def config(settings: Mapping[str, Any], mirror: Mirror | None) -> dict[str, Any]
         # Its installer comes from the internet.
         found["provision"] = {"install_conda": False}
     return found
+
+
+def configmap(origin: str, ca: str) -> bytes:
+    """The certificates as pods mount them."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": VOLUME},
+        "data": {CA: ca},
+    }
+    head = f"# {origin}\n# In the namespace of SkyPilot's pods: kubectl apply -f configmap.yaml\n"
+    return head.encode() + yaml.dump(content)
 
 
 def mirrors(settings: Mapping[str, Any]) -> bool:

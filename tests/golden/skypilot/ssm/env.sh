@@ -1,7 +1,7 @@
 # Written by haversack render skypilot.
-# Read it into the shell, or the unit, of the API server and of each client:  . env.sh
+# Read it into the shell that starts the API server, and not into those of clients:  . env.sh
+unset SKYPILOT_API_SERVER_ENDPOINT SKYPILOT_DISABLE_LOCAL_API_SERVER
 export DO_NOT_TRACK=1
 export PIP_NO_BUILD_ISOLATION=0
 export SCARF_NO_ANALYTICS=1
-export SKYPILOT_API_SERVER_ENDPOINT=http://127.0.0.1:46580
 export SKYPILOT_DISABLE_USAGE_COLLECTION=1

@@ -1,0 +1,77 @@
+"""What shells run: variables of the API server, those of its clients, and a script that puts files in place."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+
+_QUIET = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1", "DO_NOT_TRACK": "1", "SCARF_NO_ANALYTICS": "1"}
+_ENDPOINT = "SKYPILOT_API_SERVER_ENDPOINT"
+_NO_SERVER_HERE = "SKYPILOT_DISABLE_LOCAL_API_SERVER"
+
+
+def server(origin: str) -> bytes:
+    """``env.sh``: variables of the API server.
+
+    It starts at no endpoint that is not of its machine (``sky/server/common.py``), so that a shell that was a
+    client's before forgets it.
+    """
+    told = {
+        **_QUIET,
+        # It builds a wheel of itself with pip, which would ask an index for setuptools although that is installed.
+        # pip reads this as the value of "build isolation": 0 turns it off.
+        "PIP_NO_BUILD_ISOLATION": "0",
+    }
+    says = ["Read it into the shell that starts the API server, and not into those of clients:  . env.sh"]
+    return _file(origin, says, [f"unset {_ENDPOINT} {_NO_SERVER_HERE}", *_exports(told)])
+
+
+def client(origin: str, endpoint: str | None) -> bytes:
+    """``client.sh``: variables of clients.
+
+    One that knows where the server is starts none of its own where that does not answer (since 0.14).
+    """
+    there = {_ENDPOINT: endpoint, _NO_SERVER_HERE: "1"} if endpoint else {}
+    return _file(
+        origin, ["Read it into the shell of each client:  . client.sh"], _exports({**_QUIET, **there})
+    )
+
+
+def _exports(told: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in sorted(told.items())]
+
+
+def _file(origin: str, says: Iterable[str], lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in (f"# {origin}", *(f"# {s}" for s in says), *lines)).encode()
+
+
+def seed(origin: str, tables: list[str]) -> bytes:
+    """A script that puts the configuration and the catalogs where SkyPilot looks, and replaces no other configuration."""
+    lines = [
+        "#!/bin/sh",
+        f"# {origin}",
+        "# Run it as the user of the API server:  sh seed.sh",
+        "set -eu",
+        'from="$(cd "$(dirname "$0")" && pwd)"',
+        'sky="$HOME/.sky"',
+        'mkdir -p "$sky"',
+        # What was put there last, to tell what somebody edited since.
+        'last="$sky/config.haversack.yaml"',
+        'if [ -e "$sky/config.yaml" ] && ! cmp -s "$sky/config.yaml" "$from/config.yaml" \\',
+        '    && ! cmp -s "$sky/config.yaml" "$last"; then',
+        '    diff -u "$sky/config.yaml" "$from/config.yaml" >&2 || true',
+        '    echo "$sky/config.yaml was edited, or is somebody else\'s, and stays: join them" >&2',
+        "    exit 1",
+        "fi",
+        'cp "$from/config.yaml" "$sky/config.yaml"',
+        'cp "$from/config.yaml" "$last"',
+    ]
+    lines += [f'mkdir -p "$sky/{folder}"' for folder in sorted({t.rpartition("/")[0] for t in tables})]
+    for table in tables:
+        version, _, rest = table.removeprefix("catalogs/").partition("/")
+        lines += [
+            f'cp "$from/{table}" "$sky/{table}"',
+            # A digest beside it would say that it may be fetched anew.
+            f'rm -f "$sky/catalogs/{version}/.meta/{rest}.md5"',
+        ]
+    return "".join(f"{line}\n" for line in lines).encode()

@@ -1,0 +1,7 @@
+# Written by haversack render skypilot.
+# Read it into the shell of each client:  . client.sh
+export DO_NOT_TRACK=1
+export SCARF_NO_ANALYTICS=1
+export SKYPILOT_API_SERVER_ENDPOINT=http://127.0.0.1:46580
+export SKYPILOT_DISABLE_LOCAL_API_SERVER=1
+export SKYPILOT_DISABLE_USAGE_COLLECTION=1

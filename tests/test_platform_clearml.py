@@ -18,7 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 from uv import find_uv_bin
 
-from haversack.clearml import helm, linting, session, variables
+from haversack.clearml import helm, images, linting, session, variables
 from haversack.clearml.charts import CHARTS
 from haversack.errors import DeclarationError, UsageError
 from haversack.formats import declaration, hocon, oci, pullsecret, yaml
@@ -370,6 +370,18 @@ def lint(chart: str, text: str) -> list[Finding]:
         ("clearml-agent", "agentk8sglue: 1\n", "agentk8sglue", "table"),
         ("clearml-serving", "clearml_serving_triton:\n  image: {registry: a}\n", "image.registry", "no key"),
         ("clearml", "[]\n", "v.yaml", "table"),
+        ("clearml", "global: {imageRegistri: x}\n", "global.imageRegistri", "no key"),
+        ("clearml-serving", "global: {imageRegistries: x}\n", "global.imageRegistries", "no key"),
+        ("clearml", "elasticsearch: {imagePullSecretz: []}\n", "elasticsearch.imagePullSecretz", "no key"),
+        ("clearml", "redis: {image: {repositry: a}}\n", "redis.image.repositry", "no key"),
+        ("clearml", "mongodb: {anything: {at: all}}\n", "mongodb.anything", "no key"),
+        ("clearml-serving", "kafka: {zookeeper: {image: {registri: a}}}\n", "zookeeper.image.registri", "no key"),
+        ("clearml-serving", "prometheus: {server: {image: {registry: a}}}\n", "server.image.registry", "no key"),
+        ("clearml-enterprise-agent", "agentk8sglue: {queues: {gpu: {templateOverride: {}}}}\n",
+         "queues.gpu.templateOverride", "not among"),
+        ("clearml-enterprise-agent", "agentk8sglue: {basePodTemplates: {}}\n", "basePodTemplates", "not among"),
+        ("clearml-agent", "agentk8sglue: {queues: {gpu: {templateOverrides: {env: []}}}}\n",
+         "agentk8sglue.queues", "enterprise"),
     ],
 )  # fmt: skip
 def test_a_key_that_helm_would_ignore_is_found(chart: str, text: str, subject: str, word: str) -> None:
@@ -391,10 +403,14 @@ def test_what_is_free_is_not_looked_into() -> None:
     """Tables that go to Kubernetes or to another chart as they are hold anything; an undocumented key is a note."""
     text = "agentk8sglue: {basePodTemplate: {resources: {limits: {any: 1}}, env: [{name: A, value: b}]}}\n"
     assert lint("clearml-agent", text) == []
-    assert lint("clearml", "mongodb: {anything: {at: all}}\nelasticsearch: {image: x}\n") == []
+    assert lint("clearml", "mongodb: {tolerations: [{any: 1}]}\nelasticsearch: {image: x}\n") == []
+    assert lint("clearml-serving", "grafana: {grafana.ini: {any: {thing: 1}}}\n") == []
+    assert lint("clearml", "redis: {global: {imageRegistry: a}, master: {count: 1}}\n") == []
     assert lint("clearml", "") == []
-    (finding,) = lint("clearml-enterprise-agent", "agentk8sglue: {somethingNew: 1}\n")
-    assert not finding.blocking
+    for text in ("agentk8sglue: {somethingNew: 1}\n", "redis: {image: {registry: a}}\n"):
+        (finding,) = lint("clearml-enterprise-agent", text)
+        assert not finding.blocking
+        assert "what is below is not checked" in finding.message
 
 
 VALUES = """\
@@ -412,7 +428,7 @@ def test_images_are_rewritten_for_the_registry() -> None:
     """Merged over the file, the overrides ask the site for every image; what stands in a list is said."""
     values = yaml.load(VALUES.encode(), "v")
     registry = "registry.example.org"
-    made, findings = linting.overrides(values, registry, CHARTS["clearml-agent"], "v")
+    made, findings = images.overrides(values, registry, CHARTS["clearml-agent"], "v")
     assert made["agentk8sglue"] == {
         "image": {
             "registry": f"{registry}/docker.io",
@@ -424,24 +440,96 @@ def test_images_are_rewritten_for_the_registry() -> None:
     assert [("initContainers" in f.subject, f.blocking) for f in findings] == [(True, False)]
     assert linting.keys(made, CHARTS["clearml-agent"], "v") == []
     # What was rewritten needs no rewriting.
-    assert linting.overrides(made, registry, CHARTS["clearml-agent"], "v") == (made, [])
-    server, _ = linting.overrides(yaml.load(ELASTIC.encode(), "v"), registry, CHARTS["clearml"], "v")
+    assert images.overrides(made, registry, CHARTS["clearml-agent"], "v") == (made, [])
+    server, _ = images.overrides(yaml.load(ELASTIC.encode(), "v"), registry, CHARTS["clearml"], "v")
     assert server == {"elasticsearch": {"image": f"{registry}/docker.elastic.co/elasticsearch/elasticsearch"}}
+
+
+def merged(one: Any, other: Any) -> Any:
+    """Two values files as helm merges them: tables key by key, and of all else the later one."""
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return other
+    return {**one, **{key: merged(one[key], other[key]) if key in one else other[key] for key in other}}
+
+
+def pulled(values: Any, name: str, *, told: str = "") -> str:
+    """The image of one of Bitnami's charts (``common.images.image``): the global registry wins."""
+    image = values[name]["image"]
+    registry = values.get("global", {}).get("imageRegistry", told) or image["registry"]
+    return f"{registry}/{image['repository']}:{image['tag']}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "global: {imageRegistry: docker.io}\n", 'global: {imageRegistry: ""}\n']
+)
+@pytest.mark.parametrize(("chart", "told", "name"), [
+    ("clearml", "docker.io", "redis"), ("clearml", "docker.io", "mongodb"), ("clearml-serving", "", "kafka"),
+])  # fmt: skip
+def test_a_registry_beside_a_repository_is_written_beside_it(
+    chart: str, told: str, name: str, text: str
+) -> None:
+    """Bitnami's charts put the registry before the repository: what is merged names the site once, and has it first."""
+    text += f"{name}: {{image: {{registry: docker.io, repository: bitnami/{name}, tag: 7.0.15}}}}\n"
+    values = yaml.load(text.encode(), "v")
+    made, findings = images.overrides(values, "r.example.org", CHARTS[chart], "v")
+    assert findings == []
+    whole = merged(values, made)
+    assert pulled(whole, name, told=told) == f"r.example.org/docker.io/bitnami/{name}:7.0.15"
+    assert (
+        images.absent(whole, "r.example.org", {f"docker.io/bitnami/{name}:7.0.15"}, CHARTS[chart], "v") == []
+    )
+    # The same with the overrides of our own for that chart.
+    wanted = helm.Wanted(("a",), {}, "r.example.org")
+    whole = merged(whole, helm.overrides(helm.COMMUNITY, wanted)[chart])
+    assert pulled(whole, name) == f"r.example.org/docker.io/bitnami/{name}:7.0.15"
+
+
+def test_charts_that_take_no_registry_have_it_in_the_name() -> None:
+    """Neither grafana nor ClearML's own serving hears of a registry: it is in the repository, and none beside it."""
+    text = "global: {imageRegistry: docker.io}\ngrafana: {image: {repository: grafana/grafana}}\n"
+    text += "clearml_serving_triton: {image: {repository: allegroai/x, tag: 1}}\n"
+    made, _ = images.overrides(yaml.load(text.encode(), "v"), "r.example.org", CHARTS["clearml-serving"], "v")
+    assert made == {
+        "grafana": {"image": {"repository": "r.example.org/docker.io/grafana/grafana"}},
+        "clearml_serving_triton": {
+            "image": {"repository": "r.example.org/docker.io/allegroai/x", "tag": "1"}
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("repository: foo/bar\ntag: 1\n", {"repository": "r.example.org/docker.io/foo/bar", "tag": "1"}),
+        (
+            "registry: quay.io:443\nrepository: foo/bar\n",
+            {"registry": "r.example.org/quay.io_443", "repository": "foo/bar"},
+        ),
+        ("image: foo/bar:1\n", {"image": "r.example.org/docker.io/foo/bar:1"}),
+    ],
+)
+def test_an_image_may_stand_at_the_top_of_a_file(text: str, made: dict[str, Any]) -> None:
+    """As in the values of a chart that another one brings along; it is named by the file alone."""
+    values = yaml.load(text.encode(), "v")
+    chart = replace(CHARTS["clearml-agent"], registry="")
+    assert images.overrides(values, "r.example.org", chart, "v") == (made, [])
+    found = images.absent(values, "r.example.org", (), chart, "v.yaml")
+    assert {f.subject for f in found} == {"v.yaml"} if "image" not in values else {"v.yaml: image"}
 
 
 def test_images_that_did_not_cross_are_found() -> None:
     """An image of another registry, and one that the snapshot does not hold, are findings each."""
-    values = yaml.load(VALUES.encode(), "v")
+    values, chart = yaml.load(VALUES.encode(), "v"), CHARTS["clearml-agent"]
     held = {"docker.io/library/ubuntu:18.04", "docker.io/allegroai/clearml-agent-k8s-base:1.24-21"}
-    found = linting.absent(values, "r.example.org", held, "v")
+    found = images.absent(values, "r.example.org", held, chart, "v")
     assert sorted(f.message.split(" ", 1)[1] for f in found) == ["is not asked of r.example.org"] * 3 + [
         "is not in the snapshot"
     ]
-    made, _ = linting.overrides(values, "r.example.org", CHARTS["clearml-agent"], "v")
-    assert linting.absent(made, "r.example.org", held, "v") == []
-    assert len(linting.absent(made, "r.example.org", (), "v")) == 2
+    made, _ = images.overrides(values, "r.example.org", chart, "v")
+    assert images.absent(made, "r.example.org", held, chart, "v") == []
+    assert len(images.absent(made, "r.example.org", (), chart, "v")) == 2
     untagged = {"a": {"image": {"repository": "r.example.org/docker.io/library/ubuntu"}}}
-    assert linting.absent(untagged, "r.example.org", held, "v") == []
+    assert images.absent(untagged, "r.example.org", held, replace(chart, registry=""), "v") == []
 
 
 # Pull secrets
@@ -482,13 +570,35 @@ def test_a_pull_secret_is_that_of_kubectl(password: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["123", "1e3", "0x1f", "2001-01-01", "true", "y", "null", "on", "1.5", "012", "0abc"]
-)
+    "name",
+    [
+        "123", "1e3", "1e-3", "1.5e-3", "1e309", "1e-400", "1.e3", "0abc", "08", "012", "0o7", "0o8", "0b1", "0b2",
+        "0x1f", "0xffffffffffffffff", "0x10000000000000000", "18446744073709551616", "2001-01-01", "2026-1-2",
+        "2026-02-30", "0000-02-29", "0000-00-00", "true", "y", "t", "null", "on", "1.5", "1.5.2", "nan",
+    ],
+)  # fmt: skip
 def test_names_that_yaml_would_take_for_something_else_are_quoted(name: str) -> None:
     """A name of digits, a day or a word of YAML 1.1 stands in quotes, just where kubectl puts them."""
     made = pullsecret.write(name, "ns", "r.example.org", "u", "p")
     given = ("--docker-server=r.example.org", "--docker-username=u", "--docker-password=p")
     assert made == kubectl(name, "-n", "ns", *given)
+
+
+@pytest.mark.parametrize("name", ["--username", "--server", "--email", "--password-env", "--password-file"])
+def test_bytes_that_are_no_text_are_one_clear_error(tmp_path: Path, name: str) -> None:
+    """A password or a word of the command line that is not UTF-8 is refused, and what it holds is not told."""
+    bad = "hunter\udcff2"
+    (tmp_path / "bad").write_bytes(os.fsencode(bad))
+    words = {"--server": "r.example.org", "--username": "me", "--password-env": "SECRET"}
+    if name == "--password-file":
+        del words["--password-env"]
+    words[name] = {"--password-env": "BAD", "--password-file": str(tmp_path / "bad")}.get(name, bad)
+    argv = tiny.command("render", "pull-secret", "site", *(word for pair in words.items() for word in pair))
+    env = {**plain_environ(), "SECRET": "fine", "BAD": bad}
+    done = subprocess.run(argv, capture_output=True, env=env)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"is not UTF-8 text" in done.stderr
+    assert b"hunter" not in done.stderr
 
 
 def test_a_password_goes_to_standard_output_alone(tmp_path: Path) -> None:

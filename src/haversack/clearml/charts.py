@@ -1,14 +1,17 @@
 """The keys that ClearML's charts know: helm ignores every other one without a word.
 
-One line for each table, its keys behind a colon; what ends in ``*`` is free below that.  The public charts are
-told as their ``values.yaml`` and their templates have them, at the versions named; of the enterprise charts only
-that is known which ClearML's documentation shows.
+One line for each table, its keys behind a colon; what ends in ``*`` is free below that, and a table called ``*``
+may have any name.  The public charts are told as their ``values.yaml`` and their templates have them, at the versions
+named, and the charts that they bring along as ``scripts/chart_keys.py`` lists them; of the enterprise charts only that
+is known which ClearML's documentation shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Any
 
 from haversack.clearml.helm import COMMUNITY, ENTERPRISE
@@ -17,6 +20,10 @@ _COMMON = """\
 : nameOverride fullnameOverride
 imageCredentials: enabled existingSecret registry username password email"""
 _POD = "resources* nodeSelector* tolerations* affinity* podSecurityContext* containerSecurityContext*"
+_TEMPLATE = f"""\
+: labels* annotations* initContainers* schedulerName volumes* volumeMounts*
+: fileMounts* env* priorityClassName hostAliases* {_POD}
+"""
 _SERVER = f"""\
 image: registry repository pullPolicy tag
 service: annotations* type port nodePort
@@ -52,14 +59,13 @@ agentk8sglue: createQueueIfNotExists taskAsJob labels* annotations* extraEnvs* a
 agentk8sglue: additionalRoleBindings* volumes* volumeMounts* fileMounts* {_POD}
 agentk8sglue.image: registry repository tag
 agentk8sglue.initContainers: resources*
-agentk8sglue.basePodTemplate: labels* annotations* initContainers* schedulerName volumes* volumeMounts*
-agentk8sglue.basePodTemplate: fileMounts* env* priorityClassName hostAliases* {_POD}
+{_below("agentk8sglue.basePodTemplate", _TEMPLATE)}\
 sessions: portModeEnabled svcAnnotations* svcType externalIP startingPort maxServices
 """
 _CLEARML = f"""\
 {_COMMON}
-global*
-: redis* mongodb* elasticsearch*
+global: imageRegistry imagePullSecrets* storageClass kubeVersion namespaceOverride
+global.redis: password
 clearml: cookieName cookieDomain defaultCompany apiserverKey apiserverSecret fileserverKey fileserverSecret
 clearml: readinessprobeKey readinessprobeSecret secureAuthTokenSecret testUserKey testUserSecret existingSecret
 clearml: clientConfigurationApiUrl clientConfigurationFilesUrl defaultCompanyGuid
@@ -76,7 +82,8 @@ externalServices: redisHost redisPort
 """
 _SERVING = f"""\
 {_COMMON}
-: global* kafka* prometheus* grafana* kubeVersion
+global: imageRegistry imagePullSecrets* storageClass kubeVersion
+: kubeVersion
 serviceAccount: create name
 clearml: apiAccessKey apiSecretKey apiHost filesHost webHost defaultBaseServeUrl servingTaskId kafkaServeUrl
 {_below("clearml_serving_statistics", _SERVED)}{_below("clearml_serving_inference", _SERVED + _SCALED)}\
@@ -84,13 +91,16 @@ clearml: apiAccessKey apiSecretKey apiHost filesHost webHost defaultBaseServeUrl
 clearml_serving_statistics: enabled
 clearml_serving_triton: enabled runtimeClassName
 """
-_ENTERPRISE_AGENT = """\
+_ENTERPRISE_AGENT = f"""\
 imageCredentials: password extraImagePullSecrets*
 global: imageRegistry
 clearml: agentk8sglueKey agentk8sglueSecret extraIndexUrl
 agentk8sglue: airGappedSupport apiServerUrlReference fileServerUrlReference webServerUrlReference
-agentk8sglue: defaultContainerImage createQueues dashboardReportMaxGpu containerCustomBashScript
-agentk8sglue: basePodTemplate* queues*
+agentk8sglue: defaultContainerImage createQueues dashboardReportMaxGpu containerCustomBashScript customBashScript
+agentk8sglue: extraEnvs* fileMounts* additionalRoleBindings*
+{_below("agentk8sglue.basePodTemplate", _TEMPLATE)}\
+agentk8sglue.queues.*: queueSettings*
+{_below("agentk8sglue.queues.*.templateOverrides", _TEMPLATE)}\
 sessions: portModeEnabled agentID externalIP startingPort maxServices
 customCertificates: extraCerts* overrideCaCertificatesCrt
 """
@@ -111,46 +121,71 @@ FREE: Mapping[str, Any] = {"*": {}}
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: ``keys`` is a table of tables, empty where a value stands; ``complete`` if it has no others.
+    """A chart: ``lines`` are its keys, and ``brings`` the charts that it brings along, each a table of its values.
 
-    ``other`` is the chart of the other flavour that does the same.
+    ``other`` is the chart of the other flavour that does the same; ``registry`` what ``global.imageRegistry`` is where
+    nobody says anything.
     """
 
     name: str
     flavor: str
     version: str
-    keys: Mapping[str, Any]
-    complete: bool
+    lines: str
     other: str | None
+    brings: tuple[str, ...] = ()
+    registry: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has no other keys than those that are known."""
+        return self.flavor == COMMUNITY
+
+    @property
+    def keys(self) -> Mapping[str, Any]:
+        """A table of tables, empty where a value stands."""
+        return _tree(self.lines, self.brings)
 
 
-def _tree(lines: str) -> dict[str, Any]:
+def below(keys: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """What is known below a key; ``None`` of one that is not known."""
+    if keys == FREE:
+        return FREE
+    found: Mapping[str, Any] | None = keys.get(key, keys.get("*"))
+    return found
+
+
+@cache
+def _tree(lines: str, brings: tuple[str, ...]) -> Mapping[str, Any]:
+    folder = resources.files("haversack") / "data" / "clearml"
     found: dict[str, Any] = {}
-    for line in lines.splitlines():
+    more = "".join(_below(name, (folder / f"{name}.txt").read_text(encoding="utf-8")) for name in brings)
+    for line in f"{lines}{more}".splitlines():
         place, _, keys = line.partition(":")
         table = found
-        for part in place.rstrip("*").split(".") if place else ():
+        for part in place.split(".") if place else ():
             table = table.setdefault(part, {})
-        if place.endswith("*"):
-            table.update(FREE)
         for key in keys.split():
             table[key.rstrip("*")] = dict(FREE) if key.endswith("*") else {}
     return found
 
 
-def _chart(name: str, flavor: str, version: str, lines: str, other: str | None) -> Chart:
-    return Chart(name, flavor, version, _tree(lines), flavor == COMMUNITY, other)
-
-
 CHARTS: Mapping[str, Chart] = {
     chart.name: chart
     for chart in (
-        _chart("clearml-agent", COMMUNITY, "5.3.2", _AGENT, "clearml-enterprise-agent"),
-        _chart("clearml", COMMUNITY, "7.14.4", _CLEARML, "clearml-enterprise"),
-        _chart("clearml-serving", COMMUNITY, "1.5.10", _SERVING, None),
-        _chart("clearml-enterprise-agent", ENTERPRISE, "", _ENTERPRISE_AGENT, "clearml-agent"),
-        _chart("clearml-enterprise", ENTERPRISE, "", _ENTERPRISE_SERVER, "clearml"),
-        _chart("clearml-enterprise-app-gateway", ENTERPRISE, "", _GATEWAY, None),
+        Chart("clearml-agent", COMMUNITY, "5.3.2", _AGENT, "clearml-enterprise-agent", registry="docker.io"),
+        Chart(
+            "clearml",
+            COMMUNITY,
+            "7.14.4",
+            _CLEARML,
+            "clearml-enterprise",
+            ("redis", "mongodb", "elasticsearch"),
+            "docker.io",
+        ),
+        Chart("clearml-serving", COMMUNITY, "1.5.10", _SERVING, None, ("kafka", "prometheus", "grafana")),
+        Chart("clearml-enterprise-agent", ENTERPRISE, "", _ENTERPRISE_AGENT, "clearml-agent"),
+        Chart("clearml-enterprise", ENTERPRISE, "", _ENTERPRISE_SERVER, "clearml"),
+        Chart("clearml-enterprise-app-gateway", ENTERPRISE, "", _GATEWAY, None),
     )
 }
 """Every chart whose keys are known, by its name."""

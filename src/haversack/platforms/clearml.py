@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from haversack.clearml import helm, linting, session, variables
+from haversack.clearml import helm, images, linting, session, variables
 from haversack.clearml.charts import CHARTS
 from haversack.clients import Served, address
 from haversack.errors import NotFoundError, UsageError
@@ -173,7 +173,7 @@ class ClearML:
             remedy = "say --registry, if the registry is elsewhere"
             findings.append(Finding("client-address", "--registry", said, remedy, blocking=False))
         told = _variables(settings, served)
-        image = linting.at_site(settings["image"], registry) if "image" in settings else None
+        image = images.at_site(settings["image"], registry) if "image" in settings else None
         files: dict[str, bytes] = {}
         roads = settings.get("deliver") or _roads(settings["flavor"])
         if _HELM in roads:
@@ -197,7 +197,7 @@ class ClearML:
             files["pull-secret.sh"] = _pull_secret(order, secret, registry.partition("/")[0])
         if "values" in asked:
             values, chart = _values(asked, settings)
-            made, more_findings = linting.overrides(values, registry, CHARTS[chart], asked["values"])
+            made, more_findings = images.overrides(values, registry, CHARTS[chart], asked["values"])
             findings += more_findings
             head = _head(order, f"The images of {Path(asked['values']).name}, asked of {registry}.")
             files[f"helm/{chart}-images.yaml"] = head + yaml.dump(made)
@@ -210,7 +210,7 @@ class ClearML:
             file = order.asked["values"]
             findings = linting.keys(values, CHARTS[chart], file)
             if registry := order.asked.get("registry"):
-                findings += linting.absent(values, registry, _images(order), file)
+                findings += images.absent(values, registry, _images(order), CHARTS[chart], file)
             return findings
         if order.asked.keys() & self.looks.keys():
             raise UsageError("there is no values file to look at", remedy="name it: --values FILE")

@@ -1,0 +1,209 @@
+"""The images that a values file names, and whether the site has them.
+
+Who wins where both an image and ``global.imageRegistry`` name a registry was read from the charts' templates: in
+ClearML's own the image's, in Bitnami's the global one; charts whose images have no ``registry`` hear of neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from haversack.clearml.charts import FREE, Chart, below
+from haversack.images.reference import Reference
+from haversack.model.finding import Finding
+
+_HUB = "docker.io"
+_IMAGES = ("image", "defaultContainerImage")
+_GLOBAL_WINS = ("redis", "mongodb", "kafka")
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """An image of a values file: the path of its key, its whole name, and the registry that it stands behind.
+
+    ``registry`` is ``None`` where the chart takes none beside the name.
+    """
+
+    path: tuple[str, ...]
+    name: str
+    registry: str | None
+
+
+def images(values: Any, chart: Chart) -> dict[tuple[str, ...], str]:
+    """The images that a values file names, each by the path of its key, as the chart would put them together.
+
+    An image stands in one text (its tag perhaps beside it, as ``imageTag``), or as a ``repository`` with a ``tag`` and
+    a ``registry``, which otherwise is ``global.imageRegistry``.  A name without a host is one of Docker Hub.
+    """
+    return {image.path: image.name for image in _images(values, (), chart.keys, _told(values, chart))}
+
+
+def _told(values: Any, chart: Chart) -> str:
+    """The registry that is told to a chart and to those below it; that of its own values where a file says none."""
+    told = values.get("global") if isinstance(values, Mapping) else None
+    registry = told.get("imageRegistry") if isinstance(told, Mapping) else None
+    return registry if isinstance(registry, str) else chart.registry
+
+
+def _images(value: Any, path: tuple[str, ...], known: Mapping[str, Any], told: str) -> Iterator[_Image]:
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _images(item, (*path, str(number)), FREE, told)
+    if not isinstance(value, Mapping):
+        return
+    repository = value.get("repository")
+    if isinstance(repository, str) and repository:
+        registry = _registry(value, path, known, told)
+        name = "/".join(part for part in (registry, repository) if part)
+        yield _Image(path, _tagged(_whole(name), value.get("tag")), registry)
+    for key, item in value.items():
+        if key in _IMAGES and isinstance(item, str) and item:
+            yield _Image((*path, key), _tagged(_whole(item), value.get("imageTag")), None)
+        else:
+            yield from _images(item, (*path, key), below(known, key) or FREE, told)
+
+
+def _registry(
+    image: Mapping[str, Any], path: tuple[str, ...], known: Mapping[str, Any], told: str
+) -> str | None:
+    own = image.get("registry")
+    if "repository" not in known:
+        # What nobody knows may be of a chart that takes one.
+        return (own or told or None) if isinstance(own, str) else (told or None)
+    if "registry" not in known:
+        return None
+    own = own if isinstance(own, str) else ""
+    return (told or own) if path and path[0] in _GLOBAL_WINS else (own or told)
+
+
+def _tagged(name: str, tag: Any) -> str:
+    return f"{name}:{tag}" if isinstance(tag, str | int | float) and tag != "" else name
+
+
+def _whole(image: str) -> str:
+    """The name of an image with its host, as docker completes it."""
+    first, slash, _ = image.partition("/")
+    has_host = slash and ("." in first or ":" in first or first == "localhost")
+    return image if has_host else f"{_HUB}/{image if slash else f'library/{image}'}"
+
+
+def at_site(image: str, registry: str) -> str:
+    """What an image is called in the site's registry: its whole name behind the registry's.
+
+    A name that is the site's already stays, and so does one without a tag.  Raises :class:`ValueError` for what is no name.
+    """
+    if image.startswith(f"{registry}/"):
+        return image
+    reference = Reference.parse(_whole(image))
+    name = reference.name if reference.digest or _is_tagged(image) else reference.repository
+    return f"{registry}/{_as_path(name)}"
+
+
+def _as_path(name: str) -> str:
+    """A host, and what may follow it, as the path that it is in the site's registry."""
+    host, slash, rest = name.partition("/")
+    return f"{host.replace(':', '_')}{slash}{rest}"
+
+
+def _is_tagged(image: str) -> bool:
+    return ":" in image.rpartition("/")[2]
+
+
+def absent(values: Any, registry: str, held: Collection[str], chart: Chart, file: str) -> list[Finding]:
+    """A finding for every image of a values file that is not from the site's registry, or not in the snapshot.
+
+    ``held`` are the names of the snapshot's images, as they are outside.  A name without a tag leaves it to the chart.
+    """
+    findings = []
+    for path, image in images(values, chart).items():
+        at = _place(file, path)
+        try:
+            wanted = at_site(image, registry)
+        except ValueError as problem:
+            findings.append(Finding("values-image", at, f"{image} {problem}", "correct the name"))
+            continue
+        if wanted != image:
+            findings.append(
+                Finding("values-image", at, f"{image} is not asked of {registry}", f"write {wanted}")
+            )
+        if not _has(held, registry, wanted):
+            said = f"{image} is not in the snapshot"
+            findings.append(
+                Finding("values-image", at, said, "declare it in [[image]], and bring a snapshot")
+            )
+    return findings
+
+
+def _has(held: Collection[str], registry: str, wanted: str) -> bool:
+    carried = {at_site(name, registry) for name in held}
+    return wanted in carried or (
+        not _is_tagged(wanted) and wanted in {name.rpartition(":")[0] for name in carried}
+    )
+
+
+def _place(file: str, path: tuple[str, ...]) -> str:
+    return f"{file}: {'.'.join(path)}" if path else file
+
+
+def overrides(values: Any, registry: str, chart: Chart, file: str) -> tuple[dict[str, Any], list[Finding]]:
+    """Values that ask the site's registry for each image of a values file, and nothing else.
+
+    Merged over the file they give its images at the site: what a chart reads beside a name is written beside it.
+    Helm replaces a list whole, so an image within one is a finding.
+    """
+    made: dict[str, Any] = {}
+    findings = []
+    told = _told(values, chart)
+    for image in _images(values, (), chart.keys, told):
+        at = _place(file, image.path)
+        try:
+            name = at_site(image.name, registry)
+        except ValueError as problem:
+            findings.append(Finding("values-image", at, f"{image.name} {problem}", "correct the name"))
+            continue
+        there, lists = values, False
+        for part in image.path:
+            lists = lists or isinstance(there, list)
+            there = there[int(part)] if isinstance(there, list) else there[part]
+        if lists:
+            said = f"{image.name} stands in a list, which cannot be overridden in part"
+            findings.append(Finding("values-image", at, said, f"write {name} there", blocking=False))
+        elif isinstance(there, Mapping):
+            _table(made, image.path).update(_override(image, name, registry))
+            if image.registry and told:
+                made["global"] = {"imageRegistry": _base(told, registry)}
+        else:
+            beside = _at(values, image.path[:-1]).get("imageTag")
+            _table(made, image.path[:-1])[image.path[-1]] = (
+                name if beside is None else name.rpartition(":")[0]
+            )
+    return made, findings
+
+
+def _override(image: _Image, name: str, registry: str) -> dict[str, str]:
+    """The keys of an image that is told in a table; its registry stands apart where the chart puts one before it."""
+    repository, _, tag = name.rpartition(":") if _is_tagged(name) else (name, "", "")
+    told = {"tag": tag} if tag else {}
+    if not image.registry:
+        return {"repository": repository, **told}
+    base = _base(image.registry, registry)
+    return {"registry": base, "repository": repository.removeprefix(f"{base}/"), **told}
+
+
+def _base(host: str, registry: str) -> str:
+    """A registry, perhaps with a path, as it is at the site."""
+    return host if f"{host}/".startswith(f"{registry}/") else f"{registry}/{_as_path(host)}"
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        values = values[part]
+    return values
+
+
+def _table(made: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for part in path:
+        made = made.setdefault(part, {})
+    return made

@@ -6,10 +6,13 @@ What the services do once they run is in ``test_systemd_real.py``.
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import stat
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +24,19 @@ from haversack.formats.canonical import canonical
 from haversack.kinds import keys
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
-from haversack.model.lock import Lock, LockedEnvironment
+from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
 from haversack.model.site import Site
-from haversack.model.target import ANY
+from haversack.model.target import ANY, Target
 from haversack.platforms import Order
-from haversack.platforms.systemd import PLATFORM, SERVICES, joined
+from haversack.platforms.systemd import PLATFORM, SERVICES, joined, valued
 from haversack.ports import Inside
+from haversack.ports.machine import probe
+from haversack.ports.media import FolderWriter
+from haversack.services import machine
+from haversack.verbs import pack
 from tests.support import tiny
 from tests.support.site import plain_environ
+from tests.support.wheels import make_wheel
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "systemd"
@@ -202,8 +210,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path, text: str, where: str, says: 
 def test_what_contradicts_itself_is_found(tmp_path: Path, text: str, subject: str, says: str) -> None:
     """Each names its key and what to do, before anything is locked; no secret is repeated."""
     found = [finding for finding in problems(tmp_path, text) if finding.blocking]
-    (finding, *_) = [f for f in found if f.subject == f"platform.systemd.{subject}".rstrip(".")] or [None]
-    assert finding is not None, found
+    mine = [f for f in found if f.subject == f"platform.systemd.{subject}".rstrip(".")]
+    assert mine, found
+    finding = mine[0]
     assert finding.code == "platform-setting"
     assert says in f"{finding.message} {finding.remedy}"
     assert "hunter2" not in f"{found} {[f.remedy for f in found]}"
@@ -233,7 +242,7 @@ def test_keys_are_the_options(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "reference" / "declaration.md").read_text()
     for name, service in SERVICES.items():
         table = PLATFORM.keys.keys[name].type
-        found = set()
+        found: set[str] = set()
         for key, told in table.keys.items():  # type: ignore[union-attr]
             inner = getattr(told.type, "keys", {}) if key in service.tables else {}
             found |= {f"{key}.{one}" for one in inner} if key in service.tables else {key}
@@ -424,3 +433,299 @@ def test_users_and_folders_are_made(tmp_path: Path, inside: Inside) -> None:
     assert {(tree / path).stat().st_uid for path in modes} == {int(user[2])}
     assert (tree / "var/lib/skypilot/sky_logs").readlink() == Path("/var/log/skypilot")
     assert (tree / "var/lib/skypilot/config/config.yaml").readlink() == Path("/etc/skypilot/config.yaml")
+
+
+# What is put in place
+
+
+SERVER = """\
+# --metrics-port
+import argparse, http.server, json
+parser = argparse.ArgumentParser()
+for word in ("host", "port", "metrics-port"):
+    parser.add_argument(f"--{word}", type=int if "port" in word else str)
+given = parser.parse_args()
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        told = b'{"status": "healthy", "version": "0.14.1"}' if self.path == "/api/health" else b"dashboard"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+http.server.ThreadingHTTPServer((given.host, given.port), Answers).serve_forever()
+"""
+"""What stands in for SkyPilot where no way leads to PyPI: a server that says it is healthy."""
+
+
+def store_of(folder: Path, **snapshots: dict[str, Any]) -> Path:
+    """A store with snapshots of these names, the last one current; each has an environment ``skypilot``."""
+    here = probe()
+    target = Target("here", here.platform, here.python_short, here.glibc, here.macos)
+    modules = {"sky/__init__.py": "", "sky/server/__init__.py": "", "sky/server/server.py": SERVER}
+    wheel = make_wheel(folder / "wheels", "skypilot", "0.14.1", modules=modules)
+    data = wheel.read_bytes()
+    environment = LockedEnvironment("skypilot", target.name, "pip", ("skypilot==0.14.1",))
+    origin = f"path:wheels/{wheel.name}"
+    artifact = Artifact(
+        *("wheel", "skypilot", "0.14.1", wheel.name, digest_of(data), len(data), origin, (environment.ref,))
+    )
+    out = tiny.outside(folder / "outside")
+    for name, settings in snapshots.items():
+        platform = LockedEnvironment("platform.systemd", ANY.name, "platform", settings=settings)
+        declared = digest_of(canonical(settings))
+        lock = Lock("lab", declared, (target, ANY), (platform, environment), merge_artifacts([artifact]))
+        pack.pack(lock, folder, out, FolderWriter(folder / name), name=name, rehearsing=False)
+        done = tiny.haversack("receive", folder / name, store=folder / "inside")
+        assert done.returncode == 0, done.stderr
+    return folder / "inside"
+
+
+def python() -> Path:
+    """A Python of this version where services see it; the tests' own may be in a home."""
+    return next(
+        path
+        for path in (
+            Path(f"/usr/bin/python3.{probe().python_minor}"),
+            Path(os.path.realpath("/usr/bin/python3")),
+        )
+        if path.exists()
+    )
+
+
+def test_a_service_is_laid_for_another_machine(tmp_path: Path) -> None:
+    """``--root`` lays environment, files, users, folders and the links of enabled units; again it changes nothing."""
+    settings = {"skypilot": {"enable": True, "monitoring": {"enable": True}, "administrators": ["alice"]}}
+    store = store_of(tmp_path, one=settings)
+    root = tmp_path / "root"
+    root.mkdir()
+    words = ("install", "skypilot-service", "--root", root, "--python", python())
+    planned = tiny.haversack(*words, "--dry-run", store=store)
+    assert planned.returncode == 0, planned.stderr
+    assert f"would be written: {root}/etc/systemd/system/skypilot-web-ui.service" in planned.stdout
+    assert list(root.iterdir()) == []
+    done = tiny.haversack(*words, store=store, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    units = root / "etc/systemd/system"
+    assert {path.name for path in (units / "multi-user.target.wants").iterdir()} == {
+        "skypilot-web-ui.service",
+        "skypilot-monitor.service",
+    }
+    assert {path.name for path in (units / "timers.target.wants").iterdir()} == {
+        "skypilot-cluster-manager.timer"
+    }
+    assert (root / "opt/skypilot/bin/python").exists()
+    assert stat.S_IMODE((root / "etc/sudoers.d/skypilot").stat().st_mode) == 0o440
+    assert stat.S_IMODE((root / "etc/skypilot/config.yaml").stat().st_mode) == 0o644
+    assert (root / "var/lib/skypilot").is_dir()
+    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*")}
+    again = tiny.haversack(*words, store=store, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    assert "skypilot is of snapshot one already" in again.stdout
+    changed = {path for path, then in before.items() if path.lstat().st_mtime_ns != then and path.is_file()}
+    assert {
+        path for path in changed if not path.name.endswith(("passwd", "group", "shadow", "lock", "-"))
+    } == set()
+
+
+def test_edited_files_are_shown_and_stay(tmp_path: Path) -> None:
+    """Somebody's line in a unit is shown before anything is done; ``--force`` replaces it, and what is unwanted goes."""
+    settings: dict[str, Any] = {"skypilot": {"enable": True, "monitoring": {"enable": True}}}
+    store = store_of(tmp_path, one=settings, two={"skypilot": {"enable": True}})
+    root = tmp_path / "root"
+    root.mkdir()
+    words = ("install", "skypilot-service", "--root", root, "--python", python())
+    done = tiny.haversack(*words, "--snapshot", "one", store=store)
+    assert done.returncode == 0, done.stderr
+    unit = root / "etc/systemd/system/skypilot-web-ui.service"
+    unit.write_text(f"{unit.read_text()}# mine\n")
+    refused = tiny.haversack(*words, store=store)
+    assert refused.returncode == 15
+    assert "-# mine" in refused.stderr
+    assert (root / "etc/systemd/system/skypilot-monitor.service").exists()
+    forced = tiny.haversack(*words, "--force", store=store)
+    assert forced.returncode == 0, forced.stderr
+    assert "# mine" not in unit.read_text()
+    assert not (root / "etc/systemd/system/skypilot-monitor.service").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--to", "/root/skypilot"), 3, "cannot see"),
+        (("--to", "/tmp/skypilot"), 3, "cannot see"),
+        (("--base-url", "mirror"), 2, "https://HOST"),
+        (("--ca", "/nowhere.pem"), 2, "--base-url"),
+        (("--snapshot", "none"), 18, "no snapshot"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_put_in_place_is_refused(
+    words: tuple[str, ...], code: int, says: str, tmp_path: Path
+) -> None:
+    """A place that the service could not see, or a mirror that is none, is refused before anything is done."""
+    store = store_of(tmp_path, one=MINIMAL)
+    root = tmp_path / "root"
+    root.mkdir()
+    done = tiny.haversack(
+        "install", "skypilot-service", "--root", root, "--python", python(), *words, store=store
+    )
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert list(root.iterdir()) == []
+
+
+def test_only_what_is_declared_is_a_service(tmp_path: Path) -> None:
+    """A service that no table declares is not found, options of services are none of environments, and a prefix is needed."""
+    store = store_of(tmp_path, one=MINIMAL)
+    for words, code, says in (
+        (("haversack-service", "--root", tmp_path), 18, "[platform.systemd.haversack]"),
+        (("nothing-service", "--to", tmp_path / "x"), 18, "no environment"),
+        (("skypilot", "--to", tmp_path / "x", "--force"), 2, "for a service"),
+        (("skypilot",), 2, "--to PREFIX"),
+        (("skypilot-service", "--to", "/usr/bin"), 15, "was not made by haversack"),
+    ):
+        done = tiny.haversack("install", *words, "--dry-run", store=store)
+        assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
+        assert says in done.stderr
+
+
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """A folder that everybody may look into; those of pytest are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="haversack-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_nobody_but_root_puts_services_in_place(tmp_path: Path, everybodys: Path) -> None:
+    """Somebody else is told so, and what would be done all the same."""
+    store = store_of(everybodys, one=MINIMAL)
+    # Not root, and yet able to run a Python that lies in root's home.
+    cap = "+dac_override"
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps={cap}", f"--ambient-caps={cap}"]
+    words = tiny.command("install", "skypilot-service", "--root", tmp_path, "--python", python())
+    for more, code, says in (([], 2, "only root"), (["--dry-run"], 0, "would be written")):
+        done = subprocess.run(
+            [*nobody, *words, *more],
+            env={
+                **tiny.environ(store),
+                "HOME": str(everybodys / "home"),
+                "XDG_DATA_HOME": str(everybodys / "data"),
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stderr
+        assert says in done.stdout + done.stderr
+
+
+# A declaration, before anything is locked
+
+
+def test_a_declaration_is_rendered_without_a_store(tmp_path: Path) -> None:
+    """``--from`` takes the folder of a declaration, its file, or a snapshot by its name; there is no store, and none is made."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "haversack.toml").write_text(HEAD + OURS)
+    for source in ("site", "site/haversack.toml"):
+        done = tiny.haversack(
+            *("render", "systemd", "--from", source, "-o", "out"), store=tmp_path / "none", cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+    head = (tmp_path / "out/etc/systemd/system/skypilot-web-ui.service").read_text().partition("\n")[0]
+    assert "of the declaration sha256:" in head
+    assert not (tmp_path / "none").exists()
+    store = store_of(tmp_path / "packed", one=MINIMAL)
+    done = tiny.haversack("render", "systemd", "--from", "one", "-o", tmp_path / "two", store=store)
+    assert done.returncode == 0, done.stderr
+    done = tiny.haversack(
+        *("render", "systemd", "--from", "one", "--snapshot", "one", "-o", tmp_path / "two"), store=store
+    )
+    assert done.returncode == 2
+
+
+def test_a_wrong_declaration_is_not_rendered(tmp_path: Path) -> None:
+    """What could not be locked is told, and nothing is written."""
+    (tmp_path / "haversack.toml").write_text(f'{HEAD}{OURS}user = "root"\n')
+    done = tiny.haversack(
+        "render", "systemd", "--from", tmp_path, "-o", tmp_path / "out", store=tmp_path / "none"
+    )
+    assert done.returncode == 3
+    assert not (tmp_path / "out").exists()
+
+
+# A machine that is looked at
+
+
+def looked(settings: Mapping[str, Any], inside: Inside) -> dict[str, Finding]:
+    """What doctor finds, by subject."""
+    return {finding.subject: finding for finding in PLATFORM.preflight(order(settings), inside)}
+
+
+def test_credentials_are_looked_at_and_not_read(tmp_path: Path, inside: Inside) -> None:
+    """A file that is missing, empty, no file or readable by everybody is found; one for root alone is not."""
+    names = ("aws", "gcp", "azure")
+    settings = {"skypilot": {"enable": True, "cloudCredentials": {n: str(tmp_path / n) for n in names}}}
+    subjects = {n: f"platform.systemd.skypilot.cloudCredentials.{n}" for n in names}
+    (tmp_path / "gcp").write_text("secret")
+    (tmp_path / "gcp").chmod(0o644)
+    (tmp_path / "azure").mkdir()
+    found = looked(settings, inside)
+    assert "there is no" in found[subjects["aws"]].message
+    assert found[subjects["gcp"]].remedy == f"chmod 0600 {tmp_path / 'gcp'}"
+    assert "is no file" in found[subjects["azure"]].message
+    assert "secret" not in f"{found}"
+    (tmp_path / "gcp").chmod(0o600)
+    (tmp_path / "aws").touch(0o600)
+    found = looked(settings, inside)
+    assert "is empty" in found[subjects["aws"]].message
+    assert subjects["gcp"] not in found
+
+
+def test_a_port_that_is_taken_is_found(inside: Inside) -> None:
+    """Another program at a port of the service is found by looking, and by nothing that would touch it."""
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.create_server((address, 0), family=family) as listener:
+            port = listener.getsockname()[1]
+            found = looked({"skypilot": {"enable": True, "webUI": {"port": port}}}, inside)
+            assert "is taken" in found["platform.systemd.skypilot.webUI.port"].message
+    assert "platform.systemd.skypilot.webUI.port" not in looked(
+        {"skypilot": {"enable": True, "webUI": {"port": port}}}, inside
+    )
+
+
+def test_what_was_changed_is_found(tmp_path: Path, inside: Inside) -> None:
+    """A file that was edited, one that is gone, and a file beside a unit that changes it; a newer snapshot alone is none."""
+    root = laid(rendered("minimal", tmp_path, inside), tmp_path / "root")
+    found = valued("skypilot", MINIMAL)
+    files = {
+        path: data.replace(b"2026-11", b"2026-12")
+        for path, data in rendered("minimal", tmp_path, inside).items()
+    }
+
+    def edited() -> dict[str, str]:
+        told = machine.look(SERVICES["skypilot"], found, files, None, inside.run, root)
+        return {
+            f.subject: f.message for f in told if f.subject.startswith("/etc") or f.subject.startswith("/usr")
+        }
+
+    assert edited() == {}
+    (root / "etc/skypilot/config.yaml").write_text("# head\n{}\n# mine\n")
+    (root / "usr/local/libexec/skypilot/autostop.py").unlink()
+    (root / "etc/systemd/system/skypilot-web-ui.service.d").mkdir()
+    assert set(edited()) == {
+        "/etc/skypilot/config.yaml",
+        "/usr/local/libexec/skypilot/autostop.py",
+        "/etc/systemd/system/skypilot-web-ui.service.d",
+    }
+
+
+def test_sockets_are_read_as_the_kernel_writes_them() -> None:
+    """Only what listens counts, of either protocol."""
+    head = "  sl  local_address rem_address   st tx_queue rx_queue\n"
+    four = f"{head}   0: 0100007F:1F90 00000000:0000 0A 0:0\n   1: 0100007F:1F91 0100007F:0016 01 0:0\n"
+    six = f"{head}   0: 00000000000000000000000001000000:2382 00000000000000000000000000000000:0000 0A 0:0\n"
+    assert machine.listened_at([four, six, ""]) == {8080, 9090}
+
+
+def test_doctor_without_the_mirrors_address_says_so(inside: Inside) -> None:
+    """What was said to ``install`` alone is in no snapshot: doctor tells what it cannot compare."""
+    found = {f.subject: f for f in PLATFORM.preflight(order(SITE, BASE), inside)}
+    assert found["platform.systemd.skypilot.mirror"].code == "platform-unknown"

@@ -179,7 +179,8 @@ def _placed(done: Placed, no_start: bool, dry_run: bool) -> list[str]:
     lines += [f"{would}removed: {done.root / path}" for path in done.removed]
     lines += [f"{would}stopped: {unit}" for unit in done.stopped]
     quiet = no_start or done.root != Path("/")
-    lines += [] if quiet else [f"{would}started: {unit}" for unit in done.started]
+    told = "not started" if quiet else f"{would}started"
+    lines += [f"{told}: {unit}" for unit in done.started]
     lines = lines or [f"{done.service} is of snapshot {done.snapshot} already"]
     return [*lines, *([f"look at {done.address}"] if done.address and not quiet and not dry_run else [])]
 

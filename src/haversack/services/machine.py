@@ -58,6 +58,9 @@ def look(
         return
     yield from _changed(name, files, root)
     yield from _folders(name, files, found)
+    for unit in units(service, found):
+        if not is_active(unit, run):
+            yield _unready(unit, "does not run", f"systemctl status {unit}")
     yield from _package(name, found, version, run)
 
 

@@ -122,7 +122,7 @@ def install_service(
     installs = name == "skypilot" and plan.found.options["enable"] and _is_ours(plan, place, prefix)
     planned = environment(SERVER, place, True) if installs else None
     if planned is not None:
-        _check_place(package, planned)
+        _check_place(package, planned, root.absolute())
         if _is_there(place, order, target, inside):
             planned = None
     elif plan.found.options["enable"] and not staged and not (place / "bin").is_dir():
@@ -210,7 +210,7 @@ def _is_ours(plan: _Plan, place: Path, prefix: Path | None) -> bool:
     return carried and not somebodys
 
 
-def _check_place(package: Path, planned: Installed) -> None:
+def _check_place(package: Path, planned: Installed, root: Path) -> None:
     """Raise ``PrefixError`` for a place that the service's user could not read, or that would not stay."""
     tool = Path(sys.prefix)
     if package == tool or tool in package.parents:
@@ -224,7 +224,7 @@ def _check_place(package: Path, planned: Installed) -> None:
             remedy="give --python one of the system, or declare [target.X] interpreter so that a bundle brings one",
         )
     for folder in planned.prefix.parents:
-        if folder.is_dir() and not folder.stat().st_mode & 0o001:
+        if folder.is_relative_to(root) and folder.is_dir() and not folder.stat().st_mode & 0o001:
             raise PrefixError(
                 "cannot be entered by the service's user", where=str(folder), remedy=f"chmod a+x {folder}"
             )

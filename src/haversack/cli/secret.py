@@ -54,9 +54,9 @@ def _password(file: Path | None, variable: str | None) -> str:
         text = file.read_bytes().decode("utf-8")
     except OSError as problem:
         raise NotFoundError(f"cannot be read: {problem.strerror}", where=str(file)) from problem
-    except UnicodeDecodeError as problem:
+    except UnicodeDecodeError:
         # What it holds must not be told.
-        raise UsageError("the password is not UTF-8 text", where=str(file)) from problem
+        raise UsageError("the password is not UTF-8 text", where=str(file)) from None
     password = text.removesuffix("\n").removesuffix("\r")
     if "\n" in password:
         raise UsageError("the file holds more than one line", where=str(file), remedy="the password alone")

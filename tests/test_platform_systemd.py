@@ -595,13 +595,13 @@ def everybodys() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_nobody_but_root_puts_services_in_place(tmp_path: Path, everybodys: Path) -> None:
+def test_nobody_but_root_puts_services_in_place(everybodys: Path) -> None:
     """Somebody else is told so, and what would be done all the same."""
     store = store_of(everybodys, one=MINIMAL)
     # Not root, and yet able to run a Python that lies in root's home.
     cap = "+dac_override"
     nobody = ["setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps={cap}", f"--ambient-caps={cap}"]
-    words = tiny.command("install", "skypilot-service", "--root", tmp_path, "--python", python())
+    words = tiny.command("install", "skypilot-service", "--root", everybodys, "--python", python())
     for more, code, says in (([], 2, "only root"), (["--dry-run"], 0, "would be written")):
         done = subprocess.run(
             [*nobody, *words, *more],

@@ -46,8 +46,8 @@ _SERVING: dict[str, Term] = {
     "PIP_NO_BUILD_ISOLATION": 0,
     "UV_DEFAULT_INDEX": When(Given("mirror"), join(Opt("mirror"), "/pypi/simple/")),
     "PIP_INDEX_URL": When(Given("mirror"), join(Opt("mirror"), "/pypi/simple/")),
+    # Not REQUESTS_CA_BUNDLE: botocore reads it too (botocore/endpoint.py), and AWS has no certificate of the site.
     "SSL_CERT_FILE": _CA,
-    "REQUESTS_CA_BUNDLE": _CA,
     "PIP_CERT": _CA,
     "PYTHONPATH": When(DEFAULTS, Place("programs")),
     "SITE_DEFAULT_REGION": When(Given("cluster.defaultRegion"), Opt("cluster.defaultRegion")),

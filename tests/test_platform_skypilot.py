@@ -29,7 +29,7 @@ from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.skypilot import PLATFORM
 from haversack.ports import Inside
-from haversack.skypilot import amazon, cluster, config, proxies, versions
+from haversack.skypilot import amazon, cluster, config, proxies, secrets, versions
 from haversack.skypilot.asking import Refused
 from haversack.skypilot.carried import NODES, SERVER
 from haversack.verbs.needs import completed
@@ -155,6 +155,19 @@ PODS = 'version = "0.14.1"\n[platform.skypilot.kubernetes]\n'
         (PODS + 'proxy = "http://p:1"\n', "kubernetes.no_proxy", "API server"),
         (PODS + 'proxy = "http://p:1"\nno_proxy = ["127.0.0.0/8", ".svc"]\n', "kubernetes.no_proxy", "API server"),
         (PODS + 'proxy = "http://p:1"\ncidrs = ["10.0.0.0/80", "10.0.0.0/8"]\n', "kubernetes.no_proxy", "no network"),
+        (PODS + 'proxy = "http://127.0.0.1:3128"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "the pod itself"),
+        (PODS + 'proxy = "http://127.1:3128"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "the pod itself"),
+        (PODS + 'proxy = "http://localhost:3128"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "the pod itself"),
+        (PODS + 'proxy = "http://p:0"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "http://HOST:PORT"),
+        (PODS + 'proxy = "http://a b:1"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "http://HOST:PORT"),
+        (PODS + 'proxy = "http://a\\n-b:1"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "http://HOST:PORT"),
+        (PODS + 'proxy = "http://a$(HOSTNAME):1"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "http://HOST:PORT"),
+        (PODS + 'proxy = "http://p:1"\nno_proxy = ["8.8.8.8"]\n', "kubernetes.no_proxy", "API server"),
+        (PODS + 'proxy = "http://p:1"\nno_proxy = ["0.0.0.0"]\n', "kubernetes.no_proxy", "API server"),
+        (PODS + 'proxy = "http://p:1"\napi_server = "127.0.0.1"\n', "kubernetes.api_server", "no host"),
+        (PODS + 'proxy = "http://p:1"\napi_server = ":::"\n', "kubernetes.api_server", "no host"),
+        (PODS + 'proxy = "http://p:1"\napi_server = "10.0.0.300"\n', "kubernetes.api_server", "no host"),
+        (AWS + 'ssh_proxy_command = "ncat --proxy-auth me:hunter2 %h %p"\n', "aws.ssh_proxy_command", "password"),
         (PODS + 'proxy = "http://p:1"\nproxy_secret = "p"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy_secret", "excludes"),
     ],
 )  # fmt: skip
@@ -175,6 +188,8 @@ def test_bad_settings_are_found(tmp_path: Path, text: str, subject: str, says: s
         AWS + 'regions = ["us"]\n',
         PODS + 'no_proxy = [".svc"]\n',
         PODS + 'proxy = "http://p:1"\nno_proxy = ["a,b"]\n',
+        PODS + 'proxy = "http://p:1"\napi_server = "k8s.example.org:6443"\n',
+        PODS + 'proxy = "http://p:1"\napi_server = "10.0.0.1:6443"\n',
         PODS + 'image = "skypilot"\n',
         'version = "latest"\n',
     ],
@@ -199,6 +214,48 @@ def test_good_settings_raise_nothing(tmp_path: Path) -> None:
     ):
         (finding,) = problems(tmp_path, doubtful)
         assert not finding.blocking
+
+
+@pytest.mark.parametrize(
+    ("command", "hidden"),
+    [
+        ("nc -X connect -x http://me:hunter2@proxy:3128 %h %p", True),
+        ("ncat --proxy p:3128 --proxy-type http --proxy-auth me:hunter2 %h %p", True),
+        ("ncat --proxy-auth=me:hunter2 %h %p", True),
+        ("proxytunnel -p proxy:3128 -P me:hunter2 -d %h:%p", True),
+        ("proxytunnel -p proxy:3128 -Pme:hunter2 -d %h:%p", True),
+        ("socat - PROXY:proxy:%h:%p,proxyport=3128,proxyauth=me:hunter2", True),
+        ("sshpass -v -p hunter2 ssh -W %h:%p gate", True),
+        ("sshpass -phunter2 ssh -W %h:%p gate", True),
+        ("SSHPASS=hunter2 sshpass -e ssh -W %h:%p gate", True),
+        ("HTTP_PROXY_PASSWORD=hunter2 connect -H proxy:3128 %h %p", True),
+        ("ssh -W [%h]:%p -p 2222 -i ~/.ssh/gate me@gate.example.org", False),
+        ("sshpass -e ssh -p 2222 -W %h:%p gate", False),
+        ("sshpass -p $GATE ssh -W %h:%p gate", False),
+        ("nc -X connect -x proxy:3128 %h %p", False),
+        ('ncat --proxy-auth "$(cat ~/.proxy)" %h %p', False),
+        ("ncat --proxy-auth me:$PASS %h %p", False),
+        ("proxytunnel -p proxy:3128 -F ~/.proxy -d %h:%p", False),
+        ("corkscrew proxy 3128 %h %p ~/.ssh/proxy-auth", False),
+    ],
+)
+def test_passwords_in_commands_are_known(command: str, hidden: bool) -> None:
+    """Those that the usual programs take are refused; what the shell or a file gives when it runs is not."""
+    assert secrets.in_command(command) is hidden
+
+
+@pytest.mark.parametrize("base", ["https://127.1:8443", "http://2130706433:8080", "http://[::ffff:127.0.0.1]", "http://0x7f.1", "http://localhost."])  # fmt: skip
+def test_every_spelling_of_this_machine_is_found(inside: Inside, base: str) -> None:
+    """However loopback is written, as programs read it: nodes do not reach the mirror there."""
+    made = PLATFORM.render(order(CLOSED, base_url=base), inside)
+    assert [f.code for f in made.findings if f.blocking] == ["client-address"]
+
+
+@pytest.mark.parametrize("base", ["http://m:0", "http://m:99999", "https://m:", "http://a$(b)", "http://a..b", "http://[::g]"])  # fmt: skip
+def test_an_address_that_cannot_be_is_refused(inside: Inside, base: str) -> None:
+    """No port 0, none that there is not, and no host that is none."""
+    with pytest.raises(UsageError):
+        PLATFORM.render(order(CLOSED, base_url=base), inside)
 
 
 # What is locked

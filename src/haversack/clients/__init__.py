@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from haversack.errors import UsageError
+from haversack.formats.hosts import is_authority
 from haversack.formats.repodata import is_plain, plain_url
 from haversack.model.snapshot import Snapshot
 from haversack.views import place_of
@@ -166,6 +167,8 @@ def address(url: str) -> str:
         )
     if urlsplit(plain).scheme not in {"http", "https", "file"}:
         raise UsageError("the base URL is of a scheme that no client knows", remedy="say https://HOST")
+    if urlsplit(plain).scheme != "file" and not is_authority(urlsplit(plain).netloc):
+        raise UsageError("the base URL names no host and port that there can be", remedy="say https://HOST")
     return plain
 
 

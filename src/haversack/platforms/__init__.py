@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import ipaddress
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from haversack.formats import hosts
 from haversack.formats.schema import Key, KindKeys
 from haversack.model.artifact import Digest
 from haversack.model.finding import Finding
@@ -128,11 +128,8 @@ def unknown(subject: str, message: str, remedy: str) -> Finding:
 def unreachable(base: str) -> list[Finding]:
     """A finding for an address that means another machine on a node or in a pod, or none."""
     host = urlsplit(base).hostname or ""
-    try:
-        number = ipaddress.ip_address(host)
-        here = number.is_loopback or number.is_unspecified or number.is_link_local
-    except ValueError:
-        here = not host or host == "localhost" or host.endswith(".localhost")
+    number = hosts.number(host)
+    here = hosts.is_here(host) or (number is not None and number.is_link_local)
     if not here:
         return []
     said = f"{base} means the pod itself to a pod, and cannot be reached" if host else f"{base} is in no pod"

@@ -12,28 +12,40 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
+from haversack.formats.hosts import is_authority, is_here
+
 ALWAYS = ("localhost", "127.0.0.1", "::1", "169.254.169.254", ".svc", ".cluster.local")
 """What no pod asks a proxy for."""
 ENTRY = r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?"
 ENTRY_SAYS = "a host, a domain that begins with a dot, an address or a network like 10.0.0.0/8"
 
+# RFC 1918, 6598 and 4193.
+_PRIVATE = tuple(
+    map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"))
+)
+
 
 def fault(proxy: str) -> tuple[str, str] | None:
     """What is wrong with the URL of a proxy, and what to do; neither repeats what could be a secret in it."""
+    nothing = "is no URL of a proxy", "write http://HOST:PORT"
     try:
         parts = urlsplit(proxy)
-        port = parts.port
     except ValueError:
-        return "is no URL of a proxy", "write http://HOST:PORT"
+        return nothing
     if "@" in proxy or parts.query or parts.fragment:
         return (
             "holds a user name or a password, and goes into locks, bundles and files",
             "change that password; kubectl create secret generic NAME --from-literal=proxy=URL in the namespace of "
             'the pods, and write proxy_secret = "NAME" instead',
         )
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
-        return "is no URL of a proxy", "write http://HOST:PORT"
-    if port is None:
+    # The parser drops blanks and line breaks that programs would read.
+    if parts.geturl() != proxy or parts.scheme not in {"http", "https"} or parts.path not in {"", "/"}:
+        return nothing
+    if not is_authority(parts.netloc):
+        return nothing
+    if is_here(parts.hostname or ""):
+        return "is the pod itself to a pod", "write the name by which pods reach the proxy"
+    if parts.port is None:
         return "has no port, and programs do not agree on which they take then", "write http://HOST:PORT"
     return None
 
@@ -48,11 +60,21 @@ def is_network(entry: str) -> bool:
 
 
 def is_address(entry: str) -> bool:
-    """Whether an entry covers addresses of other machines, as the API server's in a pod."""
+    """Whether an entry covers addresses of other machines."""
     if not is_network(entry):
         return False
     network = ipaddress.ip_network(entry, strict=False)
-    return not network.is_loopback and not network.is_link_local
+    here = network.is_loopback or network.is_link_local
+    return not here and not (network.num_addresses == 1 and network.network_address.is_unspecified)
+
+
+def is_of_cluster(entry: str) -> bool:
+    """Whether an entry may cover the API server as pods reach it: clusters have private networks."""
+    return is_address(entry) and any(
+        network.version == private.version and network.overlaps(private)
+        for network in [ipaddress.ip_network(entry, strict=False)]
+        for private in _PRIVATE
+    )
 
 
 def covers(entries: Iterable[str], address: str) -> bool:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from haversack.formats import hosts
 from haversack.formats.pullsecret import NAME as SECRET
 from haversack.formats.pullsecret import NAME_SAYS as SECRET_SAYS
 from haversack.formats.schema import URL, Key, KindKeys
 from haversack.images.reference import PATTERN
 from haversack.model.finding import Finding
-from haversack.skypilot import amazon, proxies, versions
+from haversack.skypilot import amazon, proxies, secrets, versions
 from haversack.skypilot.catalogs import SOURCE
 from haversack.skypilot.config import mirrors, options
 
@@ -19,6 +20,8 @@ _NAME = r"[^\x00-\x1f\x7f*]+"
 _TEXT = r"[^\x00-\x1f\x7f]+"
 _REGION = r"[a-z]{2}(?:-[a-z]+)+-[0-9]"
 _HOST = r"[A-Za-z0-9.-]+"
+# What can be an address and no name.
+_NUMBERS = re.compile(r"[0-9.]+|.*:.*")
 
 AWS = KindKeys(
     "Virtual machines of AWS in a private network.",
@@ -65,7 +68,7 @@ KUBERNETES = KindKeys(
         ),
         "api_server": Key(
             "string", "Host or address of the API server, as pods reach it.",
-            pattern=r"[A-Za-z0-9.:-]+", expects="a host or an address, without a port", only_with=("proxy", "proxy_secret"),
+            pattern=rf"{hosts.NAME}|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*", expects="a host or an address, without a port", only_with=("proxy", "proxy_secret"),
         ),
         "mirror": Key("boolean", "Pods have no way out: all packages come from this site.", default=False),
         "image": Key(
@@ -142,6 +145,12 @@ def _aws(aws: Mapping[str, Any]) -> Iterator[Finding]:
             "excludes ssh_proxy_command: SkyPilot launches nothing with both",
             "leave one of them out",
         )
+    if secrets.in_command(aws.get("ssh_proxy_command", "")):
+        said = "holds a password, and goes into locks, bundles and files"
+        remedy = (
+            "change that password, and let the command read it where the server runs: a file of ssh, or $NAME"
+        )
+        yield fault("aws.ssh_proxy_command", said, remedy)
     if "vpc_name" in aws and "vpc_names" in aws:
         yield fault("aws.vpc_names", "excludes vpc_name", "write one of them")
     if "ami" in aws and len(aws.get("regions", ())) != 1:
@@ -163,7 +172,12 @@ def _kubernetes(kubernetes: Mapping[str, Any]) -> Iterator[Finding]:
     for entry in given:
         if re.fullmatch(r"[0-9A-Fa-f:.]+/[0-9]+", entry) and not proxies.is_network(entry):
             yield fault("kubernetes.no_proxy", f"{entry} is no network", "write one like 10.96.0.0/12")
-    if (proxy or secret) and "api_server" not in kubernetes and not any(map(proxies.is_address, given)):
+    api = kubernetes.get("api_server")
+    if api is not None and (hosts.is_here(api) or (not proxies.is_network(api) and _NUMBERS.fullmatch(api))):
+        said = "is no host or address by which pods reach the API server"
+        yield fault("kubernetes.api_server", said, "write it without a port, as k8s.example.org or 10.96.0.1")
+    held = api is not None or any(map(proxies.is_of_cluster, kubernetes.get("no_proxy", ())))
+    if (proxy or secret) and not held and not any(map(proxies.is_address, kubernetes.get("cidrs", ()))):
         said = "does not hold the API server of Kubernetes, which pods reach by an address of the services' network"
         remedy = 'write that network: cidrs = ["10.96.0.0/12"]; kubectl get service kubernetes -n default tells the address'
         yield fault("kubernetes.no_proxy", said, remedy)

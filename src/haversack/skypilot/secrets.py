@@ -1,0 +1,28 @@
+"""Passwords in commands, as far as they can be told by how programs are given them."""
+
+from __future__ import annotations
+
+import re
+
+# What the shell puts there when the command runs is none.
+_LATER = r"[\"']?[$`]"
+_GIVEN = (
+    # A URL of any program.
+    r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:(?!$)(?!{later})[^\s/@]+@",
+    # ncat, curl, proxytunnel, socat, connect-proxy
+    r"--?(?:proxy-auth|proxyauth|remproxyauth|proxy-user|user)(?:\s+|=)[\"']?[^\s:$`]+:(?!{later})\S",
+    r"(?<!\S)(?-i:-[PU])\s*[\"']?[^\s:$`/]+:(?!{later})[^\s%]",
+    r"proxyauth=[^\s:,$`]+:(?!{later})[^\s,]",
+    # sshpass, plink
+    r"sshpass\s+(?:(?-i:-[^p\s])\S*\s+)*(?-i:-p)\s*(?!{later})\S",
+    r"(?<!\S)-pw\s+(?!{later})\S",
+    r"--?(?:password|passwd)(?:\s+|=)(?!{later})\S",
+    # Variables of any program.
+    r"(?<![A-Za-z0-9$])[A-Za-z0-9_]*(?:PASSWORD|PASSWD|SSHPASS|SECRET|TOKEN|SECRET_ACCESS_KEY)=(?!{later})[^\s;&|]",
+)
+_SECRET = re.compile("|".join(given.replace("{later}", _LATER) for given in _GIVEN), re.IGNORECASE)
+
+
+def in_command(command: str) -> bool:
+    """Whether a command holds a password that one of the usual programs would be given."""
+    return _SECRET.search(command) is not None

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from haversack.conda import activation
+from haversack.conda.layout import Layout
 from haversack.errors import PrefixError, UsageError
 from haversack.formats import modulefile, prefixes, sbatch
 from haversack.model.artifact import digest_of
@@ -201,6 +203,31 @@ def test_conda_is_not_needed_to_enter_what_conda_packed(root: Path, inside: Insi
     made = PLATFORM.render(order(root), inside)
     assert made.findings == ()
     assert f"setenv CONDA_PREFIX {prefix}\n" in made.files["geo/2026-11"].decode()
+
+
+@pytest.mark.parametrize("via", ["module", "activate"])
+def test_folders_before_and_behind_the_programs_keep_their_order(
+    root: Path, inside: Inside, via: str
+) -> None:
+    """Where a conda package puts a folder of its own before or behind, modules and jobs do as its script does."""
+    prefix = root / "envs" / "geo" / "2026-11"
+    scripts = prefix / "etc" / "conda" / "activate.d"
+    scripts.mkdir(parents=True)
+    (prefix / "conda-meta").mkdir()
+    own = 'PATH="$CONDA_PREFIX/.cargo/bin:$PATH:$CONDA_PREFIX/extra"'
+    (scripts / "rust.sh").write_text(f"export {own}\n")
+    activation.write(prefix, Layout(False, None), prefix, {})
+    made = PLATFORM.render(order(root), inside)
+    assert made.findings == ()
+    for path, data in made.files.items():
+        (root / "modulefiles" / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / "modulefiles" / path).write_bytes(data)
+    asked = order(root, asked={"env": "geo", "via": via}, command=("bash", "-c", 'echo "$PATH"'))
+    script = PLATFORM.render(asked, inside).files["geo.sbatch"]
+    environ = {**plain_environ(), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    done = subprocess.run(["bash"], input=script, env=environ, capture_output=True)
+    folders = f"{prefix}/.cargo/bin:{prefix}/bin:/usr/local/bin:/usr/bin:/bin:{prefix}/extra"
+    assert done.stdout.decode().splitlines() == [folders], done.stderr.decode()
 
 
 def test_what_a_module_cannot_set_is_told(root: Path, inside: Inside) -> None:

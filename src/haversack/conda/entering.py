@@ -21,10 +21,14 @@ _SOURCED = 'env -0; printf "\\0"; . "$1" > /dev/null && exec env -0'
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """``paths`` are variables that list folders and a folder for the front of each, the last one first of all."""
+    """``paths`` are variables that list folders and a folder for the front of each, the last one first of all.
+
+    ``behind`` are those for the end of each.
+    """
 
     paths: tuple[tuple[str, str], ...]
     variables: dict[str, str]
+    behind: tuple[tuple[str, str], ...] = ()
 
 
 def entered(prefix: Path, inside: Inside) -> Entered:
@@ -39,7 +43,9 @@ def entered(prefix: Path, inside: Inside) -> Entered:
     done = inside.run(["env", "-i", f"PATH={_BEFORE}", "HOME=/", *bash])
     before, _, after = done.out.partition("\0\0")
     was, now = (dict(line.partition("=")[::2] for line in part.split("\0")) for part in (before, after))
-    if done.code or not now.get("PATH", "").startswith(f"{own[1]}:"):
+    # A package may put folders of its own before or behind that of all programs.
+    front, _, behind = f"{now.get('PATH', '')}:".partition(f":{_BEFORE}:")
+    if done.code or own[1] not in front.split(":"):
         raise ToolError(
             f"does not activate: {done.err.strip()[-500:]}",
             where=str(prefix),
@@ -49,14 +55,14 @@ def entered(prefix: Path, inside: Inside) -> Entered:
     variables: dict[str, str] = {}
     for name, value in sorted(now.items()):
         if name == "PATH":
-            value = value.removesuffix(_BEFORE)
+            value = front
         elif name in _OF_A_SHELL or was.get(name) == value or not name.isidentifier() or not name.isascii():
             continue
         if name.endswith(_LISTS):
             paths += [(name, part) for part in reversed(value.split(":")) if part]
         else:
             variables[name] = value
-    return Entered(tuple(paths), variables)
+    return Entered(tuple(paths), variables, tuple(("PATH", folder) for folder in behind.split(":") if folder))
 
 
 def activation(prefix: Path) -> Path | None:

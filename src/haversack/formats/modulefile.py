@@ -1,7 +1,7 @@
 """Modulefiles in Tcl, as Environment Modules and Lmod read them both (modulefile(4)).
 
-Only commands that every version of either has are used: ``module-whatis``, ``conflict``, ``prepend-path``
-and ``setenv``, so that unloading takes back all that loading did.
+Only commands that every version of either has are used: ``module-whatis``, ``conflict``, ``setenv``,
+``prepend-path`` and ``append-path``, so that unloading takes back all that loading did.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ def module(
     conflicts: Sequence[str],
     paths: Sequence[tuple[str, str]],
     variables: Mapping[str, str],
+    behind: Sequence[tuple[str, str]] = (),
 ) -> bytes:
-    """A modulefile; of ``paths`` (variable, folder) the last one is found first.
+    """A modulefile; of ``paths`` (variable, folder) the last one is found first, of ``behind`` the last one last.
 
     ``origin`` is one line that says where the file comes from.
     """
@@ -32,6 +33,7 @@ def module(
             f"conflict {' '.join(map(quoted, conflicts))}",
             *(f"setenv {name} {quoted(value)}" for name, value in sorted(variables.items())),
             *(f"prepend-path {name} {quoted(folder)}" for name, folder in paths),
+            *(f"append-path {name} {quoted(folder)}" for name, folder in behind),
         ],
     )
 

@@ -100,18 +100,18 @@ def write(origin: str, job: Job) -> bytes:
     return f"#!/bin/bash\n# {origin}\n{directives}\nset -eo pipefail\n{_CLEAN}{job.ready}set -u\n{run}\n".encode()
 
 
-def by_module(folder: str, module: str, others: Sequence[str], first: str) -> str:
-    """Load a module of a folder; the job ends unless ``first`` is then the first folder of ``PATH``."""
+def by_module(folder: str, module: str, others: Sequence[str], programs: str) -> str:
+    """Load a module of a folder; the job ends unless ``programs`` is then among what stands first in ``PATH``."""
     unload = f"module unload {shlex.join(others)}\n" if others else ""
     return (
-        f"{_MODULES}module use {shlex.quote(folder)}\n{unload}module load {shlex.quote(module)}\n"
-        f"{_first(first, f'the module {module} did not load')}"
+        f"{_MODULES}module use {shlex.quote(folder)}\n{unload}"
+        f"{_entered(f'module load {shlex.quote(module)}', programs, f'the module {module} did not load')}"
     )
 
 
-def by_activation(script: str, first: str) -> str:
-    """Source the script that activates an environment."""
-    return f". {shlex.quote(script)}\n{_first(first, f'{script} did not activate its environment')}"
+def by_activation(script: str, programs: str) -> str:
+    """Source the script that activates an environment, as :func:`by_module` loads one."""
+    return _entered(f". {shlex.quote(script)}", programs, f"{script} did not activate its environment")
 
 
 def by_run() -> str:
@@ -142,8 +142,9 @@ def by_broadcast(archive: str) -> str:
     return _ON_NODES + _BROADCAST.replace("@ARCHIVE@", shlex.quote(archive))
 
 
-def _first(folder: str, otherwise: str) -> str:
+def _entered(line: str, programs: str, otherwise: str) -> str:
+    """Run a line that must put ``programs`` before what ``PATH`` was, perhaps behind other folders."""
     return (
-        f'case "$PATH:" in\n    {shlex.quote(folder)}:*) ;;\n'
-        f"    *) echo {shlex.quote(otherwise)} >&2; exit 1 ;;\nesac\n"
+        f'haversack_before="$PATH"\n{line}\ncase ":${{PATH%"$haversack_before"}}" in\n'
+        f"    *:{shlex.quote(programs)}:*) ;;\n    *) echo {shlex.quote(otherwise)} >&2; exit 1 ;;\nesac\n"
     )

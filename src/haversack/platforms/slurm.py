@@ -149,6 +149,7 @@ def _modules(order: Order, inside: Inside) -> Rendered:
             f"{one.name} of snapshot {one.version}, {one.marker.snapshot}",
             conflicts=order.settings["envs"],
             paths=does.paths,
+            behind=does.behind,
             variables={key: value for key, value in does.variables.items() if key not in broken},
         )
         if one.version == order.name:

@@ -6,7 +6,6 @@ What the services do once they run is in ``test_systemd_real.py``.
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import stat
@@ -30,9 +29,10 @@ from haversack.model.target import ANY, Target
 from haversack.platforms import Order
 from haversack.platforms.systemd import PLATFORM, SERVICES, joined, valued
 from haversack.ports import Inside
-from haversack.ports.machine import probe
+from haversack.ports.machine import base_python, probe
 from haversack.ports.media import FolderWriter
 from haversack.services import machine
+from haversack.services.declared import is_hidden
 from haversack.verbs import pack
 from tests.support import tiny
 from tests.support.site import plain_environ
@@ -482,14 +482,8 @@ def store_of(folder: Path, **snapshots: dict[str, Any]) -> Path:
 
 def python() -> Path:
     """A Python of this version where services see it; the tests' own may be in a home."""
-    return next(
-        path
-        for path in (
-            Path(f"/usr/bin/python3.{probe().python_minor}"),
-            Path(os.path.realpath("/usr/bin/python3")),
-        )
-        if path.exists()
-    )
+    found = (Path(f"/usr/bin/python{probe().python_short}"), base_python())
+    return next(path for path in found if path.exists() and not is_hidden(str(path.resolve())))
 
 
 def test_a_service_is_laid_for_another_machine(tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""``haversack install skypilot-service`` on a booted machine: what it does once, again, and where a step fails.
+
+The machine is real (tests/support/systemd.py), SkyPilot is not: a small server says that it is healthy, so that this
+takes seconds.  With SkyPilot itself: ``test_systemd_real.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import systemd
+from tests.test_platform_systemd import python, store_of
+
+_ONE: dict[str, Any] = {
+    "enable": True,
+    "administrators": ["alice"],
+    "cluster": {"autoStop": 30},
+    "monitoring": {"enable": True},
+}
+_TWO: dict[str, Any] = {"enable": True, "cluster": {"autoStop": 30}, "webUI": {"port": 18090}}
+_THREE: dict[str, Any] = {**_TWO, "cloudCredentials": {"aws": "/etc/secrets/aws"}}
+
+_DRIVER = """\
+import json, os, socket, subprocess, time
+
+PYTHON = {python!r}
+env = {{"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "HAVERSACK_STORE": "/media/store"}}
+seen = {{}}
+
+def run(*words):
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    return [done.returncode, done.stdout, done.stderr]
+
+def haversack(*words):
+    return run("/opt/tests/bin/python", "-m", "haversack", *words)
+
+def install(snapshot, *words):
+    haversack("use", snapshot)
+    return haversack("install", "skypilot-service", "--python", PYTHON, *words)
+
+def since(unit):
+    return run("systemctl", "show", "-p", "ActiveEnterTimestampMonotonic", "--value", unit)[1].strip()
+
+def active(*units):
+    return {{unit: run("systemctl", "is-active", unit)[1].strip() for unit in units}}
+
+WEB, MONITOR = "skypilot-web-ui.service", "skypilot-monitor.service"
+TIMERS = ("skypilot-cluster-manager.timer", "skypilot-autostop.timer")
+try:
+    haversack("use", "one")
+    seen["before"] = haversack("doctor", "systemd")
+    seen["first"] = install("one")
+    seen["active"] = active(WEB, MONITOR, *TIMERS)
+    seen["enabled"] = run("systemctl", "is-enabled", WEB, MONITOR, *TIMERS)
+    seen["health"] = run("curl", "-s", "http://127.0.0.1:8080/api/health")
+    seen["folders"] = {{
+        path: [oct(os.stat(path).st_mode & 0o7777), os.stat(path).st_uid == 0]
+        for path in ("/var/lib/skypilot", "/var/log/skypilot", "/var/cache/skypilot", "/opt/skypilot")
+    }}
+    seen["sudo"] = run("sudo", "-l", "-U", "root")
+    seen["well"] = haversack("doctor", "systemd")
+    then = since(WEB)
+    seen["again"] = install("one")
+    seen["kept"] = since(WEB) == then
+    seen["second"] = install("two", "--no-start")
+    seen["still"] = since(WEB) == then
+    seen["started"] = install("two")
+    seen["moved"] = run("curl", "-s", "http://127.0.0.1:18090/api/health")
+    seen["gone"] = [active(MONITOR), os.path.exists("/etc/systemd/system/" + MONITOR)]
+    with open("/etc/skypilot/environment", "a") as file:
+        file.write("MINE=1\\n")
+    then = since(WEB)
+    seen["edited"] = [*install("two"), since(WEB) == then]
+    seen["forced"] = install("two", "--force")
+    run("systemctl", "stop", WEB)
+    with socket.create_server(("127.0.0.1", 18090)):
+        seen["taken"] = haversack("doctor", "systemd")
+    seen["failed"] = install("three")
+    os.mkdir("/etc/secrets")
+    with open(os.open("/etc/secrets/aws", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+        file.write("[default]\\n")
+    seen["mended"] = install("three")
+    seen["off"] = install("off")
+    seen["left"] = [
+        active(WEB, *TIMERS),
+        [name for name in os.listdir("/etc/systemd/system") if name.startswith("skypilot")],
+        os.path.exists("/opt/skypilot/bin/python"),
+    ]
+finally:
+    with open("/out/seen.json", "w") as file:
+        json.dump(seen, file)
+"""
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What happened on the machine, step by step: exit code, output and messages of each."""
+    if reason := systemd.missing():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("installed")
+    snapshots = {"one": _ONE, "two": _TWO, "three": _THREE, "off": {"enable": False}}
+    store = store_of(folder, **{name: {"skypilot": table} for name, table in snapshots.items()})
+    binds = {store: "/media/store", Path(sys.prefix): "/opt/tests"}
+    driver = _DRIVER.format(python=str(python()))
+    machine = systemd.boot(folder / "machine", driver, {}, binds, seconds=240)
+    found: dict[str, Any] = machine.json("seen.json")
+    return found
+
+
+def test_a_machine_without_the_service_is_told_so(seen: dict[str, Any]) -> None:
+    """Doctor names the command that installs what is not there."""
+    code, _, said = seen["before"]
+    assert code == 20
+    assert "haversack install skypilot-service" in said
+
+
+def test_one_command_ends_with_a_healthy_server(seen: dict[str, Any]) -> None:
+    """Environment, files, user and units are there, the units run and come back after a boot, and the server answers."""
+    code, out, said = seen["first"]
+    assert code == 0, said
+    assert "look at http://127.0.0.1:8080/dashboard/" in out
+    assert "waiting for skypilot-web-ui.service" in said
+    assert set(seen["active"].values()) == {"active"}
+    assert seen["enabled"][1].split() == ["enabled"] * 4
+    assert '"healthy"' in seen["health"][1]
+    assert seen["folders"] == {
+        "/var/lib/skypilot": ["0o700", False],
+        "/var/log/skypilot": ["0o750", False],
+        "/var/cache/skypilot": ["0o750", False],
+        "/opt/skypilot": ["0o755", True],
+    }
+    assert seen["sudo"][0] == 0, seen["sudo"]
+
+
+def test_doctor_finds_nothing_on_a_good_machine(seen: dict[str, Any]) -> None:
+    """What was installed is what doctor expects; it says what it did not look at."""
+    code, out, said = seen["well"]
+    assert code == 0, said
+    assert "nothing that blocks" in out
+
+
+def test_the_same_again_touches_no_unit(seen: dict[str, Any]) -> None:
+    """A second install of the same snapshot says so, and the server that runs goes on."""
+    code, out, said = seen["again"]
+    assert code == 0, said
+    assert "is of snapshot one already" in out
+    assert seen["kept"]
+
+
+def test_what_was_told_to_wait_starts_with_the_next_install(seen: dict[str, Any]) -> None:
+    """``--no-start`` leaves the old server running; the next install starts the new one, although no file changes."""
+    assert seen["second"][0] == 0, seen["second"][2]
+    assert "not started: skypilot-web-ui.service" in seen["second"][1]
+    assert seen["still"]
+    assert "started: skypilot-web-ui.service" in seen["started"][1]
+    assert '"healthy"' in seen["moved"][1]
+
+
+def test_a_unit_that_is_not_wanted_ends(seen: dict[str, Any]) -> None:
+    """A snapshot without metrics stops the monitor and removes its unit."""
+    assert "stopped: skypilot-monitor.service" in seen["second"][1]
+    (told, there) = seen["gone"]
+    assert told == {"skypilot-monitor.service": "inactive"}
+    assert not there
+
+
+def test_an_edited_file_stops_everything(seen: dict[str, Any]) -> None:
+    """The edit is shown, and no unit is touched; with ``--force`` the server starts with the file as it should be."""
+    code, _, said, kept = seen["edited"]
+    assert code == 15
+    assert "-MINE=1" in said
+    assert kept
+    assert "started: skypilot-web-ui.service" in seen["forced"][1], seen["forced"]
+
+
+def test_a_taken_port_is_found_while_the_server_is_down(seen: dict[str, Any]) -> None:
+    """Doctor names the port, and the unit that does not run."""
+    code, _, said = seen["taken"]
+    assert code == 20
+    assert "18090 is taken" in said
+    assert "skypilot-web-ui.service: does not run" in said
+
+
+def test_a_step_that_fails_says_how_far_it_came(seen: dict[str, Any]) -> None:
+    """Without its credentials the server does not start: the error names what is done and what is not; then it goes on."""
+    code, _, said = seen["failed"]
+    assert code == 20
+    for words in (
+        "Done before: ",
+        "files are in place",
+        "Not done: skypilot-web-ui.service is started",
+        "install again",
+    ):
+        assert words in said
+    assert seen["mended"][0] == 0, seen["mended"][2]
+    assert "started: skypilot-web-ui.service" in seen["mended"][1]
+
+
+def test_a_service_that_is_turned_off_ends(seen: dict[str, Any]) -> None:
+    """``enable = false`` stops and removes its units and files; what was installed and its state stay."""
+    assert seen["off"][0] == 0, seen["off"][2]
+    states, units, environment = seen["left"]
+    assert set(states.values()) == {"inactive"}
+    assert units == []
+    assert environment

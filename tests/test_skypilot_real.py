@@ -18,7 +18,7 @@ import pytest
 
 from haversack.ports import cage
 from haversack.ports.run import Programs
-from haversack.skypilot import config, versions
+from haversack.skypilot import config, known, versions
 from tests.support.site import Lab, plain_environ
 from tests.support.skypilot import AMI, ask, end
 from tests.support.wheels import make_wheel
@@ -84,6 +84,31 @@ def test_it_has_every_option_of_our_table(sky: Path, tmp_path: Path) -> None:
     """The newest version that is known knows every option that haversack writes."""
     told = ask(sky, _OPTIONS, list(versions.OPTIONS), tmp_path)
     assert [option for option, known in told.items() if not known] == []
+
+
+_CLOSED = """\
+import json, sys
+from sky.utils import schemas
+schema = schemas.get_config_schema()
+tables = {name: schema["properties"][name] for name in json.load(sys.stdin)}
+assert not schema["additionalProperties"] and not any(table["additionalProperties"] for table in tables.values())
+print(json.dumps({"": sorted(schema["properties"]), **{name: sorted(tables[name]["properties"]) for name in tables}}))
+"""
+
+
+def test_its_closed_tables_have_the_keys_that_we_know(sky: Path, tmp_path: Path) -> None:
+    """What is refused when it is declared is what SkyPilot refuses: the lists of keys are those of its schema."""
+    told = ask(sky, _CLOSED, list(known.CLOSED), tmp_path)
+    assert told == {"": sorted(known.TOP), **{name: sorted(keys) for name, keys in known.CLOSED.items()}}
+
+
+def test_its_own_schema_takes_the_configuration_of_the_service(sky: Path, tmp_path: Path) -> None:
+    """What is rendered for a machine with systemd, in JSON below a comment, passes as strictly."""
+    services = GOLDEN.parent / "systemd"
+    good = [(services / name / "etc/skypilot/config.yaml").read_text() for name in ("everything", "site")]
+    told, _ = ask(sky, _SCHEMA, [*good, good[0].replace("allowed_clouds", "cloud")], tmp_path)
+    assert told[:2] == ["", ""]
+    assert told[2]
 
 
 _MERGE = """\

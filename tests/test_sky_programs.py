@@ -375,6 +375,19 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_example_of_the_specification_is_what_is_written() -> None:
+    """The keys of the file and of a cluster are those of the example, and the monitor tells of all of them."""
+    example = Path(__file__).parent.parent / "docs" / "spec" / "examples" / "skypilot-clusters.json"
+    told = clusters.read(example)
+    kept = clusters.kept(cluster(), None, None)
+    assert {tuple(sorted(one)) for one in told["clusters"]} == {tuple(sorted(kept))}
+    assert set(told) == set(GOOD)
+    text = exposition.written(monitor.of_clusters(told))
+    assert value(text, "skypilot_last_refresh_timestamp_seconds") == told["refreshed_at"]
+    for one in told["clusters"]:
+        assert value(text, f'skypilot_cluster_autostop_set{{cluster="{one["name"]}"}}') is not None
+
+
 # The server
 
 

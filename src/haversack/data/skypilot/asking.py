@@ -217,7 +217,7 @@ def why(problem: BaseException, endpoint: str) -> Unanswered:
     if kinds & {"Timeout", "TimeoutError"}:
         return Unanswered("slow", f"The API server at {name} did not answer in time.")
     if kinds & {"ApiServerConnectionError", "ConnectionError", "ServerTemporarilyUnavailableError"}:
-        return Unanswered("down", f"The API server at {name} has gone: {plain(problem, 120)}")
+        return Unanswered("down", f"The API server at {name} has gone: {plain(problem, 120)}.")
     return Unanswered("failed", f"The API server at {name} did not do it: {plain(problem)}")
 
 

@@ -30,7 +30,7 @@ MOST = 2000
 """Clusters that are kept: some 600 bytes each."""
 LIMIT = 4 << 20
 """Bytes of a state file that are read back."""
-_JOBS = 15.0
+_JOBS = 30.0
 """Seconds that the jobs of one cluster may take to be told."""
 _COSTS = 30.0
 _JUMP = 120.0

@@ -201,6 +201,19 @@ def test_a_module_name_that_is_taken_is_not_overwritten(site: Site, tmp_path: Pa
     assert theirs.read_text() == "#%Module1.0\n# mine\n"
 
 
+@pytest.mark.parametrize(("name", "code"), [("geo", 20), ("geo.lua", 0)])
+def test_a_name_that_a_module_without_versions_has_is_told(
+    site: Site, tmp_path: Path, name: str, code: int
+) -> None:
+    """A file where a folder should be is an error; one that only Lmod reads is told, and stays."""
+    theirs = tmp_path / name
+    theirs.write_text("theirs\n")
+    done = site("render", "slurm", "-o", tmp_path)
+    assert (done.returncode, f"{theirs}: is a module geo already" in done.stderr) == (code, True), done.stderr
+    assert theirs.read_text() == "theirs\n"
+    assert (tmp_path / "lab").exists() == (code == 0)
+
+
 def test_a_rendered_file_that_was_edited_stays(site: Site, tmp_path: Path) -> None:
     """An edit is shown and kept; `--force` replaces it; the same again writes nothing."""
     site.must("render", "slurm", "-o", tmp_path)
@@ -237,6 +250,19 @@ def test_job_scripts_are_added_to_a_folder(site: Site, tmp_path: Path) -> None:
     (tmp_path / "one.sbatch").write_text("mine\n")
     assert site(*order, "one", "--", "false").returncode == 15
     assert (tmp_path / "one.sbatch").read_text() == "mine\n"
+
+
+def test_what_else_was_rendered_into_a_folder_stays(site: Site, tmp_path: Path) -> None:
+    """Modules, a job script and the configuration of clients lie in one folder, in whichever order they came."""
+    mirror = ("--base-url", "https://mirror.example.org")
+    orders = (
+        ("render", "slurm", "--env", "lab", "-o", tmp_path, "--", "true"),
+        ("render", "clients", "-o", tmp_path, *mirror),
+        ("render", "slurm", "-o", tmp_path),
+    )
+    for order in orders * 2:
+        assert "removed" not in site.must(*order)
+    assert {"lab.sbatch", "pip.conf", "geo", "lab"} <= {path.name for path in tmp_path.iterdir()}
 
 
 # Jobs
@@ -519,12 +545,17 @@ def test_doctor_finds_a_cluster_that_runs_none(site: Site, cluster: Cluster) -> 
 
 def test_doctor_finds_another_module_of_the_name(site: Site, cluster: Cluster, tmp_path: Path) -> None:
     """A module of the same name in another folder of MODULEPATH is told, with its folder."""
-    (tmp_path / "geo").mkdir()
-    env = {"HAVERSACK_STORE": str(site.store), "MODULEPATH": f"{site.modules}:{tmp_path}"}
-    done = cluster.run(*command("doctor", "slurm"), env=env)
-    assert done.returncode == 0
-    assert f"geo: is a module of {tmp_path} too" in done.stderr
-    assert "lab: is a module" not in done.stderr
+    for name in ("geo", "lab.lua"):
+        folder = tmp_path / f"with-{name}"
+        folder.mkdir()
+        (folder / name).touch()
+        env = {"HAVERSACK_STORE": str(site.store), "MODULEPATH": f"{site.modules}:{folder}"}
+        done = cluster.run(*command("doctor", "slurm"), env=env)
+        assert done.returncode == 0
+        told = [line for line in done.stderr.splitlines() if "is a module of" in line]
+        assert [f"{name.removesuffix('.lua')}: is a module of {folder} too" in line for line in told] == [
+            True
+        ]
 
 
 def test_doctor_changes_nothing(site: Site) -> None:

@@ -42,7 +42,7 @@ IFS=:
 for folder in $MODULEPATH; do
     if [ "$folder" = "$own" ]; then continue; fi
     for name in "$@"; do
-        if [ -e "$folder/$name" ]; then printf '%s\\t%s\\n' "$name" "$folder"; fi
+        if [ -e "$folder/$name" ] || [ -e "$folder/$name.lua" ]; then printf '%s\\t%s\\n' "$name" "$folder"; fi
     done
 done
 """
@@ -131,6 +131,7 @@ def _modules(order: Order, inside: Inside) -> Rendered:
     """A modulefile for every installed environment; the snapshot that is rendered is the default version."""
     files: dict[str, bytes] = {}
     found, findings = _look(order)
+    findings += _taken(order)
     for one in found:
         try:
             does = entered(one.prefix, inside)
@@ -155,6 +156,23 @@ def _modules(order: Order, inside: Inside) -> Rendered:
         if one.version == order.name:
             files[f"{one.name}/.version"] = modulefile.default(order.origin, one.version)
     return Rendered(files, tuple(findings))
+
+
+def _taken(order: Order) -> list[Finding]:
+    """Modules without versions that bear the name of one of ours, in the folder where ours should be.
+
+    A name with ``.lua`` behind it is read by Lmod alone, which takes it or ours, as other files there have it.
+    """
+    folder, remedy = (
+        order.folder or Path(order.settings["modules"]),
+        "move it away, or rename the environment",
+    )
+    return [
+        unready(str(flat), f"is a module {name} already, without versions", remedy, blocking=not flat.suffix)
+        for name in order.settings["envs"]
+        for flat in (folder / name, folder / f"{name}.lua")
+        if flat.is_file()
+    ]
 
 
 def _job(order: Order, inside: Inside) -> Rendered:

@@ -29,7 +29,7 @@ from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.skypilot import PLATFORM
 from haversack.ports import Inside
-from haversack.skypilot import amazon, cluster, config, proxies, secrets, versions
+from haversack.skypilot import amazon, catalogs, cluster, config, proxies, secrets, versions
 from haversack.skypilot.asking import Refused
 from haversack.skypilot.carried import NODES, SERVER
 from haversack.verbs.needs import completed
@@ -45,7 +45,23 @@ VMS = (
 )
 QUOTAS = b"InstanceType,OnDemandInstanceCode,SpotInstanceCode\nm6i.large,L-1,L-2\n"
 IMAGES = b"Tag,Region,OS,OSVersion,ImageId,CreationDate,BaseImageId\nskypilot:custom-cpu-ubuntu,us-west-2,ubuntu,22.04,ami-1,2,ami-1\n"
-TABLES = {"vms": VMS, "instance_quota_mapping": QUOTAS, "images": IMAGES}
+# As it is in SkyPilot's own catalog.
+OWN = "us-docker.pkg.dev/sky-dev-465/skypilotk8s/skypilot"
+PODS_IMAGES = f"""\
+Tag,Region,OS,OSVersion,ImageId,CreationDate
+skypilot:custom-cpu-ubuntu-2004,,ubuntu,20.04,{OWN}:20250909,20250909
+skypilot:custom-gpu-ubuntu-2004,,ubuntu,20.04,{OWN}-gpu:20250909,20250909
+skypilot:custom-cpu-ubuntu-2204,,ubuntu,22.04,{OWN}:202605150216,20260515
+skypilot:custom-gpu-ubuntu-2204,,ubuntu,22.04,{OWN}-gpu:202605150216,20260515
+skypilot:custom-cpu-ubuntu-2204-v1,,ubuntu,22.04,{OWN}:202607220236,20260722
+skypilot:custom-gpu-ubuntu-2204-v1,,ubuntu,22.04,{OWN}-gpu:202607220236,20260722
+""".encode()
+TABLES = {
+    "aws-vms": VMS,
+    "aws-instance_quota_mapping": QUOTAS,
+    "aws-images": IMAGES,
+    "kubernetes-images": PODS_IMAGES,
+}
 SSM: dict[str, Any] = {
     "version": "0.14.1",
     "endpoint": "http://127.0.0.1:46580",
@@ -112,7 +128,7 @@ def inside(tmp_path: Path) -> Inside:
 def order(settings: Mapping[str, Any], folder: Path | None = None, /, **asked: Any) -> Order:
     """An order for a snapshot that holds all that SkyPilot needs."""
     files = [
-        Artifact("file", f"skypilot-aws-{name}.csv", "1", f"skypilot-aws-{name}.csv", digest_of(data), len(data),
+        Artifact("file", f"skypilot-{name}.csv", "1", f"skypilot-{name}.csv", digest_of(data), len(data),
                  "https://x.example/", ("files/any",))
         for name, data in TABLES.items()
     ]  # fmt: skip
@@ -271,16 +287,21 @@ def test_what_it_needs_is_added(tmp_path: Path) -> None:
     assert wanted[NODES].targets == ("linux-x86_64-glibc2.31-py310",)
     assert {"ray[default]==2.9.3", "pydantic-core==2.41.1", "uv"} <= set(wanted[NODES].settings["lines"])
     urls = {item["name"]: item["url"] for item in wanted["files"].settings["items"]}
-    assert set(urls) == {f"skypilot-aws-{table}.csv" for table in TABLES}
+    assert set(urls) == {f"skypilot-{table}.csv" for table in TABLES if table.startswith("aws")}
     assert urls["skypilot-aws-vms.csv"].endswith("/catalogs/v8/aws/vms.csv")
     assert wanted["images"].settings["items"] == ({"ref": IMAGE},)
     assert findings == []
 
 
 def test_no_more_is_added_than_is_needed(tmp_path: Path) -> None:
-    """Pods behind a proxy need no catalog of AWS; a site's own AMI none of images; other catalogs are asked there."""
+    """Pods behind a proxy need the catalog of pods; a site's own AMI or image none of images; others are asked there."""
     site, _, _ = completed(declared(tmp_path, PODS + 'proxy = "http://p:1"\ncidrs = ["10.0.0.0/8"]\n'))
-    assert {e.name for e in site.environments} == {SERVER, "platform.skypilot"}
+    assert {e.name for e in site.environments} == {SERVER, "platform.skypilot", "files"}
+    (item,) = next(e for e in site.environments if e.name == "files").settings["items"]
+    assert item["name"] == "skypilot-kubernetes-images.csv"
+    assert item["url"].endswith("/catalogs/v8/kubernetes/images.csv")
+    site, _, _ = completed(declared(tmp_path, PODS + f'image = "{IMAGE}"\n'))
+    assert "files" not in {e.name for e in site.environments}
     more = 'regions = ["us-west-2"]\nami = "ami-12345678"\n'
     text = AWS.replace("\n", '\ncatalogs = "https://files.example.org/sky/"\n', 1) + more
     site, _, _ = completed(declared(tmp_path, text))
@@ -425,6 +446,34 @@ def test_every_tag_of_a_version_is_known() -> None:
         *tags,
         "custom-gpu-ubuntu-cuda13",
     }
+
+
+def test_pods_without_an_image_of_the_site_have_skypilots_own(inside: Inside) -> None:
+    """The rows of the version alone; of the site's registry where pods have no way out, and then it must be there."""
+    way_out = {"version": "0.14.1", "kubernetes": {"mirror": False}}
+    made = PLATFORM.render(order(way_out), inside)
+    table = made.files["catalogs/v8/kubernetes/images.csv"].decode()
+    assert [line.split(",")[0] for line in table.splitlines()[1:]] == [*versions.pod_images("0.14.1")]
+    assert f",{OWN}:202607220236," in table
+    assert made.findings == ()
+    none = {"version": "0.13.0", "kubernetes": {"mirror": True}}
+    made = PLATFORM.render(order(none, base_url="https://mirror.example.org"), inside)
+    table = made.files["catalogs/v8/kubernetes/images.csv"].decode()
+    assert f",mirror.example.org/{OWN}:202605150216," in table
+    assert f",mirror.example.org/{OWN}-gpu:202605150216," in table
+    assert {(f.subject, f.blocking) for f in made.findings} == {
+        (f"{OWN}:202605150216", False), (f"{OWN}-gpu:202605150216", False),
+    }  # fmt: skip
+    assert all("declare [[image]]" in f.remedy for f in made.findings)
+
+
+@pytest.mark.parametrize(
+    "page", [b"<html>", b"Tag,Image\na,b\n", b"Tag,ImageId\nskypilot:other,b\n", b"\xff,\n"]
+)
+def test_a_catalog_of_pods_that_is_none_is_found(page: bytes) -> None:
+    """A page, another table, and one without the rows of the version are refused."""
+    with pytest.raises(ValueError, match=r"table|columns|row"):
+        catalogs.of_pods(page, "0.14.1", None)
 
 
 def test_a_catalog_that_is_none_is_found(inside: Inside) -> None:

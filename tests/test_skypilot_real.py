@@ -18,11 +18,11 @@ import pytest
 
 from haversack.ports import cage
 from haversack.ports.run import Programs
-from haversack.skypilot import config, known, versions
+from haversack.skypilot import catalogs, config, known, versions
 from tests.support.site import Lab, plain_environ
 from tests.support.skypilot import AMI, ask, end
 from tests.support.wheels import make_wheel
-from tests.test_platform_skypilot import CLOSED, GOLDEN, PROXY, QUOTAS, SSM
+from tests.test_platform_skypilot import CLOSED, GOLDEN, PODS_IMAGES, PROXY, QUOTAS, SSM
 
 # An environment of a gigabyte and a server with many processes: minutes on a busy machine.
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -140,6 +140,30 @@ def test_pods_are_good_after_its_own_merge(sky: Path, tmp_path: Path, settings: 
     assert len(names) == len(set(names))
     assert {"dshm"} <= {volume["name"] for volume in pod["spec"]["volumes"]}
     assert {"dshm"} <= {mount["name"] for mount in container["volumeMounts"]}
+
+
+_POD_IMAGES = """\
+import json, pathlib, sys
+import requests
+from sky import catalog
+def get(*words, **more):
+    raise SystemExit("asked the internet")
+requests.get = get
+tables = json.load(sys.stdin)
+for name, text in tables.items():
+    path = pathlib.Path.home() / ".sky/catalogs/v8" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+tags = [f"skypilot:custom-{kind}-ubuntu-2204-v1" for kind in ("cpu", "gpu")]
+print(json.dumps([catalog.get_image_id_from_tag(tag, clouds="kubernetes") for tag in tags]))
+"""
+
+
+def test_it_finds_the_images_of_pods_in_the_catalog_that_crossed(sky: Path, tmp_path: Path) -> None:
+    """Nothing is asked of the internet, and the images are those of the site's registry."""
+    made, names = catalogs.of_pods(PODS_IMAGES, "0.14.1", "registry.example.org")
+    told = ask(sky, _POD_IMAGES, {"kubernetes/images.csv": made.decode()}, tmp_path)
+    assert told == [f"registry.example.org/{name}" for name in names]
 
 
 # A launch with no network

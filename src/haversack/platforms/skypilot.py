@@ -7,6 +7,7 @@ nothing to a first job.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from haversack.errors import UsageError
@@ -52,8 +53,8 @@ class SkyPilot:
             needed = (*versions.on_nodes(version), f"skypilot[{','.join((*clouds, 'remote'))}]=={version}")
             nodes = tuple(settings.get("nodes", _NODES))
             found.append(Environment(NODES, "pip", nodes, None, {"lines": needed, "build": True}))
-        if tables := carried.tables(settings):
-            base = f"{settings.get('catalogs', catalogs.SOURCE).rstrip('/')}/{versions.catalogs(version)}/aws"
+        if tables := catalogs.tables(settings):
+            base = f"{settings.get('catalogs', catalogs.SOURCE).rstrip('/')}/{versions.catalogs(version)}"
             items = tuple({"url": f"{base}/{t}.csv", "name": catalogs.filename(t)} for t in tables)
             found.append(Environment("files", "file", (ANY.name,), None, {"items": items}))
         if image := settings.get("kubernetes", {}).get("image"):
@@ -65,7 +66,12 @@ class SkyPilot:
         if order.command:
             raise UsageError("SkyPilot takes no command", remedy="leave it out, with what stands before it")
         settings = order.settings
-        findings = [*faults(settings), *carried.missing(settings, order.content)]
+        absent = carried.missing(settings, order.content)
+        # Of a declaration nothing is there yet, and its files are looked at, not used.
+        findings = [
+            *faults(settings),
+            *(absent if order.crossed else (replace(f, blocking=False) for f in absent)),
+        ]
         served, ca = carried.served(order.content, order.name, order.asked)
         if served is None and carried.is_needed(settings):
             raise UsageError(

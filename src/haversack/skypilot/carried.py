@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -89,11 +89,6 @@ def is_needed(settings: Mapping[str, Any]) -> bool:
     return config.mirrors(settings) or "image" in settings.get("kubernetes", {})
 
 
-def tables(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The catalogs that must cross."""
-    return catalogs.of_aws(images="ami" not in settings["aws"]) if "aws" in settings else ()
-
-
 def files_of_catalogs(
     settings: Mapping[str, Any], content: Snapshot, served: Served | None, registry: str | None, store: Store
 ) -> tuple[dict[str, bytes], list[Finding]]:
@@ -102,22 +97,28 @@ def files_of_catalogs(
     folder = versions.catalogs(version)
     files: dict[str, bytes] = {}
     findings = []
-    for table in tables(settings):
+    at = registry or (urlsplit(served.base).netloc if served else None)
+    pods = settings.get("kubernetes", {})
+    for table in catalogs.tables(settings):
         held = file_of(content, catalogs.filename(table))
         if held is None:
             continue
         with store.open(held.digest) as stream:
             data = stream.read()
+        path = f"{folder}/{table}.csv"
         try:
-            files[f"{folder}/aws/{table}.csv"] = catalogs.of_regions(data, settings["aws"].get("regions", ()))
+            if table == "kubernetes/images":
+                files[path], images = catalogs.of_pods(data, version, at if pods.get("mirror") else None)
+                findings += _not_carried(content, images) if pods.get("mirror") else []
+            else:
+                files[path] = catalogs.of_regions(data, settings["aws"].get("regions", ()))
         except ValueError as problem:
             remedy = "declare a [[file]] of that name that is one"
             findings.append(Finding("platform-unready", held.filename, str(problem), remedy))
     if ami := settings.get("aws", {}).get("ami"):
         (region,) = settings["aws"]["regions"]
         files[f"{folder}/aws/images.csv"] = catalogs.machine_images(version, region, ami)
-    if (image := settings.get("kubernetes", {}).get("image")) and served:
-        at = registry or urlsplit(served.base).netloc
+    if (image := pods.get("image")) and at:
         files[f"{folder}/kubernetes/images.csv"] = catalogs.pod_images(version, catalogs.at_site(image, at))
     return files, findings
 
@@ -136,15 +137,34 @@ def missing(settings: Mapping[str, Any], content: Snapshot) -> list[Finding]:
     names = {environment.locked.name for environment in content.environments}
     wanted = [SERVER, *([NODES] if config.mirrors(settings) else [])]
     lacking = [name for name in wanted if name not in names]
-    files = map(catalogs.filename, tables(settings))
+    files = map(catalogs.filename, catalogs.tables(settings))
     lacking += [name for name in files if file_of(content, name) is None]
     image = settings.get("kubernetes", {}).get("image")
-    if image and not any(
-        image in (artifact.facts.get("refs") or ())
+    lacking += [image] if image and image not in _images(content) else []
+    said, remedy = "is not in the snapshot", "lock and pack it outside"
+    return [Finding("platform-unready", name, said, remedy, blocking=name not in wanted) for name in lacking]
+
+
+def _not_carried(content: Snapshot, images: Sequence[str]) -> list[Finding]:
+    """A finding for each of SkyPilot's own images of pods (for processors, for GPUs) that did not cross.
+
+    The site's registry may have it by another way.
+    """
+    held = _images(content)
+    return [
+        Finding("platform-unready", image, f"is not in the snapshot, and is the image of {of}",
+                f'declare [[image]] ref = "{image}", or an image of your own: image', blocking=False)
+        for image, of in zip(images, ("pods", "pods with a GPU"), strict=True)
+        if image not in held
+    ]  # fmt: skip
+
+
+def _images(content: Snapshot) -> set[str]:
+    """The names of the snapshot's images, as they are outside."""
+    return {
+        name
         for environment in content.environments
         for artifact in environment.artifacts
         if artifact.kind == "image"
-    ):
-        lacking.append(image)
-    said, remedy = "is not in the snapshot", "lock and pack it outside"
-    return [Finding("platform-unready", name, said, remedy, blocking=name not in wanted) for name in lacking]
+        for name in artifact.facts.get("refs") or ()
+    }

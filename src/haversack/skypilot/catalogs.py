@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from haversack.images.reference import Reference
 from haversack.skypilot import versions
@@ -18,14 +19,21 @@ SOURCE = "https://raw.githubusercontent.com/skypilot-org/skypilot-catalog/master
 _IMAGES = ("Tag", "Region", "OS", "OSVersion", "ImageId", "CreationDate")
 
 
-def of_aws(*, images: bool) -> tuple[str, ...]:
-    """The tables that AWS needs; that of its images unless the site has its own."""
-    return ("instance_quota_mapping", "vms", *(("images",) if images else ()))
+def tables(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tables that must cross, as ``aws/vms``; of images only where the site has none of its own."""
+    found = []
+    if "aws" in settings:
+        found += ["aws/instance_quota_mapping", "aws/vms"]
+        found += [] if "ami" in settings["aws"] else ["aws/images"]
+    if "kubernetes" in settings and "image" not in settings["kubernetes"]:
+        # It asks for it at each launch, also where pods have a way out and the server has none.
+        found.append("kubernetes/images")
+    return tuple(found)
 
 
 def filename(table: str) -> str:
-    """What a table of AWS is called among the files that cross."""
-    return f"skypilot-aws-{table}.csv"
+    """What a table is called among the files that cross."""
+    return f"skypilot-{table.replace('/', '-')}.csv"
 
 
 def of_regions(data: bytes, regions: Sequence[str]) -> bytes:
@@ -33,17 +41,42 @@ def of_regions(data: bytes, regions: Sequence[str]) -> bytes:
 
     Raises :class:`ValueError` for what is no table.
     """
-    rows = csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True)
+    head, rows = _read(data)
+    if not regions or "Region" not in head:
+        return data
+    column = head.index("Region")
+    return _table(head, (row for row in rows if row[column : column + 1] and row[column] in regions))
+
+
+def of_pods(data: bytes, version: str, registry: str | None) -> tuple[bytes, tuple[str, ...]]:
+    """The rows of SkyPilot's images of pods that a version asks for, and what those images are called outside.
+
+    With a registry they are asked of it.  Raises :class:`ValueError` for what is no table, or has no such rows.
+    """
+    head, rows = _read(data)
     try:
-        head = next(rows, None)
-        if not head or len(head) < 2:
-            raise ValueError("is no table with commas")
-        if not regions or "Region" not in head:
-            return data
-        column = head.index("Region")
-        return _table(head, (row for row in rows if row[column : column + 1] and row[column] in regions))
-    except csv.Error as problem:
+        tag, image = head.index("Tag"), head.index("ImageId")
+    except ValueError:
+        raise ValueError("has no columns Tag and ImageId") from None
+    wanted = versions.pod_images(version)
+    found = {row[tag]: row for row in rows if len(row) == len(head) and row[tag] in wanted}
+    if lacking := [name for name in wanted if name not in found]:
+        raise ValueError(f"has no row for {', '.join(lacking)}, which SkyPilot {version} asks for")
+    names = tuple(found[name][image] for name in wanted)
+    if registry:
+        for row in found.values():
+            row[image] = at_site(row[image], registry)
+    return _table(head, (found[name] for name in wanted)), names
+
+
+def _read(data: bytes) -> tuple[list[str], list[list[str]]]:
+    try:
+        head, *rows = csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True)
+    except (csv.Error, ValueError) as problem:
         raise ValueError(f"is no table with commas: {problem}") from problem
+    if len(head) < 2:
+        raise ValueError("is no table with commas")
+    return head, rows
 
 
 def machine_images(version: str, region: str, ami: str) -> bytes:

@@ -14,3 +14,6 @@ if [ -e "$sky/config.yaml" ] && ! cmp -s "$sky/config.yaml" "$from/config.yaml" 
 fi
 cp "$from/config.yaml" "$sky/config.yaml"
 cp "$from/config.yaml" "$last"
+mkdir -p "$sky/catalogs/v8/kubernetes"
+cp "$from/catalogs/v8/kubernetes/images.csv" "$sky/catalogs/v8/kubernetes/images.csv"
+rm -f "$sky/catalogs/v8/.meta/kubernetes/images.csv.md5"

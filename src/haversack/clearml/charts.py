@@ -14,7 +14,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from haversack.clearml.helm import COMMUNITY, ENTERPRISE
+COMMUNITY, ENTERPRISE = "community", "enterprise"
+"""The flavours: the public charts and servers, and those of ClearML's customers."""
 
 _COMMON = """\
 : nameOverride fullnameOverride

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from haversack.clearml.variables import entries
-
-COMMUNITY, ENTERPRISE = "community", "enterprise"
+from haversack.clearml.charts import CHARTS, COMMUNITY, below
+from haversack.clearml.images import at_site
+from haversack.clearml.pulls import PULLS
+from haversack.clearml.variables import entries, of_agents, of_pods
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ def _community(wanted: Wanted) -> dict[str, dict[str, Any]]:
     glue = {
         **({"defaultContainerImage": wanted.image} if wanted.image else {}),
         "queue": ",".join(wanted.queues),
-        "basePodTemplate": {"env": entries(wanted.variables)},
+        "extraEnvs": entries(of_agents(wanted.variables)),
+        "basePodTemplate": {"env": entries(of_pods(wanted.variables))},
     }
     # What it brings along goes by keys of its own: redis and mongodb by the global ones, elasticsearch by none.
     elastic = {"image": f"{wanted.registry}/docker.elastic.co/elasticsearch/elasticsearch"}
@@ -61,25 +63,46 @@ def _community(wanted: Wanted) -> dict[str, dict[str, Any]]:
         **secret,
         "elasticsearch": {**elastic, **({"imagePullSecrets": wanted.named} if wanted.secret else {})},
     }
-    # It has no key for a registry: its images are named one by one.
-    serving = {
-        f"clearml_serving_{part}": {"image": {"repository": f"{wanted.hub}/allegroai/clearml-serving-{part}"}}
-        for part in ("statistics", "inference", "triton")
-    }
     return {
         "clearml-agent": {"global": {"imageRegistry": wanted.hub}, **secret, "agentk8sglue": glue},
         "clearml": server,
-        "clearml-serving": {**secret, **serving},
+        "clearml-serving": _serving(wanted, secret, shared),
     }
+
+
+_PROMETHEUS = ("alertmanager", "kube-state-metrics", "prometheus-node-exporter", "prometheus-pushgateway")
+"""What prometheus brings along, each with pull secrets of its own."""
+
+
+def _serving(wanted: Wanted, secret: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all its images only kafka's and zookeeper's hear of a global registry; grafana hears of global secrets."""
+    made: dict[str, Any] = {"global": {"imageRegistry": wanted.hub, **shared}, **secret}
+    for pull in PULLS["clearml-serving"]:
+        known: Mapping[str, Any] = CHARTS["clearml-serving"].keys
+        for part in pull.path:
+            known = below(known, part) or {}
+        if "registry" in known:
+            continue
+        name = at_site(pull.image.rpartition(":")[0], wanted.registry)
+        table = made
+        for part in pull.path[:-1]:
+            table = table.setdefault(part, {})
+        table[pull.path[-1]] = {"repository": name} if known else name
+    if wanted.secret:
+        prometheus = made["prometheus"]
+        for table in (prometheus, *(prometheus[name] for name in _PROMETHEUS)):
+            table["imagePullSecrets"] = wanted.named
+    return made
 
 
 def _enterprise(wanted: Wanted) -> dict[str, dict[str, Any]]:
     """The charts of the private repository, as far as ClearML's documentation tells of them."""
     common: dict[str, Any] = {"global": {"imageRegistry": wanted.hub}}
-    template = {"env": entries(wanted.variables)}
+    template = {"env": entries(of_pods(wanted.variables))}
     glue = {
         "airGappedSupport": True,
         **({"defaultContainerImage": wanted.image} if wanted.image else {}),
+        "extraEnvs": entries(of_agents(wanted.variables)),
         "basePodTemplate": template,
         "queues": {queue: {"templateOverrides": template} for queue in wanted.queues},
     }

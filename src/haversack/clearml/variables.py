@@ -10,6 +10,14 @@ ONLY_THIS = (
     "for every package: slow where packets are dropped, and open to a package of the same name where they are not.",
 )
 """Why both variables hold the same address, in two lines."""
+VAULT = (
+    "All of it acts in agents that log in as a user whom the vault is for, from their next start; where",
+    "CLEARML_AGENT_EXTRA_DOCKER_ARGS is set on the machine, that is taken instead of extra_docker_arguments.",
+    "Of the vault of a task's owner, agents started with --use-owner-token hand docker the section environment;",
+    "the agent in the container, which is the owner's then, takes environment and package_manager. Other agents take",
+    "nothing of it. Pods of tasks read no docker arguments: there too environment and package_manager act.",
+)
+"""What of a vault acts where (clearml-agent 3.0.3, ``commands/worker.py`` and ``glue/k8s.py``)."""
 
 
 def of_tasks(
@@ -34,6 +42,25 @@ def of_tasks(
         "CLEARML_AGENT_PACKAGE_PYTORCH_RESOLVE": "none",
     }
     return {**found, "CLEARML_AGENT_NO_UPDATE": "1"} if agent_in_image else found
+
+
+def of_pods(variables: Mapping[str, str]) -> dict[str, str]:
+    """What a pod that runs a task is told beside that: to leave pip as it is.
+
+    The agent in it has no ``clearml.conf`` of ours, and would install pips of its own defaults, which nobody locked.
+    Variables with that beginning are settings, written in HOCON (``backend_config/config.py``).
+    """
+    return {**variables, "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__PIP_VERSION": '""'}
+
+
+def of_agents(variables: Mapping[str, str]) -> dict[str, str]:
+    """What the pod of the agent itself is told: to run the agent of its image, and where pip asks if it must.
+
+    Without, its entry point installs the newest one at every start (``docker/k8s-glue/build-resources/entrypoint.sh``
+    of clearml-agent).
+    """
+    found = {name: value for name, value in variables.items() if name.startswith("PIP_")}
+    return {**found, "CLEARML_AGENT_NO_UPDATE": "1"}
 
 
 def docker_arguments(variables: Mapping[str, str]) -> list[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from haversack.clearml import helm, images, linting, session, variables
-from haversack.clearml.charts import CHARTS
+from haversack.clearml import helm, images, linting, pulls, session, variables
+from haversack.clearml.charts import CHARTS, COMMUNITY, ENTERPRISE
 from haversack.clients import Served, address
 from haversack.errors import NotFoundError, UsageError
 from haversack.formats import hocon, pullsecret
@@ -45,7 +45,7 @@ class ClearML:
                 "string",
                 "Whose charts and server they are: the public ones or the enterprise ones, whose keys differ.",
                 required=True,
-                choices=(helm.COMMUNITY, helm.ENTERPRISE),
+                choices=(COMMUNITY, ENTERPRISE),
             ),
             "session": Key(
                 "string",
@@ -124,7 +124,7 @@ class ClearML:
     def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
         """See :class:`haversack.platforms.Platform`."""
         findings = [_setting(f"assets.{key}", said, remedy) for key, said, remedy in session.faults(settings)]
-        if settings["flavor"] == helm.COMMUNITY and _VAULT in settings.get("deliver", ()):
+        if settings["flavor"] == COMMUNITY and _VAULT in settings.get("deliver", ()):
             said = "a vault is of enterprise servers; a community server ignores it"
             findings.append(_setting("deliver", said, 'leave "vault" out'))
         return findings
@@ -165,7 +165,7 @@ class ClearML:
                 "pods must be told where the store is served", remedy="say --base-url https://HOST"
             )
         base = address(asked["base_url"])
-        findings = [*unreachable(base), *_carried(order)]
+        findings = [*unreachable(base), *_carried(order), *_pulled(order)]
         served = Served(order.content, order.name, f"{base}/@{order.name}" if asked.get("dated") else base)
         registry = asked.get("registry") or urlsplit(base).netloc
         if urlsplit(base).path and "registry" not in asked:
@@ -173,17 +173,18 @@ class ClearML:
             remedy = "say --registry, if the registry is elsewhere"
             findings.append(Finding("client-address", "--registry", said, remedy, blocking=False))
         told = _variables(settings, served)
-        image = images.at_site(settings["image"], registry) if "image" in settings else None
         files: dict[str, bytes] = {}
-        roads = settings.get("deliver") or _roads(settings["flavor"])
+        roads = _roads(settings)
         if _HELM in roads:
             queues = settings.get("queues") or ("default",)
+            image = _image(order, pulls.OF_PODS if settings["flavor"] == COMMUNITY else None, registry)
             wanted = helm.Wanted(queues, told, registry, settings.get("registry_secret"), image)
             for chart, values in helm.overrides(settings["flavor"], wanted).items():
                 why = variables.ONLY_THIS if "agentk8sglue" in values else ()
                 command = f"helm upgrade --install NAME {chart} -f {chart}-values.yaml"
                 head = _head(order, command, *why)
                 files[f"helm/{chart}-values.yaml"] = head + yaml.dump(values)
+        image = _image(order, pulls.OF_AGENTS, registry)
         agent = {"agent": variables.agent(told, image), "environment": told}
         if _CONF in roads:
             more = (
@@ -192,7 +193,16 @@ class ClearML:
             files["clearml.conf"] = _head(order, more, *variables.ONLY_THIS) + hocon.dump(agent)
         if _VAULT in roads:
             more = "Paste it into the Administrator Vault: Settings, Administrator Vaults, of the group of users."
-            files["vault.conf"] = _head(order, more, *variables.ONLY_THIS) + hocon.dump(agent)
+            files["vault.conf"] = _head(order, more, *variables.VAULT, *variables.ONLY_THIS) + hocon.dump(
+                agent
+            )
+            said = (
+                "acts in agents that log in as a user whom the vault is for, and for owners of tasks in part"
+            )
+            remedy = (
+                "restart those agents; start others with --use-owner-token; the file says what acts where"
+            )
+            findings.append(Finding("platform-setting", "vault.conf", said, remedy, blocking=False))
         if secret := settings.get("registry_secret"):
             files["pull-secret.sh"] = _pull_secret(order, secret, registry.partition("/")[0])
         if "values" in asked:
@@ -217,12 +227,14 @@ class ClearML:
         said = "are not asked: the queues, the server, and whether the pull secret is in each namespace"
         return [
             *_carried(order),
+            *_pulled(order),
             unknown("the cluster", said, "see: kubectl get secrets -A; clearml-agent list"),
         ]
 
 
-def _roads(flavor: str) -> tuple[str, ...]:
-    return (_HELM, _CONF) if flavor == helm.COMMUNITY else (_HELM, _CONF, _VAULT)
+def _roads(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    of_flavor = (_HELM, _CONF) if settings["flavor"] == COMMUNITY else (_HELM, _CONF, _VAULT)
+    return tuple(settings.get("deliver") or of_flavor)
 
 
 def _setting(key: str, said: str, remedy: str) -> Finding:
@@ -259,6 +271,27 @@ def _carried(order: Order) -> list[Finding]:
     return [Finding("platform-unready", name, said, "lock and pack it outside") for name in missing]
 
 
+def _image(order: Order, default: str | None, registry: str) -> str | None:
+    """What tasks run that name no image, at the site: what is declared, or the default if the snapshot has it.
+
+    Otherwise nothing is said: rendered files win over a person's own, which may name a good one.
+    """
+    name = order.settings.get("image") or (default if default in _images(order) else None)
+    return images.at_site(name, registry) if name else None
+
+
+def _pulled(order: Order) -> list[Finding]:
+    """Notes of what charts and agents pull by themselves that did not cross."""
+    settings, held, roads = order.settings, _images(order), _roads(order.settings)
+    found = pulls.lacking(settings["flavor"], held) if _HELM in roads else []
+    if "image" not in settings and _HELM in roads:
+        default = pulls.OF_PODS if settings["flavor"] == COMMUNITY else None
+        found += pulls.unnamed(default, held, "pods of tasks that name no image")
+    if "image" not in settings and {_CONF, _VAULT} & set(roads):
+        found += pulls.unnamed(pulls.OF_AGENTS, held, "agents with docker, for tasks that name no image,")
+    return found
+
+
 def _images(order: Order) -> set[str]:
     """The names of the snapshot's images, as they are outside."""
     found: set[str] = set()
@@ -276,7 +309,7 @@ def _values(asked: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Any,
     from haversack.formats import yaml
 
     file = Path(asked["values"])
-    agents = {helm.COMMUNITY: "clearml-agent", helm.ENTERPRISE: "clearml-enterprise-agent"}
+    agents = {COMMUNITY: "clearml-agent", ENTERPRISE: "clearml-enterprise-agent"}
     try:
         data = file.read_bytes()
     except OSError as problem:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Written by haversack render clearml.
+# Written by haversack render clearml, of snapshot 2026-11 (sha256:222222222222…), declaration sha256:333333333333….
 # Makes the secret site-registry in a namespace; every namespace that pulls images needs it:
 #   NAMESPACE=clearml REGISTRY_USER=NAME PASSWORD_FILE=FILE sh pull-secret.sh
 # Other users of this machine see the words of kubectl; this shows them no password, and makes the same:

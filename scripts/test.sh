@@ -34,6 +34,7 @@ need sbatch slurm-wlm
 need munged munge
 need nsenter util-linux
 need modulecmd environment-modules
+need lua5.3 'lua5.3 lua-filesystem lua-json lua-posix lua-term'
 need kubectl kubernetes-client
 need ssh openssh-client
 need sshd openssh-server
@@ -44,6 +45,8 @@ need systemd-analyze systemd
 need visudo sudo
 apt_install
 make_venv .venv-test
+# It and environment-modules exclude each other.
+unpack lmod "$venv/lmod"
 # uv first, by pip: it installs the rest in seconds instead of minutes.
 awk '/^uv==/ { mine = 1 } mine { print } mine && !/\\$/ { exit }' requirements-dev.txt >"$venv/uv.txt"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.txt"

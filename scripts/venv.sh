@@ -21,6 +21,11 @@ apt_install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 
+unpack() { # unpack PACKAGE FOLDER: a Debian package that excludes one which tests need too
+    mkdir -p "$2"
+    (cd "$2" && apt-get -qq -o APT::Sandbox::User=root download "$1" && dpkg-deb -x "$1"_*.deb . && rm "$1"_*.deb)
+}
+
 make_venv() { # make_venv FOLDER: pip only from what is locked; the machine's own pip settings name the index
     venv=$1
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {

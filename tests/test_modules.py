@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -140,26 +141,70 @@ def test_job_scripts_are_the_golden_ones(
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_a_module_sets_is_what_was_meant(tmp_path: Path) -> None:
+LMOD = Path(sys.prefix) / "lmod/usr/share/lmod/lmod/libexec/lmod"
+INITS = {"modules": ". /etc/profile.d/modules.sh", "lmod": f'module() {{ eval "$({LMOD} bash "$@")"; }}'}
+
+
+def shell(init: str, script: str) -> subprocess.CompletedProcess[str]:
+    """A shell with one of the two programs that read modulefiles."""
+    argv = ["bash", "--norc", "--noprofile", "-c", f"{INITS[init]}; {script}"]
+    return subprocess.run(argv, env=plain_environ(), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_what_a_module_sets_is_what_was_meant(tmp_path: Path, init: str) -> None:
     """Values and folders of odd characters come through Tcl and the shell as they are, and are taken back."""
     (tmp_path / "odd").mkdir()
-    variables = {f"ODD{number}": text for number, text in enumerate(ODD)}
-    paths = [("PATH", f"/x/{text}") for text in ODD]
-    made = modulefile.module("odd", "odd", conflicts=["odd"], paths=paths, variables=variables)
+    # Lmod reads files as Latin-1 in any locale, and writes folders into Lua without escaping (its tcl2lua.tcl).
+    texts = [text for text in ODD if init != "lmod" or text.isascii()]
+    folders = [f"/x/{text}" for text in texts if init != "lmod" or not {'"', "\\"} & set(text)]
+    variables = {f"ODD{number}": text for number, text in enumerate(texts)}
+    paths = [("PATH", folder) for folder in folders]
+    made = modulefile.module(
+        "odd",
+        "odd",
+        conflicts=["odd"],
+        paths=paths,
+        variables=variables,
+        behind=[("PATH", "/y"), ("PATH", "/z")],
+    )
     (tmp_path / "odd" / "1").write_bytes(made)
     show = "python3 -c 'import json, os; print(json.dumps(dict(os.environ)))'"
-    script = f". /etc/profile.d/modules.sh; module use {tmp_path}; {show}; module load odd; {show}; module unload odd; {show}"
-    argv = ["bash", "--norc", "--noprofile", "-c", script]
-    done = subprocess.run(argv, env=plain_environ(), capture_output=True, text=True)
+    done = shell(init, f"module use {tmp_path}; {show}; module load odd; {show}; module unload odd; {show}")
     assert done.stderr == ""
     before, during, after = map(json.loads, done.stdout.splitlines())
     assert {name: during[name] for name in variables} == variables
     assert during["PATH"].split(":") == [
-        *(f"/x/{text}" for text in reversed(ODD)),
+        *reversed(folders),
         *before["PATH"].split(":"),
+        "/y",
+        "/z",
     ]
     assert after["PATH"] == before["PATH"]
     assert not variables.keys() & after.keys()
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_both_programs_load_and_unload_what_is_rendered(root: Path, inside: Inside, init: str) -> None:
+    """The current snapshot is the default, a second environment is refused, unloading leaves no trace.
+
+    A second snapshot is refused by the one, and by the other takes the place of the first.
+    """
+    for path, data in PLATFORM.render(order(root), inside).files.items():
+        (root / "modulefiles" / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / "modulefiles" / path).write_bytes(data)
+    # What each of them notes for itself is no trace.
+    kept = "env -0 | grep -zv '^\\(_\\|_.*\\|LMOD.*\\|LOADEDMODULES\\|BASH_FUNC.*\\)=' | sort -z | tr '\\0' '\\n'; echo -"
+    told = 'echo "${PATH%%:*} $VIRTUAL_ENV"; echo -'
+    script = f"module use {root}/modulefiles; {kept}; module load analysis; {told}; "
+    script += f"module load geo || :; {told}; module load analysis/2026-10 || :; {told}; module unload analysis; {kept}"
+    done = shell(init, script)
+    before, first, second, third, after, _ = done.stdout.split("-\n")
+    old, new = (f"{root}/envs/analysis/{version}" for version in ("2026-10", "2026-11"))
+    assert first == second == f"{new}/bin {new}\n", done.stderr
+    assert third == (f"{old}/bin {old}\n" if init == "lmod" else first)
+    assert before == after
+    assert "geo" in done.stderr
 
 
 def test_what_is_not_as_it_should_be_is_found(root: Path, inside: Inside) -> None:

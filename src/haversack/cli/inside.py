@@ -281,7 +281,7 @@ def doctor(
     """Say what is wrong here, and what to do.
 
     Looks at this machine and the store, with --env at an installed environment, or at a platform of the
-    current snapshot (slurm, clearml): everything that would fail, before it fails.
+    current snapshot (slurm, skypilot, systemd, …): everything that would fail, before it fails.
     """
     from haversack.model.finding import raise_blocking
     from haversack.verbs import doctor as verb

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haversack.errors import NotFoundError, PrefixError, ToolError, UsageError
+from haversack.kinds import kinds
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.target import ANY
 from haversack.platforms import Order
@@ -71,8 +72,13 @@ class _Plan:
 
     @property
     def marker(self) -> str:
-        """The file that says what was rendered for it."""
-        return f"etc/{self.name}/haversack-rendered.json"
+        """The file that says what was rendered for it; `render clients` may have one in the same folder."""
+        return f"etc/{self.name}/haversack-service.json"
+
+    @property
+    def rendered(self) -> dict[str, Mapping[str, bytes]]:
+        """The files by who rendered them."""
+        return {f"{self.name}{SUFFIX}": self.files}
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -123,13 +129,17 @@ def install_service(
     planned = environment(SERVER, place, True) if installs else None
     if planned is not None:
         _check_place(package, planned, root.absolute())
-        if _is_there(place, order, target, inside):
+        carried = choose(order.content, SERVER, target, inside)
+        if staged and not kinds()[carried.locked.kind].relocatable:
+            said = "works only where it was installed to, and cannot be laid for another machine"
+            raise UsageError(f"{carried.ref} {said}", remedy="install it on the machine itself")
+        if (marker := read_marker(place)) and marker.manifest == carried.manifest:
             planned = None
     elif plan.found.options["enable"] and not staged and not (place / "bin").is_dir():
         remedy = "install it there, or leave package out of the table"
         raise NotFoundError("holds nothing that could be run", where=str(place), remedy=remedy)
     # Edited files are told before anything is done.
-    written, removed = keep(root, plan.files, force=force, dry_run=True, marker=plan.marker)
+    written, removed = keep(root, plan.rendered, force=force, dry_run=True, marker=plan.marker)
     changed = {path for path in written if _differs(root / path, plan.files[path])}
     # What an install that failed, or was told to start nothing, left to be started.
     pending = Path(_PENDING.format(name=name))
@@ -155,7 +165,7 @@ def install_service(
             steps.run("the units that are no longer wanted stop", "systemctl", "disable", "--now", *stopped)
         if not staged:
             pending.write_text(" ".join(started))
-        keep(root, plan.files, force=force, marker=plan.marker)
+        keep(root, plan.rendered, force=force, marker=plan.marker)
         for path in plan.files:
             if path.startswith("etc/sudoers.d/"):
                 (root / path).chmod(0o440)
@@ -228,11 +238,6 @@ def _check_place(package: Path, planned: Installed, root: Path) -> None:
             raise PrefixError(
                 "cannot be entered by the service's user", where=str(folder), remedy=f"chmod a+x {folder}"
             )
-
-
-def _is_there(place: Path, order: Order, target: str | None, inside: Inside) -> bool:
-    marker = read_marker(place)
-    return marker is not None and marker.manifest == choose(order.content, SERVER, target, inside).manifest
 
 
 def _differs(path: Path, data: bytes) -> bool:

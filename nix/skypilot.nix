@@ -190,7 +190,7 @@ in
       default =
         pkgs.skypilot or (throw "services.skypilot.package: name a prefix, or add an overlay with skypilot");
       defaultText = lib.literalExpression "pkgs.skypilot";
-      example = "/opt/haversack/skypilot";
+      example = "/opt/skypilot";
       description = ''
         SkyPilot: a package of nixpkgs, or the prefix of an environment that haversack installed.
       '';
@@ -598,6 +598,10 @@ in
         assertion = !lib.any inStore (lib.attrValues cfg.cloudCredentials);
         message = "services.skypilot: cloudCredentials is in the store, which everybody can read: name a file outside, as /run/secrets/NAME";
       }
+      {
+        assertion = lib.all (matches "[^[:cntrl:]]*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment holds control characters";
+      }
     ];
 
     warnings = map (warning: warning.message) (
@@ -662,7 +666,6 @@ in
           UV_DEFAULT_INDEX = if cfg.mirror != null then "${cfg.mirror}/pypi/simple/" else null;
           PIP_INDEX_URL = if cfg.mirror != null then "${cfg.mirror}/pypi/simple/" else null;
           SSL_CERT_FILE = cfg.caFile;
-          REQUESTS_CA_BUNDLE = cfg.caFile;
           PIP_CERT = cfg.caFile;
           PYTHONPATH = if hasDefaults then "${programs}" else null;
           SITE_DEFAULT_REGION = cfg.cluster.defaultRegion;

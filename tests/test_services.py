@@ -16,12 +16,15 @@ from haversack.services import nix, text
 from haversack.services.description import Option
 from haversack.services.values import Values, fault, fill, secrets
 from tests.support.services import (
+    BROKEN,
     GUIDE,
     ORIGIN,
+    PEM,
     SITES,
+    WARNED,
+    WRONG,
     Told,
     directives,
-    merged,
     nested,
     options,
     sentence,
@@ -113,48 +116,7 @@ def test_nothing_that_systemd_would_read_otherwise_is_taken(name: str, path: str
                 assert fault(option, bad), bad
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "says"),
-    [
-        ("enable", 1, "is not true or false"),
-        ("enable", "yes", "is not true or false"),
-        ("webUI.port", 0, "is not a port, 1 to 65535"),
-        ("webUI.port", 65536, "is not a port, 1 to 65535"),
-        ("webUI.port", "8080", "is not a port, 1 to 65535"),
-        ("webUI.port", True, "is not a port, 1 to 65535"),
-        ("webUI.port", None, "is not a port, 1 to 65535"),
-        ("cluster.autoStop", 0, "is not a whole number above 0"),
-        ("cluster.autoStop", -5, "is not a whole number above 0"),
-        ("cluster.autoStop", "an hour", "is not a whole number above 0"),
-        ("cluster.autoStop", 1.5, "is not a whole number above 0"),
-        ("webUI.host", "192.168.0.1", "is not one of 127.0.0.1, localhost, 0.0.0.0, ::1, ::"),
-        ("webUI.host", ["::"], "is not one of"),
-        ("monitoring.logLevel", "info", "is not one of DEBUG, INFO"),
-        ("configDir", "var/lib/skypilot", "is not an absolute path"),
-        ("configDir", "./config", "is not an absolute path"),
-        ("configDir", "~/config", "is not an absolute path"),
-        ("configDir", "/var/lib/../../etc", "is not an absolute path"),
-        ("configDir", "/var/lib/./x", "is not an absolute path"),
-        ("configDir", "/var//lib", "is not an absolute path"),
-        ("configDir", "/var/lib/sky/", "is not an absolute path"),
-        ("configDir", "/", "is not an absolute path"),
-        ("configDir", 5, "is not an absolute path"),
-        ("administrators", "alice", "is not a list of words"),
-        ("administrators", ["alice", 5], "is not a list of words"),
-        ("cloudCredentials", {"aws": "creds"}, "is not a table of absolute paths"),
-        ("cloudCredentials", {"ibm": "/run/x"}, "has 'ibm', which is none of aws, gcp, azure"),
-        ("cloudCredentials", ["/run/x"], "is not a table of absolute paths"),
-        ("config", "a: b", "is not a table"),
-        ("config", {"a": float("nan")}, "is not a table of texts, numbers"),
-        ("config", {"a": [{"b": object()}]}, "is not a table of texts, numbers"),
-        ("extraEnvironment", ["A=b"], "is not a text of lines"),
-        ("extraEnvironment", "A=b\rB=c", "is not a text of lines"),
-        ("extraEnvironment", "A=\x1b[0m", "is not a text of lines"),
-        ("webUI.prot", 1, "is no option"),
-        ("port", 1, "is no option"),
-        ("webUI", 8080, "is no option"),
-    ],
-)
+@pytest.mark.parametrize(("path", "value", "says"), WRONG)
 def test_a_wrong_value_is_told_by_its_place(path: str, value: Any, says: str) -> None:
     """What an option does not take is named with its path and what it would take."""
     wrong = tell("skypilot", nested(path, value)).wrong
@@ -171,154 +133,6 @@ def test_every_wrong_value_is_told_at_once() -> None:
         "webUI.prot",
         "user",
     }
-
-
-SERVERS: Mapping[str, Any] = {"monitoring": {"enable": True}}
-AWAY: Mapping[str, Any] = {"enableWebUI": False, "endpoint": "http://far.example:1234"}
-PEM = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
-
-BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
-    ("skypilot", {"user": "root"}, "user is root: SkyPilot needs no rights"),
-    ("skypilot", {"user": "Sky"}, "user is Sky: a name has small letters"),
-    ("skypilot", {"user": "a/b"}, "user is a/b: a name has small letters"),
-    ("skypilot", {"user": "0"}, "user is 0: a name has small letters"),
-    ("skypilot", {"group": "a:b"}, "group is a:b: a name has small letters"),
-    ("skypilot", {"administrators": ["alice", "ALL"]}, "administrators holds what is no name of a user"),
-    ("skypilot", {"administrators": ["alice,bob"]}, "administrators holds what is no name of a user"),
-    ("skypilot", {"stateDir": "/var"}, "stateDir is /var, which others use too"),
-    ("skypilot", {"stateDir": "/nix/var/sky"}, "stateDir is /nix/var/sky, which others use too"),
-    ("skypilot", {"configDir": "/etc/cron.d"}, "configDir is /etc/cron.d, which others use too"),
-    ("skypilot", {"logsDir": "/var/log"}, "logsDir is /var/log, which others use too"),
-    ("skypilot", {"cacheDir": "/var/cache"}, "cacheDir is /var/cache, which others use too"),
-    ("skypilot", {"configDir": "/var/lib/skypilot"}, "stateDir and configDir are both /var/lib/skypilot"),
-    ("skypilot", {"logsDir": "/var/lib/skypilot"}, "stateDir and logsDir are both /var/lib/skypilot"),
-    ("skypilot", {"cacheDir": "/var/lib/skypilot"}, "stateDir and cacheDir are both /var/lib/skypilot"),
-    ("skypilot", {"configDir": "/var/log/skypilot"}, "configDir and logsDir are both /var/log/skypilot"),
-    ("skypilot", {"configDir": "/var/cache/skypilot"}, "configDir and cacheDir are both"),
-    ("skypilot", {"logsDir": "/var/cache/skypilot"}, "logsDir and cacheDir are both /var/cache/skypilot"),
-    ("skypilot", {"stateDir": "/home/sky"}, "stateDir is /home/sky: the service sees neither homes"),
-    ("skypilot", {"configDir": "/root/sky"}, "configDir is /root/sky: the service sees neither homes"),
-    ("skypilot", {"logsDir": "/tmp/sky"}, "logsDir is /tmp/sky: the service sees neither homes"),
-    ("skypilot", {"cacheDir": "/var/tmp/sky"}, "cacheDir is /var/tmp/sky: the service sees neither homes"),
-    ("skypilot", {"package": "/home/alice/venv"}, "package is /home/alice/venv: the service sees neither"),
-    ("skypilot", {"caFile": "/root/ca.pem"}, "caFile is /root/ca.pem: the service sees neither homes"),
-    ("skypilot", {"catalogs": "/tmp/catalogs"}, "catalogs is /tmp/catalogs: the service sees neither"),
-    ("skypilot", {"webUI": {"port": 80}}, "webUI.port is 80: ports below 1024 belong to root"),
-    (
-        "skypilot",
-        {"monitoring": {"enable": True, "metricsPort": 99}},
-        "monitoring.metricsPort is 99: ports below 1024",
-    ),
-    (
-        "skypilot",
-        {"monitoring": {"enable": True, "serverPort": 99}},
-        "monitoring.serverPort is 99: ports below 1024",
-    ),
-    (
-        "skypilot",
-        merged(SERVERS, {"webUI": {"port": 9090}}),
-        "webUI.port and monitoring.metricsPort are both 9090: two servers",
-    ),
-    (
-        "skypilot",
-        merged(SERVERS, {"webUI": {"port": 46581}}),
-        "webUI.port and monitoring.serverPort are both 46581: two servers",
-    ),
-    (
-        "skypilot",
-        {"monitoring": {"enable": True, "metricsPort": 46581}},
-        "monitoring.metricsPort and monitoring.serverPort are both 46581",
-    ),
-    ("skypilot", {"enableWebUI": False}, "there is no API server: set enableWebUI, or say in endpoint"),
-    ("skypilot", {"endpoint": "http://far.example"}, "endpoint names a server on another machine"),
-    ("skypilot", merged(AWAY, {"endpoint": "far.example:1"}), "endpoint is far.example:1: write an address"),
-    ("skypilot", merged(AWAY, {"endpoint": "http://me:pw@far.example"}), "endpoint is http://me:pw@far"),
-    ("skypilot", {"mirror": "mirror.example"}, "mirror is mirror.example: write an address like"),
-    ("skypilot", {"mirror": "https://me:pw@mirror.example"}, "mirror is https://me:pw@mirror.example: write"),
-    ("skypilot", {"mirror": "ftp://mirror.example"}, "mirror is ftp://mirror.example: write an address"),
-    *(
-        ("skypilot", {"extraEnvironment": line}, "extraEnvironment holds a line that is not `export")
-        for line in (
-            "no assignment",
-            "export A",
-            "A=$HOME",
-            "A=`id`",
-            'A="$(id)"',
-            "A=b # why",
-            "A=b; B=c",
-            "A=b c",
-            "A=b\\",
-            'A="b',
-            "A='b'c",
-            'A="b"c',
-            "1A=b",
-            "A =b",
-            "exportA = b",
-            "set -e",
-            "source /etc/profile",
-        )
-    ),
-    *(
-        ("skypilot", {"extraEnvironment": line}, "extraEnvironment holds a secret")
-        for line in (
-            "export AWS_SECRET_ACCESS_KEY=abc",
-            "A=b\nexport AWS_ACCESS_KEY_ID=abc\nC=d",
-            "WANDB_API_KEY=abc",
-            "HF_TOKEN=abc",
-            "DB_PASSWORD='x'",
-            "export HTTPS_PROXY=http://me:pw@proxy.example:3128",
-            "A=AKIAABCDEFGHIJKLMNOP",
-        )
-    ),
-    *(
-        ("skypilot", {"config": config}, "config holds a secret, which everybody on this machine could read")
-        for config in (
-            {"password": "x"},
-            {"aws": {"secret_access_key": "x"}},
-            {"db": "postgresql://me:pw@db.example/sky"},
-            {"api_server": {"service_account_token": "sky_x"}},
-            {"a": [{"b": [{"apiKey": "x"}]}]},
-            {"a": {"tokens": ["x", "y"]}},
-            {"a": {"passwd": 1234}},
-            {"a": PEM},
-            {"a": ["x", f"lines\nbefore\n{PEM}"]},
-            {"kubernetes": {"pod_config": {"env": [{"name": "WANDB_API_KEY", "value": "x"}]}}},
-            {"a": "the key is AKIAABCDEFGHIJKLMNOP."},
-        )
-    ),
-    (
-        "skypilot",
-        {"config": {"admin_policy": "x.Y"}, "cluster": {"defaultRegion": "eu-west-1"}},
-        "config.admin_policy excludes cluster.defaultInstanceType and cluster.defaultRegion",
-    ),
-    ("haversack", {"user": "root"}, "user is root: serving needs no rights"),
-    ("haversack", {"user": "A"}, "user is A: a name has small letters"),
-    ("haversack", {"group": "A"}, "group is A: a name has small letters"),
-    ("haversack", {"administrators": ["A"]}, "administrators holds what is no name of a user"),
-    ("haversack", {"store": "/srv"}, "store is /srv, which others use too"),
-    ("haversack", {"store": "/home/store"}, "store is /home/store: the service sees neither homes"),
-    ("haversack", {"package": "/root/venv"}, "package is /root/venv: the service sees neither homes"),
-    ("haversack", {"port": 443}, "port is 443: ports below 1024 belong to root"),
-    ("haversack", {"metrics": {"port": 80}}, "metrics.port is 80: ports below 1024 belong to root"),
-    ("haversack", {"metrics": {"port": 8090}}, "port and metrics.port are both 8090: two servers"),
-    ("haversack", {"tls": {"certificate": "/etc/ssl/a.pem"}}, "tls.certificate needs tls.key"),
-    ("haversack", {"tls": {"key": "/etc/ssl/a.key"}}, "tls.key needs tls.certificate"),
-]
-
-WARNED: list[tuple[str, Mapping[str, Any], str]] = [
-    ("skypilot", {"webUI": {"openFirewall": True}}, "webUI.openFirewall opens port 8080, where nothing but"),
-    (
-        "skypilot",
-        {"monitoring": {"enable": True, "openFirewall": True, "host": "127.0.0.5"}},
-        "monitoring.openFirewall opens port 9090, where nothing but",
-    ),
-    (
-        "skypilot",
-        {"webUI": {"host": "0.0.0.0"}},
-        "the API server listens at 0.0.0.0 and asks nobody for a password",
-    ),
-    ("haversack", {"openFirewall": True}, "openFirewall opens port 8090, where nothing but this machine"),
-]
 
 
 @pytest.mark.parametrize(("name", "given", "says"), [*BROKEN, *WARNED])
@@ -461,7 +275,9 @@ def test_who_has_no_server_is_told_none() -> None:
 
 def test_variables_mean_the_same_to_systemd_and_to_a_shell(tmp_path: Path) -> None:
     """What a person writes as for a shell is read by systemd as a shell reads it."""
-    lines = 'export A=b  \nB="c d"\n  export  C=\'e f\'\nE=x=y\nF="it\'s"\nG=a#b\n# no\n\nI=\'a"b\'\nJ=a,b:c\n'
+    lines = (
+        "export A=b  \nB=\"c d\"\n  export  C='e f'\nE=x=y\nF=\"it's\"\nG=a#b\n# no\n\nI='a\"b'\nJ=a,b:c\n"
+    )
     told = tell("skypilot", {"enable": True, "extraEnvironment": lines})
     assert told.failed() == []
     (tmp_path / "environment.d").mkdir()

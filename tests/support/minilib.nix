@@ -78,6 +78,7 @@ rec {
     last = list: builtins.elemAt list (builtins.length list - 1);
     subtractLists = gone: builtins.filter (one: !builtins.elem one gone);
     mapAttrsToList = function: attributes: map (name: function name attributes.${name}) (builtins.attrNames attributes);
+    makeLibraryPath = packages: builtins.concatStringsSep ":" (map (one: "${one}/lib") packages);
     isDerivation = value: value.type or null == "derivation";
     toLower =
       let
@@ -104,6 +105,8 @@ rec {
     awscli2 = package "awscli2";
     ssm-session-manager-plugin = package "ssm-session-manager-plugin";
     kubectl = package "kubectl";
+    stdenv.cc.cc.lib = package "gcc-lib";
+    zlib = package "zlib";
     python3.withPackages =
       choose: package "python3-with-${(builtins.head (choose { toPythonModule = one: one; })).outPath}";
     writeShellScriptBin = name: text: package name // { inherit text; };
@@ -124,7 +127,10 @@ rec {
           value = given.${name} or option.default;
         in
         if option._type or "" != "option" then
-          filled here option (given.${name} or { })
+          if builtins.isAttrs (given.${name} or { }) then
+            filled here option (given.${name} or { })
+          else
+            { problems = [ "The option `${here}' is a table." ]; }
         else if !(given ? ${name}) && !(option ? default) then
           { problems = [ "The option `${here}' is used but not defined." ]; }
         else if option.type.check value then
@@ -187,7 +193,13 @@ rec {
           builtins.filter (one: !one.assertion) (if config == null then [ ] else config.assertions)
         );
         inherit config;
+        content = contents (if config == null then { } else config.environment.etc or { });
       };
+
+  # What is in files of /etc.
+  contents = builtins.mapAttrs (
+    _: file: if file.text or null == null then file.source.content else file.text
+  );
 
   # Every option as it is documented.
   documented =

@@ -58,8 +58,13 @@ def _assertions(service: Service, words: Words) -> list[str]:
 
 
 def _stored(service: Service) -> Iterator[str]:
-    """Assertions that only NixOS needs: keys of tables, and secrets that would lie in the store."""
+    """Assertions that only NixOS needs, where a type says too little, or a secret would lie in the store."""
     for path, option in service.options.items():
+        if option.type == "lines":
+            each = f'lib.all (matches "[^[:cntrl:]]*") (lib.splitString "\\n" cfg.{path})'
+            yield block(
+                {"assertion": each, "message": _sentence(service, f"{path} holds control characters")}
+            )
         many = option.type == "paths"
         if many:
             choices = " ".join(quoted(choice) for choice in option.choices)

@@ -39,7 +39,7 @@ OPTIONS = {
     "package": Option(
         "package",
         "SkyPilot: a package of nixpkgs, or the prefix of an environment that haversack installed.",
-        example="/opt/haversack/skypilot",
+        example="/opt/skypilot",
     ),
     "user": Option("word", "The user that runs it; made if this is the default.", "skypilot"),
     "group": Option("word", "The group of that user; made if this is the default.", "skypilot"),

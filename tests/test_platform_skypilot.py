@@ -373,6 +373,38 @@ def test_a_server_is_not_told_of_another(inside: Inside, tmp_path: Path) -> None
     assert told("client.sh") == quiet
 
 
+def test_the_server_has_the_proxy_of_pods(inside: Inside, tmp_path: Path) -> None:
+    """Six variables with the same NO_PROXY; a URL with a password is in no file, but how to get it is."""
+
+    def told(settings: dict[str, Any], edit: str) -> dict[str, str]:
+        made = PLATFORM.render(order(settings, base_url="https://mirror.example.org"), inside)
+        (tmp_path / "env.sh").write_bytes(made.files["env.sh"])
+        (tmp_path / "kubectl").write_text(
+            "#!/bin/sh\n[ \"$5\" = 'jsonpath={.data.proxy}' ] && printf aHR0cDovL21lOnBAcDox\n"
+        )
+        (tmp_path / "kubectl").chmod(0o755)
+        script = f"{edit}; . ./env.sh; env"
+        env = {**plain_environ(), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+        done = subprocess.run(
+            ["sh", "-euc", script], capture_output=True, text=True, check=True, cwd=tmp_path, env=env
+        )
+        return {
+            n: v
+            for n, _, v in (line.partition("=") for line in done.stdout.splitlines())
+            if "proxy" in n.lower()
+        }
+
+    with_url = told(PROXY, ":")
+    assert set(with_url) == {*proxies.THROUGH, *proxies.PAST}
+    assert {with_url[name] for name in proxies.THROUGH} == {"http://proxy-host:3128"}
+    exempt = with_url["NO_PROXY"].split(",")
+    assert {*PROXY["kubernetes"]["no_proxy"], *proxies.ALWAYS, "mirror.example.org"} == set(exempt)
+    assert set(told(CLOSED, ":")) == set(proxies.PAST)
+    read = told(CLOSED, "sed -i -E '/HTTPS?_PROXY|https?_proxy/s/^# //' env.sh")
+    assert {read[name] for name in proxies.THROUGH} == {"http://me:p@p:1"}
+    assert told({**SSM, "kubernetes": {}}, ":") == {}
+
+
 def test_every_container_gets_all_six_spellings() -> None:
     """The same value in capitals and in small letters, and a NO_PROXY with all that pods reach."""
     made = config.config(PROXY, None)
@@ -790,11 +822,18 @@ def test_what_will_fail_in_a_cluster_is_found() -> None:
         "get-contexts": "site\nother\n",
         "get service kubernetes": {"spec": {"clusterIP": "10.96.0.1"}},
         "get secret site-registry": "secret/site-registry\n",
+        "config view --minify": {"clusters": [{"cluster": {"server": "https://10.9.0.1:6443"}}]},
     }
     assert of_cluster(settings, good) == []
     far = {**good, "get service kubernetes": {"spec": {"clusterIP": "172.20.0.1"}}}
     (finding,) = of_cluster(settings, far)
     assert "172.20.0.1, which NO_PROXY does not hold" in finding.message
+    named = {"clusters": [{"cluster": {"server": "https://k8s.example.org:6443"}}]}
+    (finding,) = of_cluster(settings, {**good, "config view --minify": named})
+    assert (finding.code, "k8s.example.org here" in finding.message) == ("platform-unknown", True)
+    for entry in ("k8s.example.org", ".example.org"):
+        exempt = {**settings, "no_proxy": [*settings["no_proxy"], entry]}
+        assert of_cluster(exempt, {**good, "config view --minify": named}) == []
     gone = {
         **good,
         "get secret site-registry": Refused(

@@ -65,7 +65,7 @@ class SkyPilot:
         """See :class:`haversack.platforms.Platform`: the configuration, catalogs, and a script that puts both in place."""
         if order.command:
             raise UsageError("SkyPilot takes no command", remedy="leave it out, with what stands before it")
-        settings = order.settings
+        settings, pods = order.settings, order.settings.get("kubernetes", {})
         absent = carried.missing(settings, order.content)
         # Of a declaration nothing is there yet, and its files are looked at, not used.
         findings = [
@@ -84,10 +84,10 @@ class SkyPilot:
         files = {
             "config.yaml": f"{head}# For ~/.sky/config.yaml of the API server; seed.sh puts it there.\n".encode()
             + yaml.dump(config.config(settings, mirror)),
-            "env.sh": shell.server(order.origin),
+            "env.sh": shell.server(order.origin, pods, config.exempt(pods, mirror)),
             "client.sh": shell.client(order.origin, settings.get("endpoint")),
         }
-        if ca and settings.get("kubernetes", {}).get("mirror"):
+        if ca and pods.get("mirror"):
             files["configmap.yaml"] = config.configmap(order.origin, ca)
         if ca:
             files[config.CA] = (head + ca).encode()

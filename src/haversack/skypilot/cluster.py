@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from haversack.formats.hosts import is_here
 from haversack.model.finding import Finding
 from haversack.skypilot import proxies
-from haversack.skypilot.asking import Refused, refused, unready
+from haversack.skypilot.asking import Refused, refused, unknown, unready
 
 Ask = Callable[..., Any]
 """``ask("get", "secret", …)`` gives what kubectl says, or :class:`Refused`."""
@@ -26,6 +27,7 @@ def look(kubernetes: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
     for context in [context for context in wanted if context in known.split()]:
         at = ("--context", context, "--request-timeout", "20s")
         answers = {"service": ask(*at, "get", "service", "kubernetes", "-n", "default", "-o", "json")}
+        answers["its address"] = ask("config", "view", "--minify", "--context", context, "-o", "json")
         for secret in secrets(kubernetes):
             answers[f"secret {secret}"] = ask(*at, "get", "secret", secret, "-o", "name")
         seen["contexts"][context] = answers
@@ -56,9 +58,20 @@ def judge(kubernetes: Mapping[str, Any], exempt: Sequence[str], seen: Mapping[st
                 yield unready(subject, "is not in the namespace of the context", "make it there")
             elif isinstance(answer, Refused):
                 yield refused(subject, answer)
-        service = answers["service"]
-        if {"proxy", "proxy_secret"} & kubernetes.keys() and not isinstance(service, Refused):
-            address = service["spec"]["clusterIP"]
-            if not proxies.covers(exempt, address):
-                said = f"is {address}, which NO_PROXY does not hold: pods would ask the proxy for it"
-                yield unready(f"{context}: API server", said, "add the services' network to cidrs")
+        if {"proxy", "proxy_secret"} & kubernetes.keys():
+            yield from _past_the_proxy(context, exempt, answers)
+
+
+def _past_the_proxy(context: str, exempt: Sequence[str], answers: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether pods and SkyPilot's own server get to the API server of Kubernetes without the proxy."""
+    service, told = answers["service"], answers["its address"]
+    if not isinstance(service, Refused) and not proxies.covers(exempt, service["spec"]["clusterIP"]):
+        said = f"is {service['spec']['clusterIP']}, which NO_PROXY does not hold: pods would ask the proxy for it"
+        yield unready(f"{context}: API server", said, "add the services' network to cidrs")
+    if isinstance(told, Refused):
+        return
+    for one in told.get("clusters") or ():
+        host = proxies.host_of(one["cluster"]["server"])
+        if not is_here(host) and not proxies.covers(exempt, host):
+            said = f"is {host} here, which NO_PROXY does not hold: whether the proxy leads SkyPilot's server there is not known"
+            yield unknown(f"{context}: API server", said, "add it to no_proxy, unless the proxy leads there")

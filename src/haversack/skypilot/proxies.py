@@ -16,6 +16,9 @@ from haversack.formats.hosts import is_authority, is_here
 
 ALWAYS = ("localhost", "127.0.0.1", "::1", "169.254.169.254", ".svc", ".cluster.local")
 """What no pod asks a proxy for."""
+THROUGH = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+PAST = ("NO_PROXY", "no_proxy")
+"""The six variables."""
 ENTRY = r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?"
 ENTRY_SAYS = "a host, a domain that begins with a dot, an address or a network like 10.0.0.0/8"
 
@@ -77,13 +80,17 @@ def is_of_cluster(entry: str) -> bool:
     )
 
 
-def covers(entries: Iterable[str], address: str) -> bool:
-    """Whether one of these keeps a proxy away from an address."""
-    return any(
-        ipaddress.ip_address(address) in ipaddress.ip_network(entry, strict=False)
-        for entry in entries
-        if is_address(entry)
-    )
+def covers(entries: Iterable[str], host: str) -> bool:
+    """Whether one of these keeps a proxy away from an address, or from a name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        # Programs disagree on whether a domain without a dot before it covers what is below.
+        name = host.casefold().removesuffix(".")
+        return any(
+            name == e.casefold() or (e.startswith(".") and name.endswith(e.casefold())) for e in entries
+        )
+    return any(address in ipaddress.ip_network(e, strict=False) for e in entries if is_address(e))
 
 
 def completed(*lists: Sequence[str]) -> tuple[str, ...]:
@@ -97,10 +104,10 @@ def variables(proxy: str | None, secret: str | None, exempt: Sequence[str]) -> l
     The URL is written, or taken from the key ``proxy`` of a Kubernetes secret of this name.
     """
     found: list[dict[str, object]] = []
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+    for name in THROUGH:
         taken = {"valueFrom": {"secretKeyRef": {"name": secret, "key": "proxy"}}}
         found.append({"name": name, **({"value": proxy} if proxy else taken)})
-    found += [{"name": name, "value": ",".join(exempt)} for name in ("NO_PROXY", "no_proxy")]
+    found += [{"name": name, "value": ",".join(exempt)} for name in PAST]
     return found
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from haversack.skypilot import proxies
 
 _QUIET = {"SKYPILOT_DISABLE_USAGE_COLLECTION": "1", "DO_NOT_TRACK": "1", "SCARF_NO_ANALYTICS": "1"}
 _ENDPOINT = "SKYPILOT_API_SERVER_ENDPOINT"
 _NO_SERVER_HERE = "SKYPILOT_DISABLE_LOCAL_API_SERVER"
 
 
-def server(origin: str) -> bytes:
-    """``env.sh``: variables of the API server.
+def server(origin: str, kubernetes: Mapping[str, Any], exempt: Sequence[str]) -> bytes:
+    """``env.sh``: variables of the API server; ``exempt`` is what goes past the proxy that pods have.
 
     It starts at no endpoint that is not of its machine (``sky/server/common.py``), so that a shell that was a
     client's before forgets it.
@@ -23,7 +26,28 @@ def server(origin: str) -> bytes:
         "PIP_NO_BUILD_ISOLATION": "0",
     }
     says = ["Read it into the shell that starts the API server, and not into those of clients:  . env.sh"]
-    return _file(origin, says, [f"unset {_ENDPOINT} {_NO_SERVER_HERE}", *_exports(told)])
+    lines = [f"unset {_ENDPOINT} {_NO_SERVER_HERE}", *_exports(told)]
+    return _file(origin, says, [*lines, *_through_proxy(kubernetes, exempt)])
+
+
+def _through_proxy(kubernetes: Mapping[str, Any], exempt: Sequence[str]) -> list[str]:
+    """The same proxy as pods have; a password is read where it is kept, and by whoever may."""
+    if not kubernetes.keys() & {"proxy", "proxy_secret"}:
+        return []
+    lines = [
+        "# Its own way out. What it reaches without the proxy (the cluster's API, as kubectl names it) must be in no_proxy."
+    ]
+    if proxy := kubernetes.get("proxy"):
+        lines += [f"export {name}={shlex.quote(proxy)}" for name in proxies.THROUGH]
+    else:
+        asked = f"kubectl get secret {kubernetes['proxy_secret']} -o 'jsonpath={{.data.proxy}}'"
+        first, *others = proxies.THROUGH
+        lines += [
+            "# Its URL holds a password, and stands in that secret alone: take the # away where this machine may read it.",
+            f'# {first}="$({asked} | base64 -d)"; export {first}',
+            *(f'# export {name}="${first}"' for name in others),
+        ]
+    return [*lines, *(f"export {name}={shlex.quote(','.join(exempt))}" for name in proxies.PAST)]
 
 
 def client(origin: str, endpoint: str | None) -> bytes:

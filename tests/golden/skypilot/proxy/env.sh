@@ -5,3 +5,10 @@ export DO_NOT_TRACK=1
 export PIP_NO_BUILD_ISOLATION=0
 export SCARF_NO_ANALYTICS=1
 export SKYPILOT_DISABLE_USAGE_COLLECTION=1
+# Its own way out. What it reaches without the proxy (the cluster's API, as kubectl names it) must be in no_proxy.
+export HTTP_PROXY=http://proxy-host:3128
+export HTTPS_PROXY=http://proxy-host:3128
+export http_proxy=http://proxy-host:3128
+export https_proxy=http://proxy-host:3128
+export NO_PROXY=localhost,127.0.0.1,10.0.0.0/8,.svc,.cluster.local,::1,169.254.169.254
+export no_proxy=localhost,127.0.0.1,10.0.0.0/8,.svc,.cluster.local,::1,169.254.169.254

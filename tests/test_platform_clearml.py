@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -480,6 +481,29 @@ def test_a_near_name_is_said() -> None:
     assert finding.remedy == "basePodTemplate?"
 
 
+def test_keys_of_a_chart_below_are_listed_from_its_archive(tmp_path: Path) -> None:
+    """What stands in its values or is read by a template, of its own or of the chart that brings it; lists are free."""
+    chart = tmp_path / "charts" / "above"
+    below = tmp_path / "demo"
+    for folder in (chart / "charts", chart / "templates", below / "templates", below / "charts" / "deep"):
+        folder.mkdir(parents=True)
+    (chart / "values.yaml").write_text("demo: {ours: 1}\n")
+    (chart / "templates" / "a.yaml").write_text("{{ .Values.demo.read.deep }}")
+    (below / "values.yaml").write_text("one: {two: 3, list: []}\nwhole: {a: 1}\nfiles: {a.conf: x}\n")
+    (below / "templates" / "_a.tpl").write_text("{{ toYaml $.Values.whole }} {{ .Values.one.unsaid }}")
+    (below / "charts" / "deep" / "values.yaml").write_text("image: {repository: a}\n")
+    with tarfile.open(chart / "charts" / "demo-1.0.tgz", "w:gz") as tar:
+        tar.add(below, "demo")
+    script = Path(__file__).parent.parent / "scripts" / "chart_keys.py"
+    subprocess.run([sys.executable, script, tmp_path / "charts", tmp_path], check=True)
+    assert (tmp_path / "demo.txt").read_text().splitlines() == [
+        ": files* ours read* whole*",
+        "deep: enabled",
+        "deep.image: repository",
+        "one: list* two unsaid*",
+    ]
+
+
 def test_what_is_free_is_not_looked_into() -> None:
     """Tables that go to Kubernetes or to another chart as they are hold anything; an undocumented key is a note."""
     text = "agentk8sglue: {basePodTemplate: {resources: {limits: {any: 1}}, env: [{name: A, value: b}]}}\n"
@@ -584,7 +608,10 @@ def test_charts_that_take_no_registry_have_it_in_the_name() -> None:
         ("repository: foo/bar\ntag: 1\n", {"repository": "r.example.org/docker.io/foo/bar", "tag": "1"}),
         (
             "registry: quay.io:443\nrepository: foo/bar\n",
-            {"registry": "r.example.org/quay.io_443", "repository": "foo/bar"},
+            {
+                "registry": "r.example.org/quay.io_443",
+                "repository": "foo/bar",
+            },
         ),
         ("image: foo/bar:1\n", {"image": "r.example.org/docker.io/foo/bar:1"}),
     ],
@@ -592,10 +619,25 @@ def test_charts_that_take_no_registry_have_it_in_the_name() -> None:
 def test_an_image_may_stand_at_the_top_of_a_file(text: str, made: dict[str, Any]) -> None:
     """As in the values of a chart that another one brings along; it is named by the file alone."""
     values = yaml.load(text.encode(), "v")
-    chart = replace(CHARTS["clearml-agent"], registry="")
-    assert images.overrides(values, "r.example.org", chart, "v") == (made, [])
+    chart = CHARTS["clearml-agent"]
+    told, findings = images.overrides(values, "r.example.org", chart, "v")
+    assert findings == []
+    assert {key: value for key, value in told.items() if key != "global"} == made
     found = images.absent(values, "r.example.org", (), chart, "v.yaml")
     assert {f.subject for f in found} == {"v.yaml"} if "image" not in values else {"v.yaml: image"}
+
+
+def test_an_enterprise_chart_hears_of_the_global_registry() -> None:
+    """Its tables are not known: what names no registry stands behind the global one, which both are rewritten."""
+    text = "global: {imageRegistry: docker.io}\napiserver: {image: {repository: clearml/server, tag: 3}}\n"
+    values, chart = yaml.load(text.encode(), "v"), CHARTS["clearml-enterprise"]
+    made, _ = images.overrides(values, "r.example.org", chart, "v")
+    assert (
+        made["apiserver"]["image"]["registry"] == made["global"]["imageRegistry"] == "r.example.org/docker.io"
+    )
+    assert set(images.images(merged(values, made), chart).values()) == {
+        "r.example.org/docker.io/clearml/server:3"
+    }
 
 
 def test_images_that_did_not_cross_are_found() -> None:
@@ -610,7 +652,7 @@ def test_images_that_did_not_cross_are_found() -> None:
     assert images.absent(made, "r.example.org", held, chart, "v") == []
     assert len(images.absent(made, "r.example.org", (), chart, "v")) == 2
     untagged = {"a": {"image": {"repository": "r.example.org/docker.io/library/ubuntu"}}}
-    assert images.absent(untagged, "r.example.org", held, replace(chart, registry=""), "v") == []
+    assert images.absent(untagged, "r.example.org", held, chart, "v") == []
 
 
 # Pull secrets

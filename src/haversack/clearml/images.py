@@ -37,7 +37,13 @@ def images(values: Any, chart: Chart) -> dict[tuple[str, ...], str]:
     An image stands in one text (its tag perhaps beside it, as ``imageTag``), or as a ``repository`` with a ``tag`` and
     a ``registry``, which otherwise is ``global.imageRegistry``.  A name without a host is one of Docker Hub.
     """
-    return {image.path: image.name for image in _images(values, (), chart.keys, _told(values, chart))}
+    return {image.path: image.name for image in _all(values, chart)}
+
+
+def _all(values: Any, chart: Chart) -> Iterator[_Image]:
+    told = _told(values, chart)
+    # A table that nobody knows hears of it only in a chart whose tables are not all known.
+    return _images(values, (), chart.keys, told, "" if chart.complete else told)
 
 
 def _told(values: Any, chart: Chart) -> str:
@@ -47,35 +53,33 @@ def _told(values: Any, chart: Chart) -> str:
     return registry if isinstance(registry, str) else chart.registry
 
 
-def _images(value: Any, path: tuple[str, ...], known: Mapping[str, Any], told: str) -> Iterator[_Image]:
+def _images(
+    value: Any, path: tuple[str, ...], known: Mapping[str, Any], told: str, elsewhere: str
+) -> Iterator[_Image]:
     if isinstance(value, list):
         for number, item in enumerate(value):
-            yield from _images(item, (*path, str(number)), FREE, told)
+            yield from _images(item, (*path, str(number)), FREE, told, elsewhere)
     if not isinstance(value, Mapping):
         return
     repository = value.get("repository")
     if isinstance(repository, str) and repository:
-        registry = _registry(value, path, known, told)
+        own = value.get("registry")
+        if "repository" not in known:
+            registry = (own if isinstance(own, str) else "") or elsewhere or None
+        else:
+            registry = _registry(own, path, told) if "registry" in known else None
         name = "/".join(part for part in (registry, repository) if part)
         yield _Image(path, _tagged(_whole(name), value.get("tag")), registry)
     for key, item in value.items():
         if key in _IMAGES and isinstance(item, str) and item:
             yield _Image((*path, key), _tagged(_whole(item), value.get("imageTag")), None)
         else:
-            yield from _images(item, (*path, key), below(known, key) or FREE, told)
+            yield from _images(item, (*path, key), below(known, key) or FREE, told, elsewhere)
 
 
-def _registry(
-    image: Mapping[str, Any], path: tuple[str, ...], known: Mapping[str, Any], told: str
-) -> str | None:
-    own = image.get("registry")
-    if "repository" not in known:
-        # What nobody knows may be of a chart that takes one.
-        return (own or told or None) if isinstance(own, str) else (told or None)
-    if "registry" not in known:
-        return None
+def _registry(own: Any, path: tuple[str, ...], told: str) -> str:
     own = own if isinstance(own, str) else ""
-    return (told or own) if path and path[0] in _GLOBAL_WINS else (own or told)
+    return (told or own) if path[0] in _GLOBAL_WINS else (own or told)
 
 
 def _tagged(name: str, tag: Any) -> str:
@@ -156,7 +160,7 @@ def overrides(values: Any, registry: str, chart: Chart, file: str) -> tuple[dict
     made: dict[str, Any] = {}
     findings = []
     told = _told(values, chart)
-    for image in _images(values, (), chart.keys, told):
+    for image in _all(values, chart):
         at = _place(file, image.path)
         try:
             name = at_site(image.name, registry)

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from haversack.clients import BASE_URL, CA, HOME, Served, address, clients
 from haversack.clients.together import render
 from haversack.errors import PrefixError, UsageError
+from haversack.formats.canonical import canonical
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.lock import LockedEnvironment
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
@@ -291,19 +292,22 @@ def test_addresses_hold_no_secret_and_certificates_no_key() -> None:
 
 def test_what_somebody_edited_is_shown_and_stays(tmp_path: Path) -> None:
     """Nothing at all is written beside an edited file; logins in it are not shown; ``force`` replaces it."""
-    keep(tmp_path, {"a.conf": b"one\n", "d/b.conf": b"two\n"})
-    assert keep(tmp_path, {"a.conf": b"one\n", "d/b.conf": b"two\n"}) == ((), ())
+    keep(tmp_path, {"x": {"a.conf": b"one\n", "d/b.conf": b"two\n"}})
+    assert keep(tmp_path, {"x": {"a.conf": b"one\n", "d/b.conf": b"two\n"}}) == ((), ())
     (tmp_path / "a.conf").write_bytes(b"mine = https://me:secret@host.example\n")
     with pytest.raises(PrefixError) as problem:
-        keep(tmp_path, {"a.conf": b"new\n", "d/b.conf": b"newer\n"})
+        keep(tmp_path, {"x": {"a.conf": b"new\n", "d/b.conf": b"newer\n"}})
     (finding,) = problem.value.findings
     assert finding.code == "rendered-edited"
     assert "-mine = https://***host.example" in finding.message
     assert "+new" in finding.message
     assert "secret" not in finding.message
     assert (tmp_path / "d/b.conf").read_bytes() == b"two\n"
-    assert keep(tmp_path, {"a.conf": b"new\n"}, force=True, dry_run=True) == (("a.conf",), ("d/b.conf",))
-    assert keep(tmp_path, {"a.conf": b"new\n"}, force=True) == (("a.conf",), ("d/b.conf",))
+    assert keep(tmp_path, {"x": {"a.conf": b"new\n"}}, force=True, dry_run=True) == (
+        ("a.conf",),
+        ("d/b.conf",),
+    )
+    assert keep(tmp_path, {"x": {"a.conf": b"new\n"}}, force=True) == (("a.conf",), ("d/b.conf",))
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["a.conf", MARKER]
 
 
@@ -311,13 +315,38 @@ def test_what_nobody_rendered_is_not_ours(tmp_path: Path) -> None:
     """A file that was there before counts as edited, unless it says the same; others are left alone."""
     (tmp_path / "a.conf").write_bytes(b"same\n")
     (tmp_path / "other").write_bytes(b"x")
-    assert keep(tmp_path, {"a.conf": b"same\n"}) == ((), ())
+    assert keep(tmp_path, {"x": {"a.conf": b"same\n"}}) == ((), ())
     (tmp_path / "b.conf").write_bytes(b"theirs\n")
     with pytest.raises(PrefixError):
-        keep(tmp_path, {"a.conf": b"same\n", "b.conf": b"ours\n"})
+        keep(tmp_path, {"x": {"a.conf": b"same\n", "b.conf": b"ours\n"}})
     (tmp_path / MARKER).write_bytes(b'{"haversack-rendered":"1.0","files":{"../../x":"sha256:1","other":7}}')
-    assert keep(tmp_path, {"a.conf": b"same\n"}) == ((), ())
+    assert keep(tmp_path, {"x": {"a.conf": b"same\n"}}) == ((), ())
     assert (tmp_path / "other").read_bytes() == b"x"
+
+
+def test_what_another_renderer_wrote_stays(tmp_path: Path) -> None:
+    """Each takes away only what it rendered itself; a file that two want is an error that names both."""
+    keep(tmp_path, {"x": {"a.conf": b"a\n", "b.conf": b"b\n"}})
+    assert keep(tmp_path, {"y": {"c.conf": b"c\n"}}) == (("c.conf",), ())
+    assert keep(tmp_path, {"y": {}, "z": {"d.conf": b"d\n"}}) == (("d.conf",), ("c.conf",))
+    for force in (False, True):
+        with pytest.raises(PrefixError) as problem:
+            keep(tmp_path, {"y": {"a.conf": b"a\n"}}, force=force)
+        assert "rendered by x, and y would" in problem.value.message
+    assert keep(tmp_path, {"x": {"b.conf": b"b\n"}}) == ((), ("a.conf",))
+    assert keep(tmp_path, {"y": {"a.conf": b"a\n"}}) == (("a.conf",), ())
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != MARKER) == ["a.conf", "b.conf", "d.conf"]
+
+
+def test_a_list_that_does_not_say_who_rendered_is_read(tmp_path: Path) -> None:
+    """What older versions rendered is replaced where it was not edited, and taken away by nobody else."""
+    for name in ("a.conf", "b.conf"):
+        (tmp_path / name).write_bytes(b"old\n")
+    digest = digest_of(b"old\n")
+    told = canonical({"haversack-rendered": "1.0", "files": {"a.conf": digest, "b.conf": digest}})
+    (tmp_path / MARKER).write_bytes(told)
+    assert keep(tmp_path, {"x": {"a.conf": b"new\n"}}) == (("a.conf",), ())
+    assert keep(tmp_path, {"x": {"b.conf": b"new\n"}}) == (("b.conf",), ("a.conf",))
 
 
 def test_the_command_writes_tells_and_keeps(tmp_path: Path) -> None:

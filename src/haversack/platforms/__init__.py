@@ -59,13 +59,15 @@ class Rendered:
     """Files by their path, and what to know about them.
 
     ``archives`` are folders to write as one tar each, by the path of the tar.  ``printable`` names the one
-    file that is shown where nobody says where to write.
+    file that is made, and is shown where nobody says where to write.  ``singles`` names files that only the
+    question that was asked makes, beside all others: they stay when another one is asked.
     """
 
     files: Mapping[str, bytes]
     findings: tuple[Finding, ...] = ()
     archives: Mapping[str, Path] = field(default_factory=dict)
     printable: str | None = None
+    singles: frozenset[str] = frozenset()
 
 
 class Platform(Protocol):

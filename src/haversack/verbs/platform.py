@@ -19,7 +19,7 @@ from haversack.kinds import keys, kinds
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.target import ANY
-from haversack.platforms import KIND, Order, Platform, platforms
+from haversack.platforms import KIND, Order, Platform, Rendered, platforms
 from haversack.ports import Inside
 from haversack.verbs import holdings
 from haversack.verbs.aside import beside, unwritable
@@ -56,7 +56,7 @@ def render(
     """Render a platform of a snapshot (the current one), or of a ``declared`` file, into ``folder``.
 
     Nothing has crossed of a declaration: what is rendered of packages and images is a finding then.
-    What is rendered for a single question (a job script) is added to what lies there, and may be shown
+    What is rendered for a single question (a job script) stays until the same is asked again, and may be shown
     instead of written.  Raises ``UsageError``, ``NotFoundError``, ``SpaceError``, ``PrefixError`` for files
     that were edited since, and the class of the worst finding that blocks.
     """
@@ -73,12 +73,19 @@ def render(
             raise UsageError("there is more than one file to write", remedy="say where: -o DIR")
         shown = made.files[made.printable].decode()
         return Written(name, order.name, None, files, (), (), findings, shown)
-    adding = made.printable is not None
-    written, removed = keep(order.folder, made.files, force=force, dry_run=dry_run, adding=adding)
+    written, removed = keep(order.folder, _by(name, made), force=force, dry_run=dry_run)
     if not dry_run:
         for path, prefix in made.archives.items():
             written += (path,) if _archive(order.folder / path, prefix) else ()
     return Written(name, order.name, order.folder, files, written, removed, findings)
+
+
+def _by(name: str, made: Rendered) -> dict[str, dict[str, bytes]]:
+    """The files by who rendered them: each one of a single question is a renderer's of its own."""
+    singles = {*made.singles, *filter(None, [made.printable])}
+    of_all = {path: data for path, data in made.files.items() if path not in singles}
+    by = {f"{name} {path}": {path: made.files[path]} for path in singles}
+    return by if made.printable else by | {name: of_all}
 
 
 def preflight(name: str, inside: Inside, asked: Mapping[str, Any] | None = None) -> Diagnosis:

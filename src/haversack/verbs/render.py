@@ -13,7 +13,7 @@ from pathlib import Path
 
 from haversack.clients import Served, address
 from haversack.clients.together import render as all_clients
-from haversack.errors import HaversackError, NotFoundError
+from haversack.errors import HaversackError, NotFoundError, PrefixError
 from haversack.formats.canonical import Fields, canonical, parse
 from haversack.model.artifact import digest_of
 from haversack.model.finding import Finding, raise_blocking
@@ -73,7 +73,7 @@ def clients(
             raise NotFoundError(f"cannot be read: {problem.strerror}", where=str(ca)) from problem
     served = Served(content, held.name, base, (home or str(folder)).rstrip("/"))
     files = all_clients(served, pem)
-    written, removed = keep(folder, files, force=force, dry_run=dry_run)
+    written, removed = keep(folder, {"clients": files}, force=force, dry_run=dry_run)
     return Rendered(folder, held.name, tuple(files), written, removed, tuple(_left(served, files)))
 
 
@@ -87,45 +87,54 @@ def _left(served: Served, files: Mapping[str, bytes]) -> Iterable[Finding]:
 
 def keep(
     folder: Path,
-    files: Mapping[str, bytes],
+    made: Mapping[str, Mapping[str, bytes]],
     *,
     force: bool = False,
     dry_run: bool = False,
-    adding: bool = False,
     marker: str = MARKER,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make ``folder`` hold just these rendered files, beside whatever else lies there.
+    """Make ``folder`` hold just what these renderers made, beside whatever else lies there.
 
-    With ``adding`` what was rendered earlier stays too.  ``marker`` is the file in it that says what was rendered,
-    where several things are rendered into one folder.
+    ``made`` holds the files of each by its name.  What another one rendered there stays, and so does what a list
+    without names tells of.  ``marker`` is the file in the folder that says what was rendered, and by whom.
     Returns the names that were written and those that were removed.  A file that is not as it was rendered
     last, or that nobody rendered, is never replaced nor removed unless ``force``: all of them are shown as
-    differences in one ``PrefixError``, and nothing is written.  Each file is replaced in one step.
+    differences in one ``PrefixError``, and nothing is written; a file that another renderer wants too is never
+    replaced.  Each file is replaced in one step.
     """
     try:
-        return _keep(folder, files, folder / marker, force=force, dry_run=dry_run, adding=adding)
+        return _keep(folder, made, folder / marker, force=force, dry_run=dry_run)
     except OSError as problem:
         raise unwritable(problem, "rendered to", folder) from problem
 
 
 def _keep(
-    folder: Path, files: Mapping[str, bytes], marker: Path, *, force: bool, dry_run: bool, adding: bool
+    folder: Path, made: Mapping[str, Mapping[str, bytes]], marker: Path, *, force: bool, dry_run: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     before = _marked(marker)
-    stays = {name: digest for name, digest in before.items() if adding and name not in files}
+    files = {name: data for of_one in made.values() for name, data in of_one.items()}
+    now = {name: _Kept(digest_of(data), who) for who in made for name, data in made[who].items()}
+    stays = {name: kept for name, kept in before.items() if name not in files and kept.by not in made}
     held = {name: _read(folder / name) for name in {*files, *before}}
+    for name, kept in now.items():
+        other = before[name].by if name in before and held[name] is not None else None
+        if other not in {None, kept.by}:
+            raise PrefixError(
+                f"was rendered by {other}, and {kept.by} would write another one there",
+                where=str(folder / name),
+                remedy="render each into a folder of its own",
+            )
     written = tuple(sorted(name for name, data in files.items() if held[name] != data))
     removed = tuple(sorted(n for n in before if n not in files and n not in stays and held[n] is not None))
     findings = [
         Finding("rendered-edited", name, difference(name, data, files.get(name)), "keep it, or say --force")
         for name in (*written, *removed)
-        if (data := held[name]) is not None and digest_of(data) != before.get(name)
+        if (data := held[name]) is not None and (name not in before or digest_of(data) != before[name].digest)
     ]
     if not force:
         raise_blocking(findings, f"{folder} holds files that were edited since; nothing was written")
     if not dry_run:
-        digests = stays | {name: digest_of(data) for name, data in files.items()}
-        told = canonical({"haversack-rendered": "1.0", "files": digests}) + b"\n"
+        told = _told(stays | now)
         for name in written:
             _write(folder / name, files[name])
         for name in removed:
@@ -150,18 +159,38 @@ def difference(name: str, held: bytes, made: bytes | None) -> str:
     return "\n".join(["was edited since it was rendered, or is somebody else's", *lines[:_SHOWN], *more])
 
 
-def _marked(marker: Path) -> dict[str, str]:
-    """The digests of what was rendered last, by name."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A file as it was rendered; ``by`` is empty in lists that do not say by whom (before 1.1)."""
+
+    digest: str
+    by: str | None
+
+
+def _marked(marker: Path) -> dict[str, _Kept]:
+    """What was rendered last, by name."""
     data = _read(marker)
     if data is None:
         return {}
     try:
-        fields = Fields(parse(data, MARKER), MARKER)
+        fields = Fields(list_ := parse(data, MARKER), MARKER)
         fields.text("haversack-rendered")
         files = fields.table("files")
+        by = fields.table("by") if "by" in list_ else {}
     except HaversackError:
         return {}
-    return {name: digest for name, digest in files.items() if isinstance(digest, str) and _is_within(name)}
+    return {
+        name: _Kept(digest, who if isinstance(who := by.get(name), str) else None)
+        for name, digest in files.items()
+        if isinstance(digest, str) and _is_within(name)
+    }
+
+
+def _told(kept: Mapping[str, _Kept]) -> bytes:
+    """The list of what was rendered (docs/spec/clients.md)."""
+    files = {name: one.digest for name, one in kept.items()}
+    by = {name: one.by for name, one in kept.items() if one.by}
+    return canonical({"haversack-rendered": "1.1", "files": files, "by": by}) + b"\n"
 
 
 def _is_within(name: str) -> bool:

@@ -271,6 +271,24 @@ def test_the_rule_for_locks_is_a_prefix_and_nothing_else(tmp_path: Path) -> None
     assert done.stdout == lock.replace("https://files.example.org/", f"{BASE}/upstream/files.example.org/")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "https://mirror.example.org/{team}", "https://mir{ror}:99999", "https://mirror.example.org:99999",
+        "https://mirror.example.org/a$HOME", "https://mirror.example.org/it's", 'https://mirror.example.org/"',
+        "https://mirror.example.org/a/../b", "https://mirror.example.org//a", "https://mirror.example.org/%7",
+        "file:///srv/{team}",
+    ],
+)  # fmt: skip
+def test_an_address_holds_nothing_that_would_be_replaced(wrong: str) -> None:
+    """What a shell, a template or a client would read as something else, or that there cannot be, is refused."""
+    with pytest.raises(UsageError):
+        address(wrong)
+    assert address("https://mirror.example.org:8443/~a/%7Bteam%7D/@2026-11/").endswith(
+        "/~a/%7Bteam%7D/@2026-11"
+    )
+
+
 def test_addresses_hold_no_secret_and_certificates_no_key() -> None:
     """A login or query in the address, a key beside certificates, certificates without TLS: refused."""
     for wrong in (

@@ -29,6 +29,8 @@ BASE_HOST = "BASE_HOST"
 CA = "ca.pem"
 """The file of certificates that vouch for the server."""
 _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]+)?")
+# RFC 3986, 3.3, without what a shell or a reader of configuration would replace, and no empty part, no dots alone.
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._~@:+,=-]|%[0-9A-Fa-f]{2})+)*")
 HOME = "/etc/haversack"
 """Where the files of a client lie unless told otherwise, and always in a pod."""
 
@@ -169,6 +171,11 @@ def address(url: str) -> str:
         raise UsageError("the base URL is of a scheme that no client knows", remedy="say https://HOST")
     if urlsplit(plain).scheme != "file" and not is_authority(urlsplit(plain).netloc):
         raise UsageError("the base URL names no host and port that there can be", remedy="say https://HOST")
+    if not _PATH.fullmatch(urlsplit(plain).path):
+        raise UsageError(
+            "the path of the base URL holds what no address does as it is: a brace, a quote, a $, an empty part, ..",
+            remedy="write the path as it is served, other characters as %XX",
+        )
     return plain
 
 

@@ -15,7 +15,7 @@ from haversack.model.lock import LockedEnvironment
 from haversack.model.site import Site
 from haversack.model.snapshot import SnapshotEnvironment
 from haversack.model.target import ANY
-from haversack.platforms import platforms
+from haversack.platforms import platforms, unreachable
 from tests.support import tiny
 from tests.support.site import Lab
 from tests.support.wheels import make_wheel
@@ -113,3 +113,22 @@ def test_what_a_page_declares_is_accepted(tmp_path: Path, page: Path) -> None:
     (tmp_path / "geo.yml").write_text("dependencies: [gdal]\n")
     site = parse(tmp_path / "haversack.toml", keys())
     assert f"platform.{page.stem}" in [environment.name for environment in site.environments]
+
+
+HERE = [
+    "localhost.", "[::ffff:127.0.0.1]", "[::1]", "[::]", "127.1", "0", "0.0.0.0", "2130706433", "0x7f000001", "017700000001",
+    "localhost.localdomain", "ip6-localhost", "ip6-loopback", "localhost6.localdomain6", "a.LocalHost", "169.254.1.1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", HERE)
+def test_a_machine_itself_is_no_address_for_others(host: str) -> None:
+    """In whatever spelling, a pod would ask itself; a name that only begins like it is somebody's."""
+    assert [finding.blocking for finding in unreachable(f"https://{host}:8443")] == [True]
+    assert [finding.blocking for finding in unreachable(f"http://{host}")] == [True]
+
+
+@pytest.mark.parametrize("host", ["localhost.example.org", "10.0.0.1", "127.example", "mirror", "[fd00::1]"])
+def test_other_machines_are_addresses(host: str) -> None:
+    """What looks like the machine itself and is not."""
+    assert unreachable(f"https://{host}") == []

@@ -8,6 +8,9 @@ import re
 NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
 """A name, or an address of IPv4; labels with an underscore are found on real machines."""
 _AT = re.compile(rf"(?P<host>{NAME}|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?")
+_OURSELVES = {"localhost", "localhost.localdomain", "localhost4", "localhost4.localdomain4", "localhost6",
+              "localhost6.localdomain6", "ip6-localhost", "ip6-loopback"}  # fmt: skip
+"""What /etc/hosts of Debian and of Red Hat calls the machine itself."""
 _PART = re.compile(r"0[xX][0-9A-Fa-f]*|0[0-7]*|[1-9][0-9]*")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -56,4 +59,4 @@ def is_here(host: str) -> bool:
     if address is not None:
         return address.is_loopback or address.is_unspecified
     name = host.removesuffix(".").casefold()
-    return not name or name in {"localhost", "localhost.localdomain"} or name.endswith(".localhost")
+    return not name or name in _OURSELVES or name.endswith(".localhost")

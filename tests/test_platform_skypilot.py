@@ -34,6 +34,7 @@ from haversack.skypilot.asking import Refused
 from haversack.skypilot.carried import NODES, SERVER
 from haversack.verbs.needs import completed
 from tests.support import tiny
+from tests.support.registry import Layout, RealRegistry
 from tests.support.site import plain_environ
 
 GOLDEN = Path(__file__).parent / "golden" / "skypilot"
@@ -853,7 +854,9 @@ def test_what_will_fail_in_a_cluster_is_found() -> None:
     assert finding.subject == "contexts"
 
 
-def test_preflight_asks_the_real_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_asks_the_real_programs(
+    inside: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without credentials and a cluster everything is unknown or not ready, and nothing is said to be well."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "KUBE"))]:
         monkeypatch.delenv(name)
@@ -864,10 +867,40 @@ def test_preflight_asks_the_real_programs(tmp_path: Path, monkeypatch: pytest.Mo
         "HOME": str(tmp_path),
     }.items():
         monkeypatch.setenv(name, value)
-    inside = tiny.inside(tmp_path / "store")
     found = PLATFORM.preflight(order({**SSM, **PROXY}), inside)
     told = {(finding.code, finding.subject) for finding in found}
     assert ("platform-unready", "session-manager-plugin") in told
     assert ("platform-unknown", "nodes") in told
     assert ("platform-unknown", "AWS") in told
     assert all(finding.remedy for finding in found)
+
+
+def test_images_of_pods_are_asked_of_the_real_registry(inside: Inside, tmp_path: Path) -> None:
+    """One that it has is well by whatever way it came; one that it has not will be missed; a login leaves it open."""
+    none = {"version": "0.14.1", "kubernetes": {"mirror": True}}
+    layout = Layout(tmp_path / "layout")
+    layout.image("pods:1", {"etc/a": b"a"})
+
+    def found(settings: dict[str, Any], **asked: str) -> dict[str, tuple[str, bool]]:
+        told = PLATFORM.preflight(order(settings, **asked), inside)
+        return {
+            f.subject: (f.code, f.blocking)
+            for f in told
+            if "skypilot" in f.subject or f.subject == "images of pods"
+        }
+
+    with RealRegistry(tmp_path / "registry") as registry:
+        registry.load(layout, "pods:1", f"{OWN}:202607220236")
+        at = f"image {registry.host}/{OWN}"
+        assert found(none, base_url=registry.url) == {
+            f"{at}-gpu:202607220236": ("platform-unready", True),
+            f"{OWN}-gpu:202607220236": ("platform-unready", False),
+        }
+        away = found({"version": "0.14.1", "kubernetes": {"image": IMAGE}}, registry=registry.host)
+        # It speaks no TLS.
+        assert away == {f"image {registry.host}/{IMAGE}": ("platform-unknown", False)}
+    with RealRegistry(tmp_path / "other", login=("me", "x")) as registry:
+        told = found({"version": "0.14.1", "kubernetes": {"image": IMAGE}}, base_url=registry.url)
+        assert told == {f"image {registry.host}/{IMAGE}": ("platform-unknown", False)}
+    told = found(none)
+    assert told["images of pods"] == ("platform-unknown", False)

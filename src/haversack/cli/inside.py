@@ -267,6 +267,7 @@ def probe(setting: Setting) -> None:
 @click.option("--values", metavar="FILE", help="Of a platform: a values file of helm to look at instead.")
 @click.option("--chart", help="Of a platform: the chart that the values file is for.")
 @click.option("--registry", help="Of a platform: the registry that its images should come from.")
+@click.option("--base-url", help="Of a platform: where the store, or an export of it, is served.")
 @common
 @pass_setting
 def doctor(

@@ -81,7 +81,8 @@ class Platform(Protocol):
     """What ``haversack render NAME`` takes as options, beside those that it always takes."""
 
     looks: Mapping[str, Key]
-    """What ``haversack doctor NAME`` takes as options: some of ``values``, ``chart`` and ``registry``."""
+    """What ``haversack doctor NAME`` takes as options: some of ``values``, ``chart``, ``registry`` and
+    ``base_url``."""
 
     def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
         """Everything in its table that is wrong with respect to the rest of the declaration; pure."""

@@ -18,7 +18,7 @@ from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
 from haversack.platforms import Order, Rendered, unknown, unreachable
 from haversack.ports import Inside
-from haversack.skypilot import amazon, asking, carried, catalogs, cluster, config, shell, versions
+from haversack.skypilot import amazon, asking, carried, catalogs, cluster, config, pulls, shell, versions
 from haversack.skypilot.carried import NODES, SERVER
 from haversack.skypilot.settings import KEYS, faults
 
@@ -32,7 +32,7 @@ class SkyPilot:
 
     name = "skypilot"
     keys = KEYS
-    looks: Mapping[str, Key] = {}
+    looks: Mapping[str, Key] = {name: carried.ASKS[name] for name in ("base_url", "registry")}
     asks: Mapping[str, Key] = carried.ASKS
 
     def validate(self, settings: Mapping[str, Any], site: Site) -> list[Finding]:
@@ -102,7 +102,7 @@ class SkyPilot:
         """See :class:`haversack.platforms.Platform`."""
         settings = order.settings
         wanted = ["ssh", "rsync"]
-        findings = carried.missing(settings, order.content)
+        findings = [*carried.missing(settings, order.content), *_images(order, inside)]
         if (aws := settings.get("aws")) is not None:
             aws = amazon.of(settings["version"], aws)
             wanted += ["aws", *(["session-manager-plugin"] if amazon.through_ssm(aws) else [])]
@@ -120,6 +120,26 @@ class SkyPilot:
         ]
         said = "are not asked: whether their images have uv and SkyPilot's runtime, and whether they reach the mirror"
         return [*findings, unknown("nodes", said, "launch one: sky launch --cpus 2 'uv pip list'")]
+
+
+def _images(order: Order, inside: Inside) -> list[Finding]:
+    """Whether pods' images are where they are asked of, and whether pods get there."""
+    settings, asked = order.settings, order.asked
+    served, _ = carried.served(order.content, order.name, asked)
+    findings = unreachable(served.base) if served and config.mirrors(settings) else []
+    registry = asked.get("registry") or (served.host if served else None)
+    _, more = carried.files_of_catalogs(settings, order.content, served, registry, inside.store)
+    names = carried.images_of_pods(settings, order.content, inside.store)
+    if names and registry is None:
+        said = "are not asked for: nobody says where nodes get them"
+        findings.append(unknown("images of pods", said, "haversack doctor skypilot --base-url https://HOST"))
+    elif names and registry is not None:
+        scheme = "http" if served and served.plain and registry == served.host else "https"
+        seen = pulls.look(names, registry, scheme, lambda *words: asking.ask(inside.run, words))
+        findings += pulls.judge(registry, seen)
+        # By whatever way it came there.
+        more = [finding for finding in more if seen.get(finding.subject) != 200]
+    return [*findings, *more]
 
 
 def _amazon(aws: Mapping[str, Any], inside: Inside) -> list[Finding]:

@@ -123,6 +123,23 @@ def files_of_catalogs(
     return files, findings
 
 
+def images_of_pods(settings: Mapping[str, Any], content: Snapshot, store: Store) -> tuple[str, ...]:
+    """What the images that pods take from the site's registry are called outside; empty where they take none there."""
+    pods = settings.get("kubernetes", {})
+    if "image" in pods:
+        return (pods["image"],)
+    held = file_of(content, catalogs.filename("kubernetes/images"))
+    if held is None or not pods.get("mirror"):
+        return ()
+    with store.open(held.digest) as stream:
+        data = stream.read()
+    try:
+        return catalogs.of_pods(data, settings["version"], None)[1]
+    except ValueError:
+        # What is wrong with it is said where it is rendered.
+        return ()
+
+
 def file_of(content: Snapshot, name: str) -> Artifact | None:
     """The file that crossed under that name."""
     for environment in content.environments:

@@ -96,7 +96,7 @@ def preflight(name: str, inside: Inside, asked: Mapping[str, Any] | None = None)
     given = {key: value for key, value in (asked or {}).items() if value is not None}
     platform, order = order_of(name, inside, None, None, given, ())
     if foreign := sorted(given.keys() - platform.looks.keys()):
-        raise UsageError(f"{name} does not take --{foreign[0]}", remedy="leave it out")
+        raise UsageError(f"{name} does not take --{foreign[0].replace('_', '-')}", remedy="leave it out")
     told = f"platform: {name} of snapshot {order.name}"
     return Diagnosis((told,), tuple(worst_first(platform.preflight(order, inside))))
 

@@ -892,6 +892,25 @@ def test_doctor_looks_at_anybodys_values(crossed: Crossed, tmp_path: Path) -> No
         assert doctor(*words).returncode != 0
 
 
+def test_the_images_of_each_values_file_stay(crossed: Crossed, tmp_path: Path) -> None:
+    """Another values file, or none, takes nothing away; nor does another platform or what clients are told."""
+    theirs, out = tmp_path / "theirs.yaml", tmp_path / "out"
+    theirs.write_text("image:\n  repository: docker.io/library/python\n")
+    mirror = ("-o", out, "--base-url", "https://mirror.example.org")
+    charts = ("clearml", "clearml-serving")
+    orders = [("clearml", *mirror, "--values", theirs, "--chart", chart) for chart in charts]
+    for order in (*orders, ("clearml", *mirror), ("clients", *mirror)):
+        done = tiny.haversack("render", *order, store=crossed.store)
+        assert (done.returncode, "removed" in done.stdout) == (0, False), done.stdout + done.stderr
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*")}
+    assert there > {
+        "helm/clearml-images.yaml",
+        "helm/clearml-serving-images.yaml",
+        "clearml.conf",
+        "pip.conf",
+    }
+
+
 # ClearML's own readers
 
 

@@ -205,13 +205,15 @@ class ClearML:
             findings.append(Finding("platform-setting", "vault.conf", said, remedy, blocking=False))
         if secret := settings.get("registry_secret"):
             files["pull-secret.sh"] = _pull_secret(order, secret, registry.partition("/")[0])
+        singles: frozenset[str] = frozenset()
         if "values" in asked:
             values, chart = _values(asked, settings)
             made, more_findings = images.overrides(values, registry, CHARTS[chart], asked["values"])
             findings += more_findings
             head = _head(order, f"The images of {Path(asked['values']).name}, asked of {registry}.")
-            files[f"helm/{chart}-images.yaml"] = head + yaml.dump(made)
-        return Rendered(dict(sorted(files.items())), tuple(findings))
+            singles = frozenset({name := f"helm/{chart}-images.yaml"})
+            files[name] = head + yaml.dump(made)
+        return Rendered(dict(sorted(files.items())), tuple(findings), singles=singles)
 
     def preflight(self, order: Order, inside: Inside) -> list[Finding]:
         """See :class:`haversack.platforms.Platform`: a values file, or what the snapshot and this machine have."""

@@ -185,8 +185,8 @@ def test_what_cannot_be_is_refused(tmp_path: Path, text: str, where: str, says: 
         ("[platform.systemd]\n", "", "no service"),
         ("[platform.systemd.skypilot]\n", "skypilot.package", "[platform.skypilot]"),
         (OURS + 'user = "root"\n', "skypilot.user", "root"),
-        (OURS.replace("/opt", "/home/me"), "skypilot.package", "cannot see"),
-        (OURS + 'catalogs = "/tmp/catalogs"\n', "skypilot.catalogs", "cannot see"),
+        (OURS.replace("/opt", "/home/me"), "skypilot.package", "sees neither"),
+        (OURS + 'catalogs = "/tmp/catalogs"\n', "skypilot.catalogs", "sees neither"),
         (OURS + "enableWebUI = false\n", "skypilot.enableWebUI", "no API server"),
         (OURS + 'endpoint = "http://sky.example.org:8080"\n', "skypilot.endpoint", "leave one of them out"),
         (OURS + 'enableWebUI = false\nendpoint = "http://me:hunter2@sky.example.org"\n', "skypilot.endpoint", "without a user"),
@@ -544,8 +544,8 @@ def test_edited_files_are_shown_and_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--to", "/root/skypilot"), 3, "cannot see"),
-        (("--to", "/tmp/skypilot"), 3, "cannot see"),
+        (("--to", "/root/skypilot"), 3, "sees neither"),
+        (("--to", "/tmp/skypilot"), 3, "sees neither"),
         (("--base-url", "mirror"), 2, "https://HOST"),
         (("--ca", "/nowhere.pem"), 2, "--base-url"),
         (("--snapshot", "none"), 18, "no snapshot"),

@@ -7,7 +7,7 @@ docs/platforms/systemd.md goes from nothing to a dashboard.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -55,8 +55,7 @@ class Systemd:
         base = next((e.settings for e in site.environments if e.name == f"{KIND}.skypilot"), None)
         names = {environment.name for environment in site.environments}
         ours = settings.get("skypilot")
-        # Where haversack is inside, nobody outside knows.
-        found = list(_wrong(settings, base, lambda _: PREFIX))
+        found = list(_wrong(settings, base))
         if ours is not None and "package" not in ours and base is None and carried.SERVER not in names:
             said = "is not given, and nothing brings SkyPilot: neither [platform.skypilot] nor [env.skypilot] is declared"
             remedy = "declare [platform.skypilot], or write the prefix of an installed SkyPilot"
@@ -84,7 +83,8 @@ class Systemd:
         except UsageError as problem:
             # What was said to `install` stands in no snapshot.
             told = unknown(f"{KIND}.systemd.skypilot.mirror", problem.message, problem.remedy)
-            effective, more, findings = dict(order.settings), None, [told, *_wrong(order.settings, None)]
+            given = {n: {"package": _package(n, order), **table} for n, table in order.settings.items()}
+            effective, more, findings = given, None, [told, *_wrong(given, None)]
         version = (_skypilot(order.content) or {}).get("version")
         if any(finding.blocking for finding in findings):
             return findings
@@ -98,13 +98,13 @@ class Systemd:
             findings += look(SERVICES[name], valued(name, effective), made, of, inside.run, Path("/"))
         said = "is not asked: whether other machines reach these ports"
         remedy = "ask from one of them: curl http://HOST:PORT/api/health"
-        told = [*findings, *_closed(effective), unknown("network", said, remedy)]
-        return list(dict.fromkeys(told))
+        every = [*findings, *_closed(effective), unknown("network", said, remedy)]
+        return list(dict.fromkeys(every))
 
 
 def valued(name: str, settings: Mapping[str, Any]) -> Values:
-    """The options of a service, where its package is wherever haversack puts it unless it is named."""
-    return values(SERVICES[name], settings[name], _package(name))
+    """The options of a service of settings that :func:`completed` gave."""
+    return values(SERVICES[name], settings[name], PREFIX)
 
 
 def tree(name: str, settings: Mapping[str, Any], origin: str) -> dict[str, bytes]:
@@ -128,13 +128,20 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
     Of SkyPilot's configuration the table's own keys win over those of ``[platform.skypilot]``.  Raises
     ``UsageError`` where nodes must be told where the mirror is, and nobody says so.
     """
-    settings = {name: dict(table) for name, table in order.settings.items()}
+    settings = {name: {"package": _package(name, order), **table} for name, table in order.settings.items()}
     asked, files, findings = dict(order.asked), dict[str, bytes](), list[Finding]()
     base = _skypilot(order.content)
     if (ours := settings.get("skypilot")) is None:
         return settings, files, list(_wrong(settings, None))
     if "mirror" in ours:
         asked.setdefault("base_url", ours["mirror"])
+    if base is not None and config.mirrors(base) and "ca" not in asked and "caFile" in ours:
+        # Nodes are given the certificates themselves, which lie where the service reads them.
+        if Path(ours["caFile"]).is_file():
+            asked["ca"] = ours["caFile"]
+        else:
+            said, remedy = f"{ours['caFile']} is not here, and nodes are not given it", "say --ca FILE"
+            findings.append(unknown(f"{KIND}.systemd.skypilot.caFile", said, remedy))
     served, ca = carried.served(order.content, order.name, asked)
     if served is not None:
         findings += unreachable(served.base) if base and config.mirrors(base) else []
@@ -177,18 +184,17 @@ def _skypilot(content: Snapshot) -> Mapping[str, Any] | None:
     return held.locked.settings if held else None
 
 
-def _package(name: str) -> str:
+def _package(name: str, order: Order) -> str:
+    """What a service runs where its table does not say: this very haversack, unless nothing has crossed yet."""
     if name == "skypilot":
         return PREFIX
-    return sys.prefix if Path(sys.prefix, "bin", "haversack").exists() else _TOOL
+    return sys.prefix if order.crossed and Path(sys.prefix, "bin", "haversack").exists() else _TOOL
 
 
-def _wrong(
-    settings: Mapping[str, Any], base: Mapping[str, Any] | None, package: Callable[[str], str] = _package
-) -> Iterator[Finding]:
-    """Everything that is wrong with the settings by themselves; ``package`` says what a service runs by default."""
+def _wrong(settings: Mapping[str, Any], base: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Everything that is wrong with the settings by themselves."""
     for name, table in settings.items():
-        yield from faults(SERVICES[name], table, f"{KIND}.systemd.{name}", package(name))
+        yield from faults(SERVICES[name], table, f"{KIND}.systemd.{name}", PREFIX)
     ours = settings.get("skypilot", {}).get("config")
     if isinstance(ours, Mapping):
         version = base["version"] if base else None

@@ -12,8 +12,8 @@ _NAME = "[a-z_][a-z0-9_-]{0,30}"
 _LOGIN = "[a-z_][a-z0-9_.-]*"
 # Folders that a system shares: a service that owned one, with modes of its own, would break the others.
 _SHARED = r"/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix)/.*|/etc/[^/]+\.d"
-# What services do not see (ProtectHome=, PrivateTmp= of systemd.exec(5)).
-_UNSEEN = "/(home|root|run/user|tmp|var/tmp)(/.*)?"
+UNSEEN = "/(home|root|run/user|tmp|var/tmp)(/.*)?"
+"""What services do not see (ProtectHome=, PrivateTmp= of systemd.exec(5))."""
 
 
 def unless(test: Test, then: Test) -> Test:
@@ -77,7 +77,7 @@ def seen(*paths: str) -> tuple[Assertion, ...]:
     """Files and folders that a service needs lie where it sees them."""
     return tuple(
         Assertion(
-            Not(Matches(path, _UNSEEN, "unseenPlace")),
+            Not(Matches(path, UNSEEN, "unseenPlace")),
             f"{path} is {{{path}}}: the service sees neither homes nor /tmp, name another place",
         )
         for path in paths

@@ -11,18 +11,15 @@ from typing import Any
 
 from haversack.formats.schema import Key, KindKeys
 from haversack.model.finding import Finding
+from haversack.services.assertions import UNSEEN
 from haversack.services.description import Option, Service
 from haversack.services.terms import Clean
 from haversack.services.text import places
 from haversack.services.values import PATH, WORD, Values, fill, secrets
 
-_PATH_SAYS = "an absolute path of letters, digits and _@:=,.+- (no . or .. in it, no / at its end)"
+_PATH_SAYS = "an absolute path of letters, digits and _@=,.+- (no . or .. in it, no / at its end)"
 _WORD_SAYS = "a word of letters, digits and _@:=,.+/~-"
 _PORT = 65535
-# What ProtectHome= and PrivateTmp= hide (systemd.exec(5)).
-_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
-# What systemd itself reads, before it shuts the service in.
-_HANDED = ("tls.certificate", "tls.key", "auth")
 
 
 def keys_of(service: Service) -> KindKeys:
@@ -97,10 +94,6 @@ def faults(service: Service, settings: Mapping[str, Any], subject: str, package:
                     said,
                     "leave it out, or name a file with it where there is a key for one",
                 )
-        seen = option.type in {"path", "package"} and path not in _HANDED
-        if seen and found.options[path] and is_hidden(found.options[path]):
-            said = f"{found.options[path]} is in a home or a folder for what passes, which the service cannot see"
-            yield _finding(f"{subject}.{path}", said, "put it elsewhere, as below /opt, /etc or /var")
     for assertion in service.assertions:
         # Secrets were told above, each with its place.
         if not isinstance(assertion.test, Clean) and not found.test(assertion.test):
@@ -116,7 +109,7 @@ def faults(service: Service, settings: Mapping[str, Any], subject: str, package:
 
 def is_hidden(path: str) -> bool:
     """Whether a service that is shut in cannot see an absolute path."""
-    return any(path == folder or path.startswith(f"{folder}/") for folder in _HIDDEN)
+    return re.fullmatch(UNSEEN, path) is not None
 
 
 def _about(service: Service, message: str) -> str:

@@ -13,8 +13,8 @@ let
   cfg = config.services.haversack;
 
   # A path of Nix that is no text would be copied to the store.
-  absolutePath = types.strMatching "(/\\.{0,2}[A-Za-z0-9_@:=,+-][A-Za-z0-9_@:=,.+-]*)+" // {
-    description = "absolute path in quotes, of letters, digits and _@:=,.+-, without . or .. and without / at its end";
+  absolutePath = types.strMatching "(/\\.{0,2}[A-Za-z0-9_@=,+-][A-Za-z0-9_@=,.+-]*)+" // {
+    description = "absolute path in quotes, of letters, digits and _@=,.+-, without . or .. and without / at its end";
   };
 
   word = types.strMatching "[A-Za-z0-9_@:=,.+/~][A-Za-z0-9_@:=,.+/~-]*" // {

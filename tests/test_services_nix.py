@@ -174,7 +174,7 @@ def test_the_words_of_a_refusal_help() -> None:
         ],
         [
             "A definition for option `services.skypilot.configDir' is not of type `absolute path in quotes, of "
-            "letters, digits and _@:=,.+-, without . or .. and without / at its end'."
+            "letters, digits and _@=,.+-, without . or .. and without / at its end'."
         ],
         [
             "A definition for option `services.skypilot.cluster.autoStop' is not of type "

@@ -41,8 +41,8 @@ def shown(given: Any) -> str:
 
 def run(expression: str) -> Any:
     """What an expression evaluates to.  Raises ``CalledProcessError`` with Nix's words in ``stderr``."""
-    words = [*_EVALUATE, "--expr", expression]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    words = [*_EVALUATE, "-"]
+    done = subprocess.run(words, input=expression, capture_output=True, text=True, check=False)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, words, done.stdout, done.stderr)
     return json.loads(done.stdout)

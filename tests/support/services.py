@@ -218,6 +218,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("configDir", "/var//lib", "is not an absolute path"),
     ("configDir", "/var/lib/sky/", "is not an absolute path"),
     ("configDir", "/", "is not an absolute path"),
+    ("stateDir", "/srv/a:b", "is not an absolute path"),
     ("configDir", 5, "is not an absolute path"),
     ("administrators", "alice", "is not a list of words"),
     ("administrators", ["alice", 5], "is not a list of words"),

@@ -99,7 +99,7 @@ def _lets(service: Service, words: Words) -> Iterator[str]:
     yield "# A path of Nix that is no text would be copied to the store.\n" + _typed(
         "absolutePath",
         PATH,
-        "absolute path in quotes, of letters, digits and _@:=,.+-, without . or .. and without / at its end",
+        "absolute path in quotes, of letters, digits and _@=,.+-, without . or .. and without / at its end",
     )
     yield _typed("word", WORD, "word of letters, digits and _@:=,.+/~-")
     yield "matches = pattern: given: builtins.match pattern (toString given) != null;"

@@ -35,8 +35,8 @@ from haversack.services.terms import (
 )
 
 # What needs no quotes in a unit, and means nothing to systemd: no blank, quote, %, $ or backslash.  No part of a
-# path is empty, . or .., and a word is not taken for an option.
-PATH = r"(/\.{0,2}[A-Za-z0-9_@:=,+-][A-Za-z0-9_@:=,.+-]*)+"
+# path is empty, . or .., and it has no colon, which ends a path in PATH and passwd(5).  A word is no option.
+PATH = r"(/\.{0,2}[A-Za-z0-9_@=,+-][A-Za-z0-9_@=,.+-]*)+"
 WORD = r"[A-Za-z0-9_@:=,.+/~][A-Za-z0-9_@:=,.+/~-]*"
 
 _SAYS: Mapping[OptionType, str] = {
@@ -44,8 +44,8 @@ _SAYS: Mapping[OptionType, str] = {
     "port": "a port, 1 to 65535",
     "positive": "a whole number above 0",
     "word": "a word of letters, digits and _@:=,.+/~-",
-    "path": "an absolute path of letters, digits and _@:=,.+- (no . or .. in it, no / at its end)",
-    "package": "an absolute path of letters, digits and _@:=,.+- (no . or .. in it, no / at its end)",
+    "path": "an absolute path of letters, digits and _@=,.+- (no . or .. in it, no / at its end)",
+    "package": "an absolute path of letters, digits and _@=,.+- (no . or .. in it, no / at its end)",
     "lines": "a text of lines, without control characters",
     "words": "a list of words",
     "paths": "a table of absolute paths",

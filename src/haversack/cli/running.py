@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--clone-of",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Hard-link the files that this environment has too.",
+    help="Share the files that this environment has too: as hard links, or blocks on disk.",
 )
 @click.option("--check", is_flag=True, help="Run the environment's check; nothing is replaced if it fails.")
 @click.option(
@@ -151,6 +151,7 @@ def _installed(done: Installed, clone_of: Path | None, dry_run: bool) -> str:
     told = [f"{done.ref} of {done.snapshot}", f"{done.artifacts} files"]
     told += [str(done.python)] if done.python else []
     told += [f"{human_size(done.shared)} shared with {clone_of}"] if clone_of and not dry_run else []
+    told += [f"{human_size(size)} copied, since {why}" for why, size in done.copied.items()]
     return f"{verb} {done.prefix}: {', '.join(told)}"
 
 

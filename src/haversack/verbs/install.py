@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from haversack.errors import NotFoundError, PrefixError, ToolError, UsageError
@@ -39,6 +40,8 @@ class Installed:
     replaced: bool
     shared: int = 0
     """Bytes that are one on disk with those of another environment."""
+    copied: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that are equal there and could not be shared, by the reason."""
 
 
 def install(
@@ -57,7 +60,7 @@ def install(
     """Install an environment at ``prefix``: built aside, then swapped in one step.
 
     Only an absent or empty folder, or one that haversack made, is taken.  ``target`` is chosen by this
-    machine where none is named.  Files that are in ``clone_of`` too, byte for byte, are hard-linked to it.
+    machine where none is named.  Files that are in ``clone_of`` too, byte for byte, are shared with it.
     An environment that works only at home is checked there, and taken away again where the check fails.
     Raises ``PrefixError``, ``NotFoundError``, ``IntegrityError``, ``ToolError``.
     """
@@ -96,7 +99,8 @@ def install(
         clear_leftovers(prefix, _is_ours)
         kind.install(environment, aside, chosen, inside, home=prefix, compile_bytecode=compile_bytecode)
         if clone_of is not None:
-            done = replace(done, shared=share(aside, clone_of.absolute()))
+            files = share(aside, clone_of.absolute())
+            done = replace(done, shared=files.shared, copied=files.copied)
         (aside / MARKER).write_bytes(prefixes.write(marker))
         if kind.relocatable:
             prove(aside)

@@ -18,6 +18,7 @@ from haversack.services.values import Values, fault, fill, secrets
 from tests.support.services import (
     BROKEN,
     GUIDE,
+    HOSTILE,
     ORIGIN,
     PEM,
     SITES,
@@ -40,28 +41,6 @@ UNKNOWN = {
     "Unknown key 'RestartSteps' in section [Service], ignoring.",
     "Unknown key 'RestartMaxDelaySec' in section [Service], ignoring.",
 }
-# What would be another directive, a specifier, a variable, an end of a word or of a quote.
-HOSTILE = (
-    "a\nExecStartPre=/bin/evil",
-    "a\rExecStartPre=/bin/evil",
-    "a b",
-    "a\tb",
-    "%n",
-    "$HOME",
-    "${HOME}",
-    'a"b',
-    "a'b",
-    "a\\b",
-    "a;b",
-    "a|b",
-    "a`b`",
-    "a#b",
-    "-v",
-    "",
-    "a\x00b",
-    "å",
-    "a\u2028b",
-)
 
 
 def test_the_issue_is_spelled_as_it_is() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import random
 import re
 import subprocess
 import tomllib
@@ -21,6 +22,7 @@ from haversack.services.values import fill
 from tests.support.nix import FLAKE, MINILIB, MODULES, ROOT, Expression, evaluate, parse, run, shown
 from tests.support.services import (
     BROKEN,
+    HOSTILE,
     PACKAGE,
     SITES,
     WARNED,
@@ -141,6 +143,94 @@ def test_what_is_refused_elsewhere_is_refused_here(lib: str) -> None:
             ]
         else:
             assert one["problems"], f"{path} = {value!r}"
+
+
+def test_nothing_that_systemd_would_read_otherwise_is_taken() -> None:
+    """No option takes a text with a line break, blank, quote, specifier or variable; Nix has no text with a NUL."""
+    cases: list[tuple[str, str, Any]] = []
+    for name, path, option in options():
+        for bad in HOSTILE:
+            if "\0" in bad or option.type in {"lines", "free"}:
+                continue
+            wrong: Any = {"words": [bad], "paths": {"aws": bad}}.get(option.type, bad)
+            cases.append((name, path, wrong))
+    found = evaluate([(name, {"enable": True, **nested(path, wrong)}) for name, path, wrong in cases])
+    assert [case for case, one in zip(cases, found, strict=True) if not one["problems"]] == []
+
+
+def test_both_worlds_refuse_the_same() -> None:
+    """Of texts put together at random, near what means something to systemd or a shell, both refuse the same."""
+    chance = random.Random(6)
+    parts = [
+        *(
+            "a",
+            "B",
+            "0",
+            "_",
+            "-",
+            ".",
+            "..",
+            "/",
+            "//",
+            "~",
+            "=",
+            ":",
+            "@",
+            ",",
+            "+",
+            '"',
+            "'",
+            "$",
+            "`",
+            "\\",
+        ),
+        *(
+            "\n",
+            "\r",
+            "\t",
+            " ",
+            "#",
+            ";",
+            "&",
+            "(",
+            "<",
+            "|",
+            "%",
+            "*",
+            "é",
+            "export ",
+            "A=",
+            "TOKEN=",
+            "${a}",
+        ),
+        *("AKIAABCDEFGHIJKLMNOP", "http://u:p@h", "http://h", "-----BEGIN PRIVATE KEY"),
+    ]
+    names = ["secret", "_", "-", "Key", "key", "name", "file", "token", "s", "api", "ACCESS", "password", "x"]
+
+    def some(words: list[str], most: int) -> str:
+        return "".join(chance.choices(words, k=chance.randint(0, most)))
+
+    def table() -> dict[str, Any]:
+        key, text_ = some(names, 3), some(parts, 3)
+        return chance.choice(
+            [{key: text_}, {key: [text_]}, {"a": {key: {"b": text_}}}, {"l": [{"name": key, "value": text_}]}]
+        )
+
+    cases: list[tuple[str, Any]] = []
+    for _ in range(250):
+        cases += [
+            ("extraEnvironment", some(parts, 5)),
+            ("extraEnvironment", f"export A={some(parts, 3)}"),
+            ("stateDir", f"/{some(parts, 4)}"),
+            ("user", some(parts, 3)),
+            ("mirror", some(parts, 4)),
+            ("administrators", [some(parts, 3)]),
+            ("config", table()),
+        ]
+    given = [("skypilot", {"enable": True, **nested(path, value)}) for path, value in cases]
+    refused = [bool(told.wrong or told.failed()) for told in (tell(*one) for one in given)]
+    assert [bool(one["problems"] or one["failed"]) for one in evaluate(given)] == refused
+    assert 200 < sum(refused) < len(refused) - 200
 
 
 @pytest.mark.parametrize("lib", LIBS, ids=lambda lib: "nixpkgs" if lib else "minilib")

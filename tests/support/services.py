@@ -194,6 +194,29 @@ def write(files: Mapping[str, str], folder: Path) -> None:
         path.write_text(content)
 
 
+# What would be another directive, a specifier, a variable, an end of a word or of a quote.
+HOSTILE = (
+    "a\nExecStartPre=/bin/evil",
+    "a\rExecStartPre=/bin/evil",
+    "a b",
+    "a\tb",
+    "%n",
+    "$HOME",
+    "${HOME}",
+    'a"b',
+    "a'b",
+    "a\\b",
+    "a;b",
+    "a|b",
+    "a`b`",
+    "a#b",
+    "-v",
+    "",
+    "a\x00b",
+    "å",
+    "a\u2028b",
+)
+
 # What options of SkyPilot do not take, with the beginning of what is said.
 WRONG: list[tuple[str, Any, str]] = [
     ("enable", 1, "is not true or false"),

@@ -55,12 +55,13 @@ def parse(file: Path) -> str:
 
 
 def evaluate(sites: Sequence[tuple[str, Any]], lib: str = "") -> list[dict[str, Any]]:
-    """What modules make of what was given, at once; with nixpkgs' ``lib`` where its folder is named."""
+    """What modules make of what was given, at once; with nixpkgs' ``lib`` where that or a folder with it is named."""
     told = "\n".join(
         f'{{ module = {MODULES / name}.nix; name = "{name}"; given = {shown(given)}; }}'
         for name, given in sites
     )
-    library = f"import {NIXOS} {{ lib = import {lib}; }}" if lib else f"import {MINILIB}"
+    folder = Path(lib) / "lib" if lib and (Path(lib) / "lib").is_dir() else lib
+    library = f"import {NIXOS} {{ lib = import {folder}; }}" if lib else f"import {MINILIB}"
     found = run(f"let library = {library}; in map library.evaluate [ {told} ]")
     assert isinstance(found, list)
     return found

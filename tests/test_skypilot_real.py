@@ -16,9 +16,13 @@ from typing import Any
 
 import pytest
 
+from haversack.formats import prefixes
+from haversack.model.artifact import digest_of
 from haversack.ports import cage
 from haversack.ports.run import Programs
-from haversack.skypilot import catalogs, config, known, versions
+from haversack.skypilot import catalogs, config, known, schema, versions
+from haversack.skypilot.carried import SERVER
+from tests.support import tiny
 from tests.support.site import Lab, plain_environ
 from tests.support.skypilot import AMI, ask, end
 from tests.support.wheels import make_wheel
@@ -36,6 +40,7 @@ VMS = (
 )
 
 
+DIGEST = digest_of(b"")
 # Strictly: its own client lets through what it does not know of Kubernetes (sky/utils/schemas.py).
 _SCHEMA = """\
 import json, os, sys, yaml
@@ -65,6 +70,35 @@ def test_its_own_schema_takes_what_is_rendered(sky: Path, tmp_path: Path) -> Non
     told, _ = ask(sky, _SCHEMA, good + wrong, tmp_path)
     assert told[:3] == ["", "", ""]
     assert all(told[3:])
+
+
+def test_what_is_rendered_is_held_to_the_skypilot_that_is_installed(
+    sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own schema, strictly, by the interpreter that the ledger tells of; a configuration of its user's is not read."""
+    (tmp_path / "mine.yaml").write_text("nothing: good\n")
+    monkeypatch.setenv("SKYPILOT_GLOBAL_CONFIG", str(tmp_path / "mine.yaml"))
+    inside = tiny.inside(tmp_path / "store")
+    prefix, ref = tmp_path / "skypilot", f"{SERVER}/here"
+    prefix.mkdir()
+    for item in sky.parent.iterdir():
+        (prefix / item.name).symlink_to(item)
+    (prefix / prefixes.MARKER).write_bytes(prefixes.write(prefixes.Marker(ref, DIGEST, DIGEST)))
+    good = config.config(PROXY, None)
+
+    def told(content: Mapping[str, Any], version: str = "0.14.1") -> list[tuple[str, bool]]:
+        found = schema.judge(content, version, SERVER, inside)
+        return [(f"{finding.code}: {finding.message}", finding.blocking) for finding in found]
+
+    ((said, blocking),) = told(good)
+    assert ("not installed" in said, blocking) == (True, False)
+    with inside.store.exclusive():
+        inside.ledger.append("install", DIGEST, {"ref": ref, "prefix": str(prefix), "snapshot": DIGEST})
+    assert told(good) == []
+    ((said, blocking),) = told({**good, "kubernetes": {"pod_confg": {}}})
+    assert ("platform-setting" in said, "pod_confg" in said, blocking) == (True, True, True)
+    ((said, blocking),) = told(good, "0.13.0")
+    assert ("0.14.1 is what is installed" in said, blocking) == (True, False)
 
 
 _OPTIONS = """\
@@ -304,7 +338,7 @@ def test_preflight_finds_what_the_site_lacks(launch: Launch) -> None:
     assert "instance profile site-nodes" in lacking
     ready = findings(launch.text("ready.json"))
     assert ready["platform-unready"] == ["session-manager-plugin"]
-    assert set(ready["platform-unknown"]) == {"Systems Manager", "nodes"}
+    assert set(ready["platform-unknown"]) == {"Systems Manager", "nodes", "config.yaml"}
 
 
 def test_its_server_is_healthy_without_a_network(launch: Launch) -> None:

@@ -18,7 +18,18 @@ from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
 from haversack.platforms import Order, Rendered, unknown, unreachable
 from haversack.ports import Inside
-from haversack.skypilot import amazon, asking, carried, catalogs, cluster, config, pulls, shell, versions
+from haversack.skypilot import (
+    amazon,
+    asking,
+    carried,
+    catalogs,
+    cluster,
+    config,
+    pulls,
+    schema,
+    shell,
+    versions,
+)
 from haversack.skypilot.carried import NODES, SERVER
 from haversack.skypilot.settings import KEYS, faults
 
@@ -81,9 +92,12 @@ class SkyPilot:
         if served and config.mirrors(settings):
             findings += unreachable(served.base)
         head = f"# {order.origin}\n"
+        made = config.config(settings, mirror)
+        if order.crossed:
+            findings += schema.judge(made, settings["version"], SERVER, inside)
         files = {
             "config.yaml": f"{head}# For ~/.sky/config.yaml of the API server; seed.sh puts it there.\n".encode()
-            + yaml.dump(config.config(settings, mirror)),
+            + yaml.dump(made),
             "env.sh": shell.server(order.origin, pods, config.exempt(pods, mirror)),
             "client.sh": shell.client(order.origin, settings.get("endpoint")),
         }
@@ -103,6 +117,7 @@ class SkyPilot:
         settings = order.settings
         wanted = ["ssh", "rsync"]
         findings = [*carried.missing(settings, order.content), *_images(order, inside)]
+        findings += schema.judge(config.config(settings, None), settings["version"], SERVER, inside)
         if (aws := settings.get("aws")) is not None:
             aws = amazon.of(settings["version"], aws)
             wanted += ["aws", *(["session-manager-plugin"] if amazon.through_ssm(aws) else [])]

@@ -32,6 +32,8 @@ SERVICES: Mapping[str, Service] = {"skypilot": skypilot.SERVICE, "haversack": ha
 """The services by the names of their tables."""
 PREFIX = "/opt/skypilot"
 """Where ``haversack install skypilot-service`` puts SkyPilot: not below /opt/haversack, which bootstrap.sh replaces."""
+SERVER = carried.SERVER
+"""The environment that is put there."""
 _TOOL = "/opt/haversack"
 
 

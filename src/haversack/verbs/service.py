@@ -20,12 +20,11 @@ from haversack.kinds import kinds
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.target import ANY
 from haversack.platforms import Order
-from haversack.platforms.systemd import PREFIX, SERVICES, completed, tree, valued
+from haversack.platforms.systemd import PREFIX, SERVER, SERVICES, completed, tree, valued
 from haversack.ports import Inside
 from haversack.services import machine, text
 from haversack.services.declared import is_hidden
 from haversack.services.values import Values
-from haversack.skypilot.carried import SERVER
 from haversack.verbs.install import Installed, choose, read_marker
 from haversack.verbs.platform import order_of
 from haversack.verbs.render import keep

@@ -671,6 +671,7 @@ in
           SITE_DEFAULT_REGION = cfg.cluster.defaultRegion;
           SITE_DEFAULT_INSTANCE_TYPE = cfg.cluster.defaultInstanceType;
           AWS_SHARED_CREDENTIALS_FILE = if cfg.cloudCredentials ? aws then "%d/aws" else null;
+          AWS_CONFIG_FILE = if cfg.cloudCredentials ? aws then "%d/aws" else null;
           GOOGLE_APPLICATION_CREDENTIALS = if cfg.cloudCredentials ? gcp then "%d/gcp" else null;
           AZURE_AUTH_LOCATION = if cfg.cloudCredentials ? azure then "%d/azure" else null;
           SKYPILOT_DEBUG = if cfg.monitoring.logLevel == "DEBUG" then "1" else null;

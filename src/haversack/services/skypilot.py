@@ -56,6 +56,9 @@ _SERVING: dict[str, Term] = {
     ),
     # %d is where systemd puts what LoadCredential= names (systemd.unit(5)).
     "AWS_SHARED_CREDENTIALS_FILE": When(Has("cloudCredentials", "aws"), "%d/aws"),
+    # SkyPilot itself looks for the file there, and says without it that AWS is disabled (sky/clouds/aws.py,
+    # _get_credentials_path).
+    "AWS_CONFIG_FILE": When(Has("cloudCredentials", "aws"), "%d/aws"),
     "GOOGLE_APPLICATION_CREDENTIALS": When(Has("cloudCredentials", "gcp"), "%d/gcp"),
     "AZURE_AUTH_LOCATION": When(Has("cloudCredentials", "azure"), "%d/azure"),
 }

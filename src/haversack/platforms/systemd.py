@@ -26,7 +26,7 @@ from haversack.services.declared import faults, keys_of, values
 from haversack.services.description import Service
 from haversack.services.machine import listens, look
 from haversack.services.values import Values
-from haversack.skypilot import carried, config, known
+from haversack.skypilot import carried, config, known, schema
 
 SERVICES: Mapping[str, Service] = {"skypilot": skypilot.SERVICE, "haversack": haversack.SERVICE}
 """The services by the names of their tables."""
@@ -97,7 +97,9 @@ class Systemd:
             elif name == "skypilot":
                 made |= more
             of = version if name == "skypilot" else None
-            findings += look(SERVICES[name], valued(name, effective), made, of, inside.run, Path("/"))
+            found = valued(name, effective)
+            findings += look(SERVICES[name], found, made, of, inside.run, Path("/"))
+            findings += refused(order, found, inside) if name == "skypilot" else []
         said = "is not asked: whether other machines reach these ports"
         remedy = "ask from one of them: curl http://HOST:PORT/api/health"
         every = [*findings, *_closed(effective), unknown("network", said, remedy)]
@@ -166,6 +168,15 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
         if tables:
             ours.setdefault("catalogs", "/etc/skypilot/catalogs")
     return settings, files if ours["enable"] else {}, [*findings, *_wrong(settings, base)]
+
+
+def refused(order: Order, found: Values, inside: Inside) -> list[Finding]:
+    """What the installed SkyPilot says against its configuration, where the site declares which version it is."""
+    base = _skypilot(order.content)
+    if base is None or not found.options["enable"]:
+        return []
+    content = text.config(SERVICES["skypilot"], found)
+    return schema.judge(content, base["version"], carried.SERVER, inside)
 
 
 def joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

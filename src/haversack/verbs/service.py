@@ -20,7 +20,7 @@ from haversack.kinds import kinds
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.target import ANY
 from haversack.platforms import Order
-from haversack.platforms.systemd import PREFIX, SERVER, SERVICES, completed, tree, valued
+from haversack.platforms.systemd import PREFIX, SERVER, SERVICES, completed, refused, tree, valued
 from haversack.ports import Inside
 from haversack.services import machine, text
 from haversack.services.declared import is_hidden
@@ -156,14 +156,17 @@ def install_service(
     _check_sudoers(plan, inside)
     steps = _Steps(inside, say)
     with _readable():
+        if not staged:
+            pending.write_text(" ".join(started))
         if planned is not None:
             say(f"installing {SERVER} to {place}")
             done = replace(done, environment=environment(SERVER, place, False))
             steps.did(f"{SERVER} is installed to {place}")
+        judged = refused(order, plan.found, inside) if installs else []
+        raise_blocking(judged, f"SkyPilot refuses its configuration; its files in {root} are as they were")
+        done = replace(done, findings=(*done.findings, *judged))
         if stopped and not staged:
             steps.run("the units that are no longer wanted stop", "systemctl", "disable", "--now", *stopped)
-        if not staged:
-            pending.write_text(" ".join(started))
         keep(root, plan.rendered, force=force, marker=plan.marker)
         for path in plan.files:
             if path.startswith("etc/sudoers.d/"):

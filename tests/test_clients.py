@@ -18,13 +18,14 @@ from ruamel.yaml import YAML
 
 from haversack.clients import BASE_URL, CA, HOME, Served, address, clients
 from haversack.clients.together import render
-from haversack.errors import PrefixError, UsageError
+from haversack.errors import NotFoundError, PrefixError, UsageError
 from haversack.formats.canonical import canonical
+from haversack.formats.rendered import MARKER
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.lock import LockedEnvironment
 from haversack.model.snapshot import Snapshot, SnapshotEnvironment
 from haversack.model.target import ANY, Target
-from haversack.verbs.render import MARKER, keep
+from haversack.verbs.render import keep
 from tests.support.gate import refused, run
 from tests.support.tiny import tiny_bundle
 
@@ -106,6 +107,27 @@ def test_every_file_says_where_it_is_from_and_is_the_same_each_time() -> None:
             )
         assert text.endswith("\n")
         assert BASE_URL not in text
+
+
+@pytest.mark.parametrize("name", clients())
+def test_a_client_alone_is_told_as_among_all(name: str) -> None:
+    """One client has the files that it has among all, its variables and no other's, and who made them is said."""
+    among, alone = (
+        rendered(),
+        {
+            path: data.decode()
+            for path, data in render(Served(snapshot(), "2026-11", BASE), PEM, name).items()
+        },
+    )
+    own = set(clients()[name].files(Served(snapshot(), "2026-11", BASE)))
+    assert own <= set(alone) <= own | {CA, "env.sh", "configmap.yaml"}
+    for path in {*own, CA} & set(alone):
+        assert alone[path].replace(f"render {name},", "render clients,") == among[path]
+    if name == "pip":
+        assert "PIP_INDEX_URL" in alone["env.sh"]
+        assert not {word for word in ("UV_", "CONDA", "PIXI", "GIT_") if word in alone["env.sh"]}
+        assert "pip.conf: |" in alone["configmap.yaml"]
+        assert "uv.toml" not in alone["configmap.yaml"]
 
 
 def test_each_file_is_read_as_meant() -> None:
@@ -383,3 +405,19 @@ def test_the_command_writes_tells_and_keeps(tmp_path: Path) -> None:
     refused(run(*words, store=store), PrefixError, "pip.conf", "--force")
     assert run(*words, "--force", store=store).code == 0
     refused(run(*words[:-2], "https://u:p@x.example", store=store), UsageError)
+
+
+def test_a_client_can_be_rendered_alone(tmp_path: Path) -> None:
+    """Each into a folder of its own; of what the snapshot does not hold nothing is told."""
+    tiny = tiny_bundle(tmp_path / "tiny")
+    store = tmp_path / "store"
+    assert run("receive", tiny.bundle, store=store).code == 0
+    base = ("--base-url", "https://mirror.example.org")
+    done = run("render", "pip", "-o", tmp_path / "pip", *base, "--json", store=store).value
+    assert done["written"] == ["configmap.yaml", "env.sh", "pip.conf"]
+    assert "render pip," in (tmp_path / "pip" / "pip.conf").read_text()
+    refused(run("render", "uv", "-o", tmp_path / "pip", *base, store=store), PrefixError, "rendered by pip")
+    refused(
+        run("render", "containerd", "-o", tmp_path / "c", *base, store=store), NotFoundError, "containerd"
+    )
+    assert not (tmp_path / "c").exists()

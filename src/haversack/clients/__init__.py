@@ -40,7 +40,8 @@ class Served:
     """A snapshot, and where it is served.
 
     ``base`` is the URL without a slash at its end (see :func:`address`), ``home`` the absolute path of the
-    folder in which the files will lie where they are used, ``ca`` whether :data:`CA` lies there too.
+    folder in which the files will lie where they are used, ``ca`` whether :data:`CA` lies there too, ``by`` what
+    ``haversack render`` is told to make.
     """
 
     snapshot: Snapshot
@@ -48,6 +49,7 @@ class Served:
     base: str
     home: str = HOME
     ca: bool = False
+    by: str = "clients"
 
     @property
     def host(self) -> str:
@@ -76,7 +78,7 @@ class Served:
 
     def head(self, *more: str) -> list[str]:
         """The first lines of a file: by what, of which snapshot, and more."""
-        told = f"# Written by haversack render clients, of snapshot {self.name} ({self.snapshot.id[:19]}…)."
+        told = f"# Written by haversack render {self.by}, of snapshot {self.name} ({self.snapshot.id[:19]}…)."
         lines = [told, *(f"# {line}" for line in more)]
         if self.base == BASE_URL:
             lines.append(
@@ -154,6 +156,11 @@ def clients() -> Mapping[str, Client]:
         if client is not None:
             found[name] = client
     return found
+
+
+def programs(name: str) -> str:
+    """The programs that a client is: what its module's documentation begins with."""
+    return (importlib.import_module(f"{__name__}.{name}").__doc__ or "").partition(":")[0]
 
 
 def address(url: str) -> str:

@@ -1,32 +1,41 @@
-"""All clients together: their files, one ``env.sh`` for a shell, and ConfigMaps that do the same for pods."""
+"""All clients together, or one: their files, one ``env.sh`` for a shell, and ConfigMaps that do the same for pods."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from haversack.clients import CA, HOME, Served, clients, text
+from haversack.clients import CA, HOME, Client, Served, clients, text
 from haversack.errors import UsageError
 
 TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """By these, programs on OpenSSL, rustls and Go, those on requests, and curl learn whom to trust."""
 
 
-def render(served: Served, ca: bytes | None = None) -> dict[str, bytes]:
-    """The files of every client by name, with ``ca`` as :data:`CA`.
+def render(served: Served, ca: bytes | None = None, only: str | None = None) -> dict[str, bytes]:
+    """The files of every client, or of ``only`` one, by name, with ``ca`` as :data:`CA`.
 
+    Of a client that need not be told anything there are none.
     Raises ``UsageError`` for certificates that are none, hold a key, or come with an address without TLS.
     """
-    served = replace(served, ca=ca is not None)
+    served = replace(served, ca=ca is not None, by=only or served.by)
+    chosen = [client for name, client in clients().items() if only in (None, name)]
     found: dict[str, str] = {}
-    for client in clients().values():
+    for client in chosen:
         found |= client.files(served)
+    shell = [line for client in chosen for line in client.shell(served)]
+    variables = _variables(served, chosen)
+    if not (found or shell or variables):
+        return {}
     if ca is not None:
         found[CA] = text(served.head("Whom clients trust.")) + _certificates(ca, served)
-    found["env.sh"] = _shell(served)
-    found["configmap.yaml"] = _configmaps(served, found.get(CA))
+        variables |= dict.fromkeys(TRUST, served.at(CA))
+    if shell or variables:
+        found["env.sh"] = _shell(served, variables, shell)
+    if pods := [client for client in chosen if client.in_pods]:
+        found["configmap.yaml"] = _configmaps(served, pods, found.get(CA))
     return {name: found[name].encode() for name in sorted(found)}
 
 
@@ -49,19 +58,16 @@ def _certificates(ca: bytes, served: Served) -> str:
     return pem if pem.endswith("\n") else f"{pem}\n"
 
 
-def _variables(served: Served) -> dict[str, str | None]:
-    """The variables of all clients; ``None`` takes one away."""
+def _variables(served: Served, chosen: Sequence[Client]) -> dict[str, str | None]:
+    """The variables of some clients; ``None`` takes one away."""
     found: dict[str, str | None] = {}
-    for client in clients().values():
+    for client in chosen:
         found |= client.variables(served)
-    if served.ca:
-        found |= dict.fromkeys(TRUST, served.at(CA))
     return found
 
 
-def _shell(served: Served) -> str:
-    """``env.sh``: all variables, for any POSIX shell."""
-    variables = _variables(served)
+def _shell(served: Served, variables: Mapping[str, str | None], more: Sequence[str]) -> str:
+    """``env.sh``: variables and more, for any POSIX shell."""
     gone = sorted(name for name, value in variables.items() if value is None)
     set_ = {name: value for name, value in sorted(variables.items()) if value is not None}
     lines = [
@@ -71,24 +77,24 @@ def _shell(served: Served) -> str:
             f"    machine {served.hostname} login NAME password SECRET",
             "`podman login`, `docker login` and `pixi auth login` keep theirs themselves.",
         ),
-        "# What would lead past the mirror:",
-        f"unset {' '.join(gone)}",
+        *(["# What would lead past the mirror:", f"unset {' '.join(gone)}"] if gone else []),
         *(f"export {name}={shlex.quote(value)}" for name, value in set_.items()),
-        *(line for client in clients().values() for line in client.shell(served)),
+        *more,
     ]
     return text(lines)
 
 
-def _configmaps(served: Served, pem: str | None) -> str:
+def _configmaps(served: Served, chosen: Sequence[Client], pem: str | None) -> str:
     """Two ConfigMaps: the files, to be mounted at :data:`HOME`, and the variables, for ``envFrom``."""
     inside = replace(served, home=HOME)
     files: dict[str, str] = {}
-    for client in clients().values():
-        if client.in_pods:
-            files |= client.files(inside)
+    for client in chosen:
+        files |= client.files(inside)
+    told = _variables(inside, chosen)
     if pem is not None:
         files[CA] = pem
-    variables = {name: value for name, value in sorted(_variables(inside).items()) if value is not None}
+        told |= dict.fromkeys(TRUST, inside.at(CA))
+    variables = {name: value for name, value in sorted(told.items()) if value is not None}
     lines = [
         *served.head(
             "kubectl apply -f configmap.yaml, and in the pod:",

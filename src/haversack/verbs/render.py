@@ -13,16 +13,15 @@ from pathlib import Path
 
 from haversack.clients import Served, address
 from haversack.clients.together import render as all_clients
-from haversack.errors import HaversackError, NotFoundError, PrefixError
-from haversack.formats.canonical import Fields, canonical, parse
+from haversack.errors import NotFoundError, PrefixError
+from haversack.formats import rendered
+from haversack.formats.rendered import MARKER, Kept
 from haversack.model.artifact import digest_of
 from haversack.model.finding import Finding, raise_blocking
 from haversack.ports import Inside
 from haversack.verbs import holdings
 from haversack.verbs.aside import beside, unwritable
 
-MARKER = "haversack-rendered.json"
-"""The file that says what was rendered into a folder: it tells what somebody edited since."""
 _LOGIN = re.compile(r"(?<=://)[^/\s\"']+@|\b(password|_authToken|token)\b.*", re.IGNORECASE)
 _SHOWN = 40
 
@@ -47,6 +46,7 @@ def clients(
     inside: Inside,
     base_url: str,
     *,
+    only: str | None = None,
     snapshot: str | None = None,
     dated: bool = False,
     ca: Path | None = None,
@@ -54,7 +54,7 @@ def clients(
     force: bool = False,
     dry_run: bool = False,
 ) -> Rendered:
-    """Write the configuration of every client of what is served at ``base_url``.
+    """Write the configuration of every client, or of ``only`` one, of what is served at ``base_url``.
 
     ``dated`` points at the place of this snapshot, which stays as it is, instead of at what is current.
     ``home`` is where the files will lie on the machines that use them (``folder`` itself).  Raises
@@ -72,9 +72,16 @@ def clients(
         except OSError as problem:
             raise NotFoundError(f"cannot be read: {problem.strerror}", where=str(ca)) from problem
     served = Served(content, held.name, base, (home or str(folder)).rstrip("/"))
-    files = all_clients(served, pem)
-    written, removed = keep(folder, {"clients": files}, force=force, dry_run=dry_run)
-    return Rendered(folder, held.name, tuple(files), written, removed, tuple(_left(served, files)))
+    files = all_clients(served, pem, only)
+    findings = tuple(_left(served, files)) if only in {None, "containers", "docker"} else ()
+    if not files:
+        raise NotFoundError(
+            "; ".join(finding.message for finding in findings)
+            or f"snapshot {held.name} holds nothing of which {only} must be told",
+            remedy="render another client, or another snapshot",
+        )
+    written, removed = keep(folder, {only or "clients": files}, force=force, dry_run=dry_run)
+    return Rendered(folder, held.name, tuple(files), written, removed, findings)
 
 
 def _left(served: Served, files: Mapping[str, bytes]) -> Iterable[Finding]:
@@ -111,9 +118,9 @@ def keep(
 def _keep(
     folder: Path, made: Mapping[str, Mapping[str, bytes]], marker: Path, *, force: bool, dry_run: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    before = _marked(marker)
+    before = rendered.read(_read(marker))
     files = {name: data for of_one in made.values() for name, data in of_one.items()}
-    now = {name: _Kept(digest_of(data), who) for who in made for name, data in made[who].items()}
+    now = {name: Kept(digest_of(data), who) for who in made for name, data in made[who].items()}
     stays = {name: kept for name, kept in before.items() if name not in files and kept.by not in made}
     held = {name: _read(folder / name) for name in {*files, *before}}
     for name, kept in now.items():
@@ -134,7 +141,7 @@ def _keep(
     if not force:
         raise_blocking(findings, f"{folder} holds files that were edited since; nothing was written")
     if not dry_run:
-        told = _told(stays | now)
+        told = rendered.write(stays | now)
         for name in written:
             _write(folder / name, files[name])
         for name in removed:
@@ -157,44 +164,6 @@ def difference(name: str, held: bytes, made: bytes | None) -> str:
     lines = [_LOGIN.sub("***", line) for line in found]
     more = [f"… and {len(lines) - _SHOWN} lines more"] if len(lines) > _SHOWN else []
     return "\n".join(["was edited since it was rendered, or is somebody else's", *lines[:_SHOWN], *more])
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A file as it was rendered; ``by`` is empty in lists that do not say by whom (before 1.1)."""
-
-    digest: str
-    by: str | None
-
-
-def _marked(marker: Path) -> dict[str, _Kept]:
-    """What was rendered last, by name."""
-    data = _read(marker)
-    if data is None:
-        return {}
-    try:
-        fields = Fields(list_ := parse(data, MARKER), MARKER)
-        fields.text("haversack-rendered")
-        files = fields.table("files")
-        by = fields.table("by") if "by" in list_ else {}
-    except HaversackError:
-        return {}
-    return {
-        name: _Kept(digest, who if isinstance(who := by.get(name), str) else None)
-        for name, digest in files.items()
-        if isinstance(digest, str) and _is_within(name)
-    }
-
-
-def _told(kept: Mapping[str, _Kept]) -> bytes:
-    """The list of what was rendered (docs/spec/clients.md)."""
-    files = {name: one.digest for name, one in kept.items()}
-    by = {name: one.by for name, one in kept.items() if one.by}
-    return canonical({"haversack-rendered": "1.1", "files": files, "by": by}) + b"\n"
-
-
-def _is_within(name: str) -> bool:
-    return not name.startswith("/") and ".." not in name.split("/")
 
 
 def _read(path: Path) -> bytes | None:

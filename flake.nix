@@ -23,7 +23,8 @@
           {
             imports = [ ./nix/haversack.nix ];
             services.haversack.package =
-              lib.mkDefault self.packages.${pkgs.stdenv.hostPlatform.system}.haversack;
+              lib.mkDefault
+                self.packages.${pkgs.stdenv.hostPlatform.system}.haversack;
           };
         default.imports = [
           self.nixosModules.skypilot

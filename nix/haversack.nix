@@ -29,6 +29,10 @@ let
 
   inStore = file: file != null && lib.hasPrefix builtins.storeDir file;
 
+  host = if matches ".*:.*" cfg.host then "[${cfg.host}]" else cfg.host;
+  metricsHost =
+    if matches ".*:.*" cfg.metrics.host then "[${cfg.metrics.host}]" else cfg.metrics.host;
+
   units = [ "haversack.service" ];
 
   permitted = lib.concatMap (unit: [
@@ -48,8 +52,7 @@ in
 
     package = mkOption {
       type = types.either types.package absolutePath;
-      default =
-        pkgs.haversack or (throw "services.haversack.package: name a prefix, or add an overlay with haversack");
+      default = pkgs.haversack or (throw "services.haversack.package: name a prefix or add an overlay");
       defaultText = lib.literalExpression "pkgs.haversack";
       example = "/opt/haversack";
       description = "haversack: a package, or the prefix it was installed to.";
@@ -244,10 +247,13 @@ in
         serviceConfig = {
           Type = "exec";
           ExecStart = lib.concatStrings [
-            "${cfg.package}/bin/haversack serve --store ${cfg.store} --listen ${if matches ".*:.*" cfg.host then "[${cfg.host}]" else cfg.host}:${toString cfg.port}"
-            (lib.optionalString (cfg.tls.certificate != null) " --tls-cert %d/tls-certificate --tls-key %d/tls-key")
+            "${cfg.package}/bin/haversack serve --store ${cfg.store} --listen ${host}:${toString cfg.port}"
+            (lib.optionalString (cfg.tls.certificate != null) " --tls-cert %d/tls-certificate")
+            (lib.optionalString (cfg.tls.key != null) " --tls-key %d/tls-key")
             (lib.optionalString (cfg.auth != null) " --auth %d/auth")
-            (lib.optionalString (cfg.metrics.port != null) (" --metrics-listen ${if matches ".*:.*" cfg.metrics.host then "[${cfg.metrics.host}]" else cfg.metrics.host}:${toString cfg.metrics.port}"))
+            (lib.optionalString (
+              cfg.metrics.port != null
+            ) " --metrics-listen ${metricsHost}:${toString cfg.metrics.port}")
           ];
           ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
           User = cfg.user;

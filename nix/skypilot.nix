@@ -187,8 +187,7 @@ in
 
     package = mkOption {
       type = types.either types.package absolutePath;
-      default =
-        pkgs.skypilot or (throw "services.skypilot.package: name a prefix, or add an overlay with skypilot");
+      default = pkgs.skypilot or (throw "services.skypilot.package: name a prefix or add an overlay");
       defaultText = lib.literalExpression "pkgs.skypilot";
       example = "/opt/skypilot";
       description = ''
@@ -546,13 +545,11 @@ in
         message = "services.skypilot: webUI.port and monitoring.metricsPort are both ${toString cfg.webUI.port}: two servers cannot share a port";
       }
       {
-        assertion =
-          cfg.enableWebUI && cfg.monitoring.enable -> cfg.webUI.port != cfg.monitoring.serverPort;
+        assertion = cfg.enableWebUI && cfg.monitoring.enable -> cfg.webUI.port != cfg.monitoring.serverPort;
         message = "services.skypilot: webUI.port and monitoring.serverPort are both ${toString cfg.webUI.port}: two servers cannot share a port";
       }
       {
-        assertion =
-          cfg.monitoring.enable -> cfg.monitoring.metricsPort != cfg.monitoring.serverPort;
+        assertion = cfg.monitoring.enable -> cfg.monitoring.metricsPort != cfg.monitoring.serverPort;
         message = "services.skypilot: monitoring.metricsPort and monitoring.serverPort are both ${toString cfg.monitoring.metricsPort}: two servers cannot share a port";
       }
       {
@@ -590,8 +587,7 @@ in
         message = "services.skypilot: config.admin_policy excludes cluster.defaultInstanceType and cluster.defaultRegion, which are given to tasks by such a policy";
       }
       {
-        assertion =
-          lib.subtractLists [ "aws" "gcp" "azure" ] (lib.attrNames cfg.cloudCredentials) == [ ];
+        assertion = lib.subtractLists [ "aws" "gcp" "azure" ] (lib.attrNames cfg.cloudCredentials) == [ ];
         message = "services.skypilot: cloudCredentials has a key that is none of aws, gcp, azure";
       }
       {
@@ -611,8 +607,7 @@ in
           message = "services.skypilot: webUI.openFirewall opens port ${toString cfg.webUI.port}, where nothing but this machine is listened to: webUI.host is ${toString cfg.webUI.host}";
         }
         {
-          when =
-            givesMetrics && cfg.monitoring.openFirewall && matches loopback cfg.monitoring.host;
+          when = givesMetrics && cfg.monitoring.openFirewall && matches loopback cfg.monitoring.host;
           message = "services.skypilot: monitoring.openFirewall opens port ${toString cfg.monitoring.metricsPort}, where nothing but this machine is listened to: monitoring.host is ${toString cfg.monitoring.host}";
         }
         {
@@ -686,8 +681,7 @@ in
             (lib.optionalString cfg.monitoring.enable " --metrics-port ${toString cfg.monitoring.serverPort}")
             (lib.optionalString (cfg.catalogs != null) " --catalogs ${cfg.catalogs}")
           ];
-          LoadCredential =
-            lib.mapAttrsToList (name: value: "${name}:${value}") cfg.cloudCredentials;
+          LoadCredential = lib.mapAttrsToList (name: value: "${name}:${value}") cfg.cloudCredentials;
           Restart = "on-failure";
           RestartSec = 5;
           RestartSteps = 6;

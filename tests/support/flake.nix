@@ -27,42 +27,53 @@ let
     openssl = minilib.package "openssl";
     prometheus.cli = minilib.package "promtool";
     stdenv.hostPlatform.system = "x86_64-linux";
-    runCommand = name: given: text: minilib.package name // { inherit given text; };
+    runCommand =
+      name: given: text:
+      minilib.package name // { inherit given text; };
     testers.runNixOSTest = test: test;
     python3 = {
       withPackages = choose: minilib.package "python3";
-      pkgs = builtins.listToAttrs (
-        map
-          (name: {
-            inherit name;
-            value = minilib.package name;
-          })
-          [
-            "click"
-            "hatchling"
-            "obstore"
-            "packaging"
-            "ruamel-yaml"
-            "tqdm"
-            "urllib3"
-            "uv"
-          ]
-      ) // {
-        buildPythonApplication = given: minilib.package "haversack" // { inherit given; };
-      };
+      pkgs =
+        builtins.listToAttrs (
+          map
+            (name: {
+              inherit name;
+              value = minilib.package name;
+            })
+            [
+              "click"
+              "hatchling"
+              "obstore"
+              "packaging"
+              "ruamel-yaml"
+              "tqdm"
+              "urllib3"
+              "uv"
+            ]
+        )
+        // {
+          buildPythonApplication = given: minilib.package "haversack" // { inherit given; };
+        };
     };
-    callPackage = file: _: import file { inherit lib; inherit (packages) python3; };
+    callPackage =
+      file: _:
+      import file {
+        inherit lib;
+        inherit (packages) python3;
+      };
     extend = overlay: packages // overlay packages packages;
   };
-  self = (import flake).outputs {
-    inherit self;
-    nixpkgs = {
-      inherit lib;
-      legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: packages);
+  self =
+    (import flake).outputs {
+      inherit self;
+      nixpkgs = {
+        inherit lib;
+        legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: packages);
+      };
+    }
+    // {
+      outPath = "/nix/store/00000000000000000000000000000000-source";
     };
-  } // {
-    outPath = "/nix/store/00000000000000000000000000000000-source";
-  };
 
   # What a machine imports, however deep; modules of ours are named by their files.
   imported =
@@ -71,7 +82,15 @@ let
       [ ]
     else
       [ machine ] ++ builtins.concatMap imported (machine.imports or [ ]);
-  functions = one: if builtins.isFunction one then one { inherit lib; pkgs = packages; } else one;
+  functions =
+    one:
+    if builtins.isFunction one then
+      one {
+        inherit lib;
+        pkgs = packages;
+      }
+    else
+      one;
   modules =
     machine:
     if builtins.isPath machine then
@@ -83,8 +102,9 @@ let
     builtins.foldl' (one: other: one // other) { } (
       map (one: one.services.${name} or { }) (builtins.filter builtins.isAttrs (imported machine))
     );
-  machines = test: builtins.mapAttrs (
-    _: machine: {
+  machines =
+    test:
+    builtins.mapAttrs (_: machine: {
       modules = modules machine;
       services = builtins.listToAttrs (
         map
@@ -104,8 +124,7 @@ let
             "haversack"
           ]
       );
-    }
-  ) test.nodes;
+    }) test.nodes;
 in
 {
   names = builtins.mapAttrs (_: builtins.attrNames) (builtins.removeAttrs self [ "outPath" ]);

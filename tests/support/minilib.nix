@@ -31,8 +31,7 @@ rec {
       one: other:
       type "${one.description} or ${other.description}" (value: one.check value || other.check value);
     listOf =
-      of:
-      type "list of ${of.description}" (value: builtins.isList value && builtins.all of.check value);
+      of: type "list of ${of.description}" (value: builtins.isList value && builtins.all of.check value);
     attrsOf =
       of:
       type "attribute set of ${of.description}" (
@@ -77,13 +76,18 @@ rec {
       less >= 0 && builtins.substring less (-1) text == suffix;
     last = list: builtins.elemAt list (builtins.length list - 1);
     subtractLists = gone: builtins.filter (one: !builtins.elem one gone);
-    mapAttrsToList = function: attributes: map (name: function name attributes.${name}) (builtins.attrNames attributes);
+    mapAttrsToList =
+      function: attributes: map (name: function name attributes.${name}) (builtins.attrNames attributes);
     makeLibraryPath = packages: builtins.concatStringsSep ":" (map (one: "${one}/lib") packages);
     isDerivation = value: value.type or null == "derivation";
     toLower =
       let
-        letters = builtins.filter (one: one != "" && one != [ ]) (builtins.split "" "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
-        small = builtins.filter (one: one != "" && one != [ ]) (builtins.split "" "abcdefghijklmnopqrstuvwxyz");
+        letters = builtins.filter (one: one != "" && one != [ ]) (
+          builtins.split "" "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        );
+        small = builtins.filter (one: one != "" && one != [ ]) (
+          builtins.split "" "abcdefghijklmnopqrstuvwxyz"
+        );
       in
       builtins.replaceStrings letters small;
   };
@@ -108,7 +112,12 @@ rec {
     stdenv.cc.cc.lib = package "gcc-lib";
     zlib = package "zlib";
     python3.withPackages =
-      choose: package "python3-with-${(builtins.head (choose { toPythonModule = one: one; })).outPath}";
+      choose:
+      package "python3-with-${
+        (builtins.head (choose {
+          toPythonModule = one: one;
+        })).outPath
+      }";
     writeShellScriptBin = name: text: package name // { inherit text; };
     formats.json = _: {
       type = type "JSON value" builtins.isAttrs;
@@ -139,7 +148,9 @@ rec {
             problems = [ ];
           }
         else
-          { problems = [ "A definition for option `${here}' is not of type `${option.type.description}'." ]; };
+          {
+            problems = [ "A definition for option `${here}' is not of type `${option.type.description}'." ];
+          };
       each = builtins.mapAttrs of options;
       unknown = builtins.filter (name: !(options ? ${name})) (builtins.attrNames given);
     in
@@ -158,9 +169,9 @@ rec {
     else if builtins.isAttrs value && !(value ? outPath) then
       builtins.mapAttrs (_: settled) (
         builtins.removeAttrs value (
-          builtins.filter (
-            name: value.${name}._type or "" == "if" && !value.${name}.condition
-          ) (builtins.attrNames value)
+          builtins.filter (name: value.${name}._type or "" == "if" && !value.${name}.condition) (
+            builtins.attrNames value
+          )
         )
       )
     else if builtins.isList value then

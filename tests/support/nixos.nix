@@ -40,7 +40,9 @@ let
       after = names;
       wants = names;
       path = mkOption { type = types.listOf (types.either types.package types.str); };
-      environment = mkOption { type = types.attrsOf (types.nullOr (types.either types.str types.package)); };
+      environment = mkOption {
+        type = types.attrsOf (types.nullOr (types.either types.str types.package));
+      };
       unitConfig = table;
       serviceConfig = table;
       restartTriggers = mkOption {
@@ -49,7 +51,11 @@ let
       };
     };
   };
-  timer = types.submodule { options = unit // { timerConfig = table; }; };
+  timer = types.submodule {
+    options = unit // {
+      timerConfig = table;
+    };
+  };
   user = types.submodule {
     options = {
       isSystemUser = mkOption { type = types.bool; };

@@ -5,7 +5,7 @@ from __future__ import annotations
 from haversack.services.assertions import differ, named_people, own_folders, seen, unless, unprivileged
 from haversack.services.description import Assertion, Line, Option, Service, Unit
 from haversack.services.hardening import HARDENED, PERSISTING, RESTARTED
-from haversack.services.terms import Given, Matches, Not, On, Opt, Place, Term, When, both, join
+from haversack.services.terms import Given, Matches, Named, Not, On, Opt, Place, Term, When, both, join
 
 OPTIONS = {
     "enable": Option("bool", "Whether to serve the site's store.", False),
@@ -66,8 +66,9 @@ ASSERTIONS = (
 )
 
 
-def _at(host: str, port: str) -> Term:
-    return join(When(Matches(host, ".*:.*"), join("[", Opt(host), "]"), Opt(host)), ":", Opt(port))
+def _bracketed(name: str, host: str) -> Term:
+    """An address as it stands before a port (RFC 3986, section 3.2.2)."""
+    return Named(name, When(Matches(host, ".*:.*"), join("[", Opt(host), "]"), Opt(host)))
 
 
 UNITS = (
@@ -82,11 +83,20 @@ UNITS = (
             "Type": "exec",
             "ExecStart": join(
                 *(Place("package"), "/bin/haversack serve --store ", Opt("store")),
-                *(" --listen ", _at("host", "port")),
+                *(" --listen ", _bracketed("host", "host"), ":", Opt("port")),
                 # %d is where systemd puts what LoadCredential= names (systemd.unit(5)).
-                When(Given("tls.certificate"), " --tls-cert %d/tls-certificate --tls-key %d/tls-key"),
+                When(Given("tls.certificate"), " --tls-cert %d/tls-certificate"),
+                When(Given("tls.key"), " --tls-key %d/tls-key"),
                 When(Given("auth"), " --auth %d/auth"),
-                When(Given("metrics.port"), join(" --metrics-listen ", _at("metrics.host", "metrics.port"))),
+                When(
+                    Given("metrics.port"),
+                    join(
+                        " --metrics-listen ",
+                        _bracketed("metricsHost", "metrics.host"),
+                        ":",
+                        Opt("metrics.port"),
+                    ),
+                ),
             ),
             # It reads certificate and users anew.
             "ExecReload": join(Place("kill"), " -HUP $MAINPID"),

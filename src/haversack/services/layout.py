@@ -11,6 +11,7 @@ _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*")
 # From the weakest on (the Nix manual, "Operators").
 _OPERATORS = (" -> ", " || ", " && ", " // ", " ++ ")
 _ASSIGNED = re.compile(r'( *)([A-Za-z0-9_."/\'-]+) = ((?!["\[{]).*;)')
+_APPLIED = re.compile(r'( *)\(([A-Za-z.]+) \(([^()]*)\) ("[^"]*")\)')
 _CHOSEN = re.compile(r"if (.*) then (.*) else (.*);")
 
 
@@ -70,23 +71,28 @@ def lines(items: Sequence[str]) -> str:
 
 
 def laid(text: str) -> str:
-    """A text of Nix whose long lines are broken after ``=``, before operators and at the words of ``if``."""
+    """A text of Nix whose long lines are broken: after ``=``, before operators, at the words of ``if``, at arguments."""
     together = re.sub(r"inherit (\w+);\n +inherit (\w+);", r"inherit \1 \2;", text)
     return "".join(f"{line}\n" for one in together.split("\n") for line in _broken(one)).rstrip("\n") + "\n"
 
 
 def _broken(line: str) -> Iterator[str]:
-    found = _ASSIGNED.fullmatch(line) if len(line) > WIDTH else None
-    if found is None:
+    # nixfmt counts from where a line begins.
+    if len(line.lstrip()) <= WIDTH:
         yield line
-        return
-    room, name, expression = found.groups()
-    yield f"{room}{name} ="
-    yield from (f"{room}  {part}" for part in _parts(expression, WIDTH - len(room) - 2))
+    elif found := _ASSIGNED.fullmatch(line):
+        room, name, expression = found.groups()
+        yield f"{room}{name} ="
+        yield from (f"{room}  {part}" for part in _parts(expression))
+    elif found := _APPLIED.fullmatch(line):
+        room, function, condition, text = found.groups()
+        yield from (f"{room}({function} (", f"{room}  {condition}", f"{room}) {text})")
+    else:
+        yield line
 
 
-def _parts(expression: str, width: int) -> list[str]:
-    if len(expression) <= width:
+def _parts(expression: str) -> list[str]:
+    if len(expression) <= WIDTH:
         return [expression]
     if chosen := _CHOSEN.fullmatch(expression):
         return [f"if {chosen[1]} then", f"  {chosen[2]}", "else", f"  {chosen[3]};"]

@@ -166,7 +166,7 @@ def _options(service: Service) -> str:
 def _option(option: Option, service: Service, depth: int) -> str:
     told = {"type": _type(option)}
     if option.type == "package":
-        sentence = f"services.{service.name}.package: name a prefix, or add an overlay with {service.name}"
+        sentence = f"services.{service.name}.package: name a prefix or add an overlay"
         told["default"] = f"pkgs.{service.name} or (throw {quoted(sentence)})"
         told["defaultText"] = f"lib.literalExpression {quoted(f'pkgs.{service.name}')}"
     else:

@@ -37,7 +37,7 @@ BELOW = {
     "clearml": {"errors", "model", "formats", "ports", "images", "clearml"},
     "skypilot": {"errors", "model", "formats", "ports", "images", "clients", "skypilot"},
     "services": {"errors", "model", "formats", "ports", "services"},
-    "hpc": {"errors", "model", "formats", "hpc"},
+    "hpc": {"errors", "model", "formats", "ports", "hpc"},
     "platforms": {
         *(
             "errors",

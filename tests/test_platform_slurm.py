@@ -252,6 +252,31 @@ def test_job_scripts_are_added_to_a_folder(site: Site, tmp_path: Path) -> None:
     assert (tmp_path / "one.sbatch").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_no_module_goes_while_the_environments_are_not_mounted(
+    site: Site, tmp_path: Path, there: bool
+) -> None:
+    """A root that is gone, or an empty mount point, is an error that says so, also to the doctor; every module stays."""
+    site.must("render", "slurm", "-o", tmp_path / "modules")
+    before = sorted((tmp_path / "modules").rglob("*"))
+    root = site.folder / "shared" / "envs"
+    root.rename(tmp_path / "away")
+    if there:
+        root.mkdir()
+    try:
+        done = site("render", "slurm", "-o", tmp_path / "modules", "--force")
+        asked = site("doctor", "slurm")
+    finally:
+        if there:
+            root.rmdir()
+        (tmp_path / "away").rename(root)
+    assert done.returncode == asked.returncode == 20, done.stderr + asked.stderr
+    for told in (done, asked):
+        assert f"{root}: {'holds no environment' if there else 'cannot be looked into'}" in told.stderr
+        assert "mount its file system" in told.stderr
+    assert sorted((tmp_path / "modules").rglob("*")) == before
+
+
 def test_what_else_was_rendered_into_a_folder_stays(site: Site, tmp_path: Path) -> None:
     """Modules, a job script and the configuration of clients lie in one folder, in whichever order they came."""
     mirror = ("--base-url", "https://mirror.example.org")
@@ -465,6 +490,24 @@ def test_more_memory_than_a_node_has_is_told(site: Site, cluster: Cluster, tmp_p
     assert (refused.returncode, "not available" in refused.stderr) == (1, True)
 
 
+def test_what_no_node_has_is_told(site: Site, cluster: Cluster, tmp_path: Path) -> None:
+    """More processors, GPUs, or another partition than there are: what sbatch refuses, and nothing that it takes."""
+    for words, says in (
+        (("--cpus", "512"), "asks for 512 processors, and no node of this cluster has more than"),
+        (("--gpus", "1"), "asks for 1 GPUs, and the nodes of this cluster have 0"),
+        (("--gpus", "a100:2"), "GPUs of type a100"),
+        (("--partition", "debug,nosuch"), "--partition nosuch: is no partition of this cluster"),
+        (("--partition", "debug", "--cpus", "1"), ""),
+    ):
+        asked = ("--env", "lab", *words, "--", "true")
+        here = haversack_within(cluster, site, "render", "slurm", *asked)
+        assert here.returncode == (20 if says else 0), here.stderr
+        assert says in here.stderr
+        (tmp_path / "job.sh").write_text(site.must("render", "slurm", *asked))
+        refused = cluster.run("sbatch", "--test-only", "--mem", "100", tmp_path / "job.sh")
+        assert (refused.returncode != 0) == bool(says), refused.stderr
+
+
 def haversack_within(cluster: Cluster, site: Site, *words: str) -> subprocess.CompletedProcess[str]:
     """Run haversack where the cluster answers."""
     return cluster.run(*command(*words), env={"HAVERSACK_STORE": str(site.store)})
@@ -479,6 +522,7 @@ def haversack_within(cluster: Cluster, site: Site, *words: str) -> subprocess.Co
         (("--env", "lab", "--time", "1-25", "--", "true"), "--time"),
         (("--env", "lab", "--mem", "32GB", "--", "true"), "--mem"),
         (("--env", "lab", "--array", "0-9 --uid=0", "--", "true"), "--array"),
+        (("--env", "lab", "--array", "0-9,5-1%2", "--", "true"), "5-1 ends before it begins"),
         (("--env", "lab", "--partition", "a\n#SBATCH --uid=0", "--", "true"), "--partition"),
         (("--env", "lab", "--via", "conda", "--", "true"), "--via"),
         (("--env", "lab", "--broadcast", "--", "true"), "-o DIR"),
@@ -556,6 +600,63 @@ def test_doctor_finds_another_module_of_the_name(site: Site, cluster: Cluster, t
         assert [f"{name.removesuffix('.lua')}: is a module of {folder} too" in line for line in told] == [
             True
         ]
+
+
+def test_doctor_reads_the_modules(site: Site, tmp_path: Path) -> None:
+    """A stale, an edited and a foreign module are told apart, and nobody is told to remove somebody's own one."""
+    kept = tmp_path / "kept"
+    shutil.copytree(site.modules, kept)
+
+    def told() -> dict[str, tuple[str, str]]:
+        found = json.loads(site("doctor", "slurm", "--json").stdout)["findings"]
+        of_modules = [one for one in found if Path(one["subject"]).is_relative_to(site.modules)]
+        return {
+            str(Path(one["subject"]).relative_to(site.modules)): (one["message"], one["remedy"])
+            for one in of_modules
+        }
+
+    gone = site.prefix("geo", "2026-10")
+    try:
+        site.must("render", "slurm", "-o", site.modules, "--snapshot", "2026-10")
+        (site.modules / "lab" / "2026-11").write_text("#%Module1.0\n# mine\n")
+        (site.modules / "lab" / "9.9").write_text("#%Module1.0\n# mine\n")
+        stale = told()
+        assert set(stale) == {
+            "geo/.version",
+            "geo/2026-10",
+            "geo/2026-11",
+            "lab/.version",
+            "lab/2026-10",
+            "lab/2026-11",
+        }
+        assert stale["geo/2026-11"] == (
+            "is not what would be rendered now",
+            f"haversack render slurm -o {site.modules}",
+        )
+        assert stale["lab/2026-11"][0] == "was edited since it was rendered"
+        assert "--force" in stale["lab/2026-11"][1]
+        site.must("render", "slurm", "-o", site.modules, "--force")
+        assert told() == {}
+        gone.rename(tmp_path / "gone")
+        assert "no environment" in told()["geo/2026-10"][0]
+        (site.modules / "haversack-rendered.json").unlink()
+        (site.modules / "lab" / "2026-11").write_text("#%Module1.0\n# mine\n")
+        assert told()["lab/2026-11"][0] == "was not rendered; it is root's"
+        assert not {"lab/9.9", "geo/2026-10"} & set(told())
+    finally:
+        if not gone.exists():
+            (tmp_path / "gone").rename(gone)
+        shutil.rmtree(site.modules)
+        kept.rename(site.modules)
+    assert told() == {}
+
+
+def test_a_module_says_of_which_snapshot_it_is(site: Site) -> None:
+    """The first lines of each name its own snapshot, and the one whose declaration was rendered."""
+    for version in ("2026-10", "2026-11"):
+        origin = (site.modules / "lab" / version).read_text().splitlines()[1]
+        assert ", of snapshot 2026-11 (sha256:" in origin
+        assert (", for snapshot 2026-10 (sha256:" in origin) == (version == "2026-10")
 
 
 def test_doctor_changes_nothing(site: Site) -> None:

@@ -92,6 +92,15 @@ def megabytes(size: str) -> int:
     return -int(-int(digits) * _MEGA[size[len(digits) :]] // 1)
 
 
+def array_fault(array: str) -> str:
+    """Why sbatch would refuse task numbers that are like :data:`ARRAY`, empty where it would not."""
+    for part in array.partition("%")[0].split(","):
+        first, _, last = part.partition(":")[0].partition("-")
+        if last and int(last) < int(first):
+            return f"{part} ends before it begins"
+    return ""
+
+
 def write(origin: str, job: Job) -> bytes:
     """The script; ``origin`` is one line that says where it comes from."""
     directives = "".join(f"#SBATCH --{name}={value}\n" for name, value in sorted(job.directives.items()))

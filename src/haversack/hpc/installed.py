@@ -42,9 +42,16 @@ def look(
 ) -> tuple[list[Installed], list[Finding]]:
     """Every one of these environments that is installed below ``root``, and what is wrong there.
 
-    ``current`` is the snapshot that should be there; ``names`` are all that the store holds.
+    ``current`` is the snapshot that should be there; ``names`` are all that the store holds.  A root that holds
+    nothing blocks: whoever took each environment for removed would take away what people load.
     """
     found, findings = [], []
+    try:
+        empty = not any(root.iterdir())
+    except OSError as problem:
+        findings.append(_unmounted(root, f"cannot be looked into: {problem.strerror}"))
+    else:
+        findings += [_unmounted(root, "holds no environment")] if empty else []
     for name in envs:
         for folder in sorted(root.joinpath(name).glob("*")):
             try:
@@ -70,6 +77,11 @@ def look(
             remedy = install(name, current, here)
             findings.append(unready(str(here), f"{name} of {current} is not installed there", remedy))
     return found, findings
+
+
+def _unmounted(root: Path, said: str) -> Finding:
+    remedy = "mount its file system, or install an environment there first"
+    return unready(str(root), said, remedy, blocking=True)
 
 
 def install(name: str, version: str, prefix: Path) -> str:

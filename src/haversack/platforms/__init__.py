@@ -53,6 +53,12 @@ class Order:
     movable: frozenset[str] = frozenset()
     crossed: bool = True
 
+    def origin_for(self, name: str, snapshot: Digest) -> str:
+        """The ``origin`` of what is made of another snapshot than this one, with the settings of this one."""
+        if name == self.name:
+            return self.origin
+        return f"{self.origin.removesuffix('.')}, for snapshot {name} ({snapshot[:19]}…)."
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:

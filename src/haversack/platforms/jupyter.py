@@ -16,6 +16,7 @@ from haversack.conda.entering import Entered, entered
 from haversack.errors import ToolError, UsageError
 from haversack.formats.schema import Key, KindKeys
 from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, look, unready
+from haversack.hpc.placed import compared
 from haversack.model.finding import Finding
 from haversack.model.site import Environment, Site
 from haversack.platforms import Order, Rendered, undeclared, unknown
@@ -80,11 +81,8 @@ class Jupyter:
         remedy = f"haversack render jupyter -o {shlex.quote(str(folder))}"
         rendered = self.render(order, inside)
         findings = list(rendered.findings)
-        findings += [
-            unready(str(folder / path), "is not there", remedy)
-            for path in rendered.files
-            if not (folder / path).is_file()
-        ]
+        if not any(finding.blocking for finding in findings):
+            findings += compared(folder, rendered.files, self.name, remedy)
         for one in _look(order)[0]:
             if not _starts(one.prefix / "bin" / "python", inside):
                 said = f"{one.name} of {one.version} has no ipykernel: its kernel dies when it starts"
@@ -117,7 +115,10 @@ def _kernel(order: Order, one: Installed, does: Entered, shown: str) -> bytes:
         env[name] = f"{folder.replace('$', '$$')}:{after}".removesuffix(":")
     python = str(one.prefix / "bin" / "python")
     told = {
-        "metadata": {"origin": order.origin, "snapshot": one.marker.snapshot},
+        "metadata": {
+            "origin": order.origin_for(one.version, one.marker.snapshot),
+            "snapshot": one.marker.snapshot,
+        },
         "display_name": shown,
         "language": "python",
         "argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from haversack.conda.entering import activation, entered
-from haversack.errors import HaversackError, PrefixError, ToolError, UsageError
+from haversack.errors import PrefixError, ToolError, UsageError
 from haversack.formats import modulefile, sbatch
 from haversack.formats.schema import NAME, NAME_SAYS, Key, KindKeys
+from haversack.hpc import cluster
 from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, install, look, unready
+from haversack.hpc.placed import compared, listed
 from haversack.model.finding import Finding
 from haversack.model.site import Environment, Site
 from haversack.platforms import Order, Rendered, undeclared, unknown
@@ -113,8 +115,9 @@ class Slurm:
     def preflight(self, order: Order, inside: Inside) -> list[Finding]:
         """See :class:`haversack.platforms.Platform`."""
         rendered = _modules(order, inside)
-        modules = _of_modules(order, rendered.files, inside)
-        return [*rendered.findings, *modules, *_of_pythons(order), *_of_cluster(inside)]
+        blocked = any(finding.blocking for finding in rendered.findings)
+        modules = [] if blocked else _of_modules(order, rendered.files, inside)
+        return [*rendered.findings, *modules, *_of_pythons(order), *cluster.ready(inside)]
 
 
 def _root(settings: Mapping[str, Any]) -> Path:
@@ -146,7 +149,7 @@ def _modules(order: Order, inside: Inside) -> Rendered:
             for key in broken
         ]
         files[f"{one.name}/{one.version}"] = modulefile.module(
-            order.origin,
+            order.origin_for(one.version, one.marker.snapshot),
             f"{one.name} of snapshot {one.version}, {one.marker.snapshot}",
             conflicts=order.settings["envs"],
             paths=does.paths,
@@ -183,10 +186,12 @@ def _job(order: Order, inside: Inside) -> Rendered:
     if name not in settings["envs"]:
         known = ", ".join(settings["envs"])
         raise UsageError(f"{name} is none of the environments of this platform", remedy=f"known are {known}")
-    wanted = {
-        option: asked.get(key) or settings.get(key)
+    if "array" in asked and (fault := sbatch.array_fault(asked["array"])):
+        raise UsageError(f"--array {asked['array']}: {fault}", remedy=f"write {sbatch.ARRAY_SAYS}")
+    wanted: dict[str, str] = {
+        option: value
         for key, option in _DIRECTIVES.items()
-        if asked.get(key) or settings.get(key)
+        if (value := asked.get(key) or settings.get(key)) is not None
     }
     called = asked.get("name", name)
     file, directives = f"{called}.sbatch", {"job-name": called, **wanted}
@@ -208,8 +213,8 @@ def _job(order: Order, inside: Inside) -> Rendered:
         if asked.get("via") == "run":
             command = ("haversack", "run", name, "--dir", str(one.folder), "--", *command)
         job = sbatch.Job(directives, ready, command, stays=bool(archives))
-    findings = _too_large(wanted.get("mem"), wanted.get("partition"), inside)
-    return Rendered({file: sbatch.write(order.origin, job)}, tuple(findings), archives, file)
+    findings = tuple(cluster.refused(wanted, inside))
+    return Rendered({file: sbatch.write(order.origin, job)}, findings, archives, file)
 
 
 def _ready(order: Order, one: Installed) -> str:
@@ -241,49 +246,22 @@ def _archive(order: Order, one: Installed) -> Path:
     return order.folder / f"{name}-{order.name}.tar"
 
 
-def _too_large(mem: str | None, partition: str | None, inside: Inside) -> list[Finding]:
-    """A finding if no node has as much memory, or if nobody can tell."""
-    if mem is None:
-        return []
-    told = _sinfo(["-N", "-o", "%m", *(["-p", partition] if partition else [])], inside)
-    if isinstance(told, Finding):
-        return [told]
-    # A plus says "and some have more".
-    most = max((int(line.rstrip("+")) for line in told if line.rstrip("+").isdigit()), default=0)
-    if sbatch.megabytes(mem) <= most:
-        return []
-    where = f"partition {partition}" if partition else "this cluster"
-    said = f"asks for {sbatch.megabytes(mem)} MB, and no node of {where} has more than {most} MB"
-    return [Finding("platform-refuses", f"--mem {mem}", said, "ask for less, or for another partition")]
-
-
-def _sinfo(words: Sequence[str], inside: Inside) -> list[str] | Finding:
-    """What sinfo says, line by line, or a finding if it says nothing."""
-    subject, remedy = "sinfo", "ask again on a machine that submits jobs"
-    try:
-        # It waits for minutes for a controller that does not answer.
-        done = inside.run(["timeout", "20", "sinfo", "-h", *words])
-    except HaversackError as problem:
-        return unknown(subject, problem.message, remedy)
-    if done.code:
-        said = done.err.strip().splitlines()[-1:] or ["does not answer"]
-        return unknown(subject, f"the cluster is not known: {said[0]}", remedy)
-    return done.out.split()
-
-
 def _of_modules(order: Order, files: Mapping[str, bytes], inside: Inside) -> list[Finding]:
     """What would keep people from loading the modules, whose files should be these."""
     folder = Path(order.settings["modules"])
     remedy = f"haversack render slurm -o {shlex.quote(str(folder))}"
     if not folder.is_dir():
         return [unready(str(folder), "is no folder", remedy)]
-    gone = [folder / path for path in files if not (folder / path).is_file()]
-    findings = [unready(str(path), "is not there", remedy) for path in gone]
-    for name in order.settings["envs"]:
-        for place in sorted(folder.joinpath(name).glob("[!.]*")):
-            if f"{name}/{place.name}" not in files:
-                said = "names no environment that is installed"
-                findings.append(unready(str(place), said, "remove it, or install the environment again"))
+    findings = compared(folder, files, PLATFORM.name, remedy)
+    before, installed = listed(folder), {f"{one.name}/{one.version}" for one in _look(order)[0]}
+    for module in sorted(before.keys() - files.keys() - installed):
+        name, _, version = module.partition("/")
+        # What somebody else put beside them is theirs; a list that does not say who may be one of clients.
+        ours = before[module].by == PLATFORM.name or (
+            before[module].by is None and name in order.settings["envs"]
+        )
+        if ours and not version.startswith(".") and (folder / module).is_file():
+            findings.append(unready(str(folder / module), "names no environment that is installed", remedy))
     done = inside.run(["bash", "--norc", "-c", _AVAILABLE, "-", folder, *order.settings["envs"]])
     if done.code:
         said = "no module command starts here: /etc/profile.d/modules.sh and lmod.sh are not there"
@@ -313,22 +291,6 @@ def _of_pythons(order: Order) -> list[Finding]:
         )
         for python, names in sorted(found.items())
     ]
-
-
-def _of_cluster(inside: Inside) -> list[Finding]:
-    """Whether jobs can be submitted from here, and what only the nodes know."""
-    findings = []
-    told = _sinfo(["-o", "%T"], inside)
-    if isinstance(told, Finding):
-        findings.append(told)
-    # A sign behind a state says more of it: a star that the node does not answer.
-    elif not set(told) & {"idle", "mixed", "allocated", "completing"}:
-        said = f"no node can run a job; their states: {', '.join(sorted(set(told))) or 'none'}"
-        findings.append(unready("sinfo", said, "see: sinfo -R", blocking=True))
-    said = (
-        "are not asked whether they have the environments' folder, and as new a system library as the targets"
-    )
-    return [*findings, unknown("nodes", said, "look on one: srun haversack probe; srun ls FOLDER")]
 
 
 PLATFORM = Slurm()

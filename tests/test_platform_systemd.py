@@ -5,6 +5,7 @@ What the services do once they run is in ``test_systemd_real.py``.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import socket
@@ -27,7 +28,7 @@ from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
 from haversack.model.site import Site
 from haversack.model.target import ANY, Target
 from haversack.platforms import Order
-from haversack.platforms.systemd import PLATFORM, SERVICES, joined, valued
+from haversack.platforms.systemd import PLATFORM, SERVICES, completed, joined, valued
 from haversack.ports import Inside
 from haversack.ports.machine import base_python, probe
 from haversack.ports.media import FolderWriter
@@ -336,6 +337,19 @@ def test_nodes_without_a_mirror_are_not_rendered(inside: Inside) -> None:
     assert b'UV_DEFAULT_INDEX=https://m.site.example/pypi/simple/"' in made.files[
         "etc/systemd/system/skypilot-web-ui.service"
     ]  # fmt: skip
+
+
+def test_nodes_are_given_the_certificates_of_the_service(tmp_path: Path, inside: Inside) -> None:
+    """Where the declared file is here, nodes that ask the mirror get what is in it; where it is not, that is said."""
+    file = tmp_path / "ca.pem"
+    table = {**SITE["skypilot"], "mirror": "https://m.site.example", "caFile": "/etc/ssl/site-ca.pem"}
+    made = PLATFORM.render(order({"skypilot": table}, BASE), inside)
+    assert ["--ca FILE" in f.remedy for f in made.findings if f.subject.endswith("caFile")] == [True]
+    file.write_text(CERTIFICATE)
+    effective, files, _ = completed(order({"skypilot": {**table, "caFile": str(file)}}, BASE), inside)
+    assert CERTIFICATE.encode() in files["etc/skypilot/ca.pem"]
+    commands = "\n".join(effective["skypilot"]["config"]["aws"]["post_provision_runcmd"])
+    assert base64.b64encode(CERTIFICATE.encode()).decode() in commands
 
 
 def test_tables_are_joined_key_by_key() -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.skypilot import PLATFORM
 from haversack.ports import Inside
-from haversack.skypilot import amazon, catalogs, cluster, config, proxies, secrets, versions
+from haversack.skypilot import amazon, catalogs, cluster, config, machines, proxies, secrets, versions
 from haversack.skypilot.asking import Refused
 from haversack.skypilot.carried import NODES, SERVER
+from haversack.skypilot.machines import Mirror
 from haversack.verbs.needs import completed
 from tests.support import tiny
 from tests.support.registry import Layout, RealRegistry
@@ -88,7 +90,12 @@ PROXY: dict[str, Any] = {
 }
 CLOSED: dict[str, Any] = {
     "version": "0.13.0",
-    "aws": {**SSM["aws"], "ami": "ami-0123456789abcdef0", "mirror": True},
+    "aws": {
+        **SSM["aws"],
+        "ami": "ami-0123456789abcdef0",
+        "mirror": True,
+        "apt_mirror": "https://mirror.example.org/ubuntu",
+    },
     "kubernetes": {
         "proxy_secret": "site-proxy",
         "cidrs": ["10.96.0.0/12"],
@@ -165,6 +172,8 @@ PODS = 'version = "0.14.1"\n[platform.skypilot.kubernetes]\n'
         (AWS + 'use_ssm = true\nssh_proxy_command = "ssh -W %h:%p gate"\n', "aws.use_ssm", "ssh_proxy_command"),
         (AWS + 'vpc_name = "a"\nvpc_names = ["b"]\n', "aws.vpc_names", "vpc_name"),
         (AWS + 'ami = "ami-12345678"\n', "aws.ami", "regions"),
+        (AWS + 'apt_mirror = "http://127.1/ubuntu"\n', "aws.apt_mirror", "itself"),
+        (AWS.replace("0.14.1", "0.10.2") + 'apt_mirror = "http://m/ubuntu"\n', "aws.apt_mirror", "0.10.3"),
         (PODS + 'proxy = "http://proxy-host"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "no port"),
         (PODS + 'proxy = "proxy-host:3128"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "http://HOST:PORT"),
         (PODS + 'proxy = "http://p:99999"\ncidrs = ["10.0.0.0/8"]\n', "kubernetes.proxy", "http://HOST:PORT"),
@@ -202,6 +211,7 @@ def test_bad_settings_are_found(tmp_path: Path, text: str, subject: str, says: s
     [
         AWS + "use_ssmm = true\n",
         AWS + 'vpc_name = "*"\n',
+        AWS + 'apt_mirror = "http://me:x@m/ubuntu"\n',
         AWS + 'regions = ["us"]\n',
         PODS + 'no_proxy = [".svc"]\n',
         PODS + 'proxy = "http://p:1"\nno_proxy = ["a,b"]\n',
@@ -422,11 +432,61 @@ def test_every_container_gets_all_six_spellings() -> None:
 
 def test_what_machines_run_first_is_one_line_of_yaml(tmp_path: Path) -> None:
     """SkyPilot pastes it unquoted into cloud-init: read back it is the same text, and writes the very files."""
-    mirror = config.Mirror("m", {}, {f"{tmp_path}/etc/uv.toml": 'url = "https://m/"  # a: b\n'}, None)
-    (command,) = config.commands(mirror)
+    mirror = Mirror("m", {}, {f"{tmp_path}/etc/uv.toml": 'url = "https://m/"  # a: b\n'}, None)
+    (command,) = machines.commands(mirror)
     assert yaml.load(f"runcmd:\n  - {command}\n".encode(), "x") == {"runcmd": [command]}
     subprocess.run(["sh", "-ec", command], check=True, env=plain_environ())
     assert (tmp_path / "etc" / "uv.toml").read_text() == 'url = "https://m/"  # a: b\n'
+
+
+def test_apt_asks_the_mirror_and_nobody_else(tmp_path: Path) -> None:
+    """The real apt, told by the command as cloud-init runs it: the release's suites, of this mirror; others stay."""
+    lists = tmp_path / "etc/apt/sources.list.d"
+    lists.mkdir(parents=True)
+    (lists / "docker.list").write_text("deb https://download.example jammy stable\n")
+    (lists / "ubuntu.sources").write_text(
+        "Types: deb\nURIs: http://archive.example\nSuites: jammy\nComponents: main\n"
+    )
+    command = machines.apt("https://mirror.example.org/ubuntu/", str(tmp_path))
+    assert yaml.load(f"runcmd:\n  - {command}\n".encode(), "x") == {"runcmd": [command]}
+
+    def asked(system: str) -> set[str]:
+        (tmp_path / "etc/os-release").write_text(f'ID={system}\nVERSION_CODENAME="jammy"\n')
+        subprocess.run(["sh", "-ec", command], check=True, env=plain_environ())
+        argv = ["apt-get", "update", "--print-uris", "-o", f"Dir::Etc={tmp_path}/etc/apt"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, env=plain_environ())
+        return set(re.findall(r"'(\S+)/InRelease'", done.stdout))
+
+    assert asked("debian") == {"http://archive.example/dists/jammy", "https://download.example/dists/jammy"}
+    site = "https://mirror.example.org/ubuntu/dists/jammy"
+    assert asked("ubuntu") == {site, f"{site}-updates", f"{site}-security"}
+    assert asked("ubuntu") == {site, f"{site}-updates", f"{site}-security"}
+
+
+def test_docker_keeps_its_runtimes(inside: Inside, tmp_path: Path) -> None:
+    """The mirror is added to what the image's own configuration says, once; docker trusts the site's certificate."""
+    (tmp_path / "ca.pem").write_text(CERTIFICATE)
+    asked = {"base_url": "https://mirror.example.org:8443", "ca": str(tmp_path / "ca.pem")}
+    made = PLATFORM.render(order(CLOSED, **asked), inside)
+    commands = yaml.load(made.files["config.yaml"], "c")["aws"]["post_provision_runcmd"]
+    (text,) = (m[1] for c in commands if (m := re.search(r"echo (\S+) \| base64 -d \| python3 -", c)))
+    at = "/etc/docker/certs.d/mirror.example.org:8443"
+    assert f"mkdir -p {at} && cp /etc/haversack/ca.pem {at}/ca.crt" in commands
+    file = tmp_path / "docker" / "daemon.json"
+    script = base64.b64decode(text).decode().replace("/etc/docker/daemon.json", str(file))
+
+    def run() -> Any:
+        subprocess.run([sys.executable, "-"], input=script, text=True, check=True)
+        return json.loads(file.read_text())
+
+    assert run() == {"registry-mirrors": ["https://mirror.example.org:8443"]}
+    nvidia = {
+        "runtimes": {"nvidia": {"path": "nvidia-container-runtime"}},
+        "registry-mirrors": ["https://old.example"],
+    }
+    file.write_text(json.dumps(nvidia))
+    both = {**nvidia, "registry-mirrors": ["https://mirror.example.org:8443", "https://old.example"]}
+    assert run() == run() == both
 
 
 def test_uv_reads_what_machines_are_given(inside: Inside, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from haversack.ports import cage
 from haversack.ports.run import Programs
 from haversack.skypilot import catalogs, config, known, schema, versions
 from haversack.skypilot.carried import SERVER
+from haversack.skypilot.machines import Mirror
 from tests.support import tiny
 from tests.support.site import Lab, plain_environ
 from tests.support.skypilot import AMI, ask, end
@@ -163,7 +164,7 @@ print(json.dumps([check_pod_config({k: pod[k] for k in ("metadata", "spec")}), p
 @pytest.mark.parametrize("settings", [PROXY, CLOSED], ids=["proxy", "closed"])
 def test_pods_are_good_after_its_own_merge(sky: Path, tmp_path: Path, settings: Mapping[str, Any]) -> None:
     """One container, with its own variables and ours, which SkyPilot and the schema of Kubernetes take."""
-    mirror = config.Mirror("mirror.example.org", {"UV_DEFAULT_INDEX": "https://m/"}, {}, "pem")
+    mirror = Mirror("mirror.example.org", {"UV_DEFAULT_INDEX": "https://m/"}, {}, "pem")
     (good, said), pod = ask(
         sky, _MERGE, config.config(settings, mirror)["kubernetes"]["pod_config"], tmp_path
     )

@@ -31,6 +31,7 @@ from haversack.skypilot import (
     versions,
 )
 from haversack.skypilot.carried import NODES, SERVER
+from haversack.skypilot.machines import CA
 from haversack.skypilot.settings import KEYS, faults
 
 # Asked for a version, each does nothing else.
@@ -104,7 +105,7 @@ class SkyPilot:
         if ca and pods.get("mirror"):
             files["configmap.yaml"] = config.configmap(order.origin, ca)
         if ca:
-            files[config.CA] = (head + ca).encode()
+            files[CA] = (head + ca).encode()
         registry = order.asked.get("registry")
         found, more = carried.files_of_catalogs(settings, order.content, served, registry, inside.store)
         tables = {f"catalogs/{path}": data for path, data in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from haversack.model.finding import Finding
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Store
 from haversack.skypilot import catalogs, config, proxies, versions
+from haversack.skypilot.machines import CA, HOME, Mirror
 
 SERVER, NODES = "skypilot", "skypilot-nodes"
 """The environments of the API server and its clients, and of what it installs on every node."""
@@ -48,7 +50,7 @@ def served(content: Snapshot, name: str, asked: Mapping[str, Any]) -> tuple[Serv
     ca = _certificates(Path(asked["ca"]), base) if "ca" in asked else None
     if asked.get("dated"):
         base += f"/@{name}"
-    return Served(content, name, base, config.HOME, ca is not None), ca
+    return Served(content, name, base, HOME, ca is not None), ca
 
 
 def _certificates(file: Path, base: str) -> str:
@@ -68,7 +70,7 @@ def _certificates(file: Path, base: str) -> str:
     return pem if pem.endswith("\n") else f"{pem}\n"
 
 
-def mirror(served: Served, ca: str | None) -> config.Mirror:
+def mirror(served: Served, ca: str | None) -> Mirror:
     """What nodes are told: in variables where they take them from a pod, in files where they are machines."""
     variables: dict[str, str] = {}
     files: dict[str, str] = {}
@@ -79,9 +81,10 @@ def mirror(served: Served, ca: str | None) -> config.Mirror:
         lines = clients()[name].files(served)[file].splitlines()
         files[path] = "".join(f"{line}\n" for line in lines if not line.startswith("#"))
     if ca:
-        variables |= dict.fromkeys(TRUST, served.at(config.CA))
-        files[served.at(config.CA)] = ca
-    return config.Mirror(proxies.host_of(served.base), variables, files, ca)
+        variables |= dict.fromkeys(TRUST, served.at(CA))
+        files[served.at(CA)] = ca
+    docker = clients()["docker"].files(served).get("daemon.json", "{}")
+    return Mirror(proxies.host_of(served.base), variables, files, ca, json.loads(docker), served.host)
 
 
 def is_needed(settings: Mapping[str, Any]) -> bool:

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from haversack.formats import yaml
-from haversack.skypilot import proxies, versions
+from haversack.skypilot import machines, proxies, versions
+from haversack.skypilot.machines import CA, HOME, Mirror
 
 VOLUME = "haversack"
 """The volume, and the ConfigMap, that holds what pods are told in files."""
-HOME = "/etc/haversack"
-"""Where that volume is in a pod, and where a virtual machine has the same."""
-CA = "ca.pem"
-_SYSTEM = "/usr/local/share/ca-certificates/haversack.crt"
-_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-
-
-@dataclass(frozen=True, slots=True)
-class Mirror:
-    """This site's mirror, as nodes are told of it.
-
-    ``variables`` are those of pods; ``files`` those of virtual machines by their absolute path, ``ca`` the
-    certificates (PEM) among them that the system shall trust.
-    """
-
-    host: str
-    variables: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
-    ca: str | None = None
 
 
 def config(settings: Mapping[str, Any], mirror: Mirror | None) -> dict[str, Any]:
@@ -73,7 +53,8 @@ def options(settings: Mapping[str, Any]) -> list[str]:
     found = []
     for key in settings.get("aws") or {}:
         found += [f"aws.{key}"] if f"aws.{key}" in versions.OPTIONS else []
-    if (settings.get("aws") or {}).get("mirror"):
+    aws = settings.get("aws") or {}
+    if aws.get("mirror") or "apt_mirror" in aws:
         found.append("aws.post_provision_runcmd")
     if "apt_mirrors" in (settings.get("kubernetes") or {}):
         found.append("kubernetes.apt_mirrors")
@@ -86,30 +67,11 @@ def _aws(aws: Mapping[str, Any], mirror: Mirror | None) -> dict[str, Any]:
         *("ssh_proxy_command", "remote_identity", "disk_encrypted"),
     )
     found = {name: _list(aws[name]) for name in names if name in aws}
-    if aws.get("mirror") and mirror:
-        found["post_provision_runcmd"] = commands(mirror)
+    run = machines.commands(mirror) if aws.get("mirror") and mirror else []
+    run += [machines.apt(aws["apt_mirror"])] if "apt_mirror" in aws else []
+    if run:
+        found["post_provision_runcmd"] = run
     return found
-
-
-def commands(mirror: Mirror) -> list[str]:
-    """Commands that write files on a virtual machine.
-
-    SkyPilot pastes each behind ``- `` into the YAML of cloud-init as it is (``sky/templates/aws-ray.yml.j2``):
-    a colon, a hash or a quote in it would make another document.  Base64 has none of them.
-    """
-    found = []
-    for path, text in sorted(mirror.files.items()):
-        folder = path.rpartition("/")[0]
-        found.append(f"mkdir -p {folder} && {_decoded(text)} > {path}")
-    if mirror.ca:
-        found.append(f"cp {HOME}/{CA} {_SYSTEM} && update-ca-certificates")
-        # uv trusts its own list otherwise; sessions of ssh read this file (pam_env).
-        found.append(f"echo SSL_CERT_FILE={_BUNDLE} >> /etc/environment")
-    return found
-
-
-def _decoded(text: str) -> str:
-    return f"echo {base64.b64encode(text.encode()).decode()} | base64 -d"
 
 
 def exempt(kubernetes: Mapping[str, Any], mirror: Mirror | None) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from haversack.formats import hosts
 from haversack.formats.pullsecret import NAME as SECRET
@@ -44,6 +45,10 @@ AWS = KindKeys(
         "ami": Key(
             "string", "Image of all machines (x86), in the one region; without the key SkyPilot's own.",
             pattern="ami-[0-9a-f]{8,17}", expects="an AMI like ami-0123456789abcdef0",
+        ),
+        "apt_mirror": Key(
+            "string", "Mirror of Ubuntu's packages from which machines take them; without the key apt stays as the image has it.",
+            pattern=rf"https?://(?:{hosts.NAME})(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9._~/-]*)?", expects="an address like https://mirror.example.org/ubuntu",
         ),
         "mirror": Key("boolean", "Machines have no way out: all packages come from this site.", default=False),
     },
@@ -126,7 +131,8 @@ def faults(settings: Mapping[str, Any]) -> Iterator[Finding]:
         yield fault("version", said, "look through what is rendered before you use it", blocking=False)
     for option, first in versions.lacking(version, options(settings)).items():
         cloud, _, key = option.partition(".")
-        key = "mirror" if key == "post_provision_runcmd" else key
+        if key == "post_provision_runcmd":
+            key = "mirror" if (aws or {}).get("mirror") else "apt_mirror"
         said = f"needs the option {option} of SkyPilot, which {version} does not have"
         yield fault(f"{cloud}.{key}", said, f"take SkyPilot {first} or later, or leave {key} out")
     yield from _aws(amazon.of(version, aws or {}))
@@ -145,6 +151,9 @@ def _aws(aws: Mapping[str, Any]) -> Iterator[Finding]:
             "excludes ssh_proxy_command: SkyPilot launches nothing with both",
             "leave one of them out",
         )
+    if "apt_mirror" in aws and hosts.is_here(urlsplit(aws["apt_mirror"]).hostname or ""):
+        said = "is the machine itself to a machine of AWS"
+        yield fault("aws.apt_mirror", said, "write the name by which machines reach it")
     if secrets.in_command(aws.get("ssh_proxy_command", "")):
         said = "holds a password, and goes into locks, bundles and files"
         remedy = (

@@ -432,13 +432,25 @@ def test_hostile_labels_are_escaped() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["<html>", "a b", "a{b=c} 1", 'a{b="c} 1', "a 1 2 3", "1a 1", "# TYPE a gouge", "# TYPE a gauge\n# TYPE a gauge",
+    ["<html>", "a1", "a b", "a{b=c} 1", 'a{b="c} 1', "a 1 2 3", "1a 1", "# TYPE a gouge", "# TYPE a gauge\n# TYPE a gauge",
      "a 1\nb 1\na 2", "# HELP"],
 )  # fmt: skip
 def test_what_is_no_text_of_metrics_is_refused(text: str) -> None:
     """Prometheus would take nothing of the whole page."""
     with pytest.raises(ValueError):
         exposition.names(text)
+
+
+@pytest.mark.parametrize(
+    "line", ["a N!", 'a{b="c"N!', "a 1N!", "aN!", 'a{b="N!', "a 1.N!", 'a{b="c",N!', "a 1 N!"]
+)
+@pytest.mark.parametrize("run", [" ", "1"])
+def test_long_lines_take_no_time(line: str, run: str) -> None:
+    """A run of spaces or digits is looked at a few times, not once for every way to share it out."""
+    began = time.monotonic()
+    with pytest.raises(ValueError):
+        exposition.names(line.replace("N", run * 300_000))
+    assert time.monotonic() - began < 10
 
 
 def test_families_are_told_from_their_parts() -> None:

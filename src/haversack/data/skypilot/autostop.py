@@ -105,7 +105,7 @@ def put(asked: asking.Asked, cluster: asking.Cluster, minutes: int, dry: bool) -
         if kinds & {"ClusterDoesNotExist", "ClusterNotUpError"}:
             say(f"{cluster.name}: left alone, it is gone or no longer up.")
             return True
-        say(f"{cluster.name}: not set: {asking.plain(problem)}")
+        say(f"{cluster.name}: not set: {asking.plain(problem, 160)}")
         return False
     say(f"{cluster.name}: {'would be' if dry else 'will be'} {what} ({change.why}).")
     return True

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\["\\n])*"'
-_LABELS = rf"\{{\s*(?:{_LABEL}\s*(?:,\s*{_LABEL}\s*)*,?\s*)?\}}"
-_VALUE = r"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|Inf|inf|NaN|nan)"
-_SAMPLE = re.compile(rf"({_NAME})\s*({_LABELS})?\s*{_VALUE}(?:\s+-?[0-9]+)?")
+# Nowhere two runs of spaces or digits side by side: a long one would be shared out in every way there is.
+_LABELS = rf"\{{\s*(?:{_LABEL}\s*(?:,\s*{_LABEL}\s*)*(?:,\s*)?)?\}}"
+_VALUE = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|Inf|inf|NaN|nan)"
+_SAMPLE = re.compile(rf"({_NAME})(?:\s*{_LABELS}\s*|\s+){_VALUE}(?:\s+-?[0-9]+)?")
 _ABOUT = re.compile(rf"# (HELP|TYPE) ({_NAME})(?: (.*))?")
 _KINDS = {"counter", "gauge", "histogram", "summary", "untyped"}
 _PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}

@@ -29,7 +29,7 @@ else:
 
 PATIENCE = 3.0
 """Seconds that the server may take for its health, and again for its metrics: a scrape has 10 by default."""
-LARGEST = 16 << 20
+LARGEST = 4 << 20
 """Bytes of the server's own metrics, and of a state file."""
 CONNECTIONS = 32
 WHOLE = 20.0
@@ -59,14 +59,14 @@ class Notices:
 
 
 def page(url: str) -> tuple[str, frozenset[str]]:
-    """Another's metrics as text, and the names in it.
+    """Another's metrics as text that ends a line, and the names in it.
 
     Raises ``OSError``, ``ValueError`` and ``http.client.HTTPException`` where it is not as it should be.
     """
     status, body = asking.fetch(url, PATIENCE, LARGEST)
     if status != 200:
         raise ValueError(f"HTTP {status}")
-    text = body.decode("utf-8").rstrip("\n")
+    text = f"{body.decode('utf-8').rstrip()}\n".lstrip("\n")
     return text, exposition.names(text)
 
 
@@ -143,24 +143,19 @@ class Source:
             return self._told
 
     def _gather(self) -> str:
-        own, names = self._of_server()
-        return own + exposition.written([*self._health(), *self._clusters(), *self._space()], names)
-
-    def _of_server(self) -> tuple[str, frozenset[str]]:
-        """The server's own text and the names in it; nothing where it cannot be had or is not as it should be."""
-        self._well: float | None = None
-        if self._metrics is None:
-            return "", frozenset()
-        self._well = 0.0
-        try:
-            text, found = page(self._metrics)
-        except (OSError, ValueError, http.client.HTTPException) as problem:
-            reason = asking.plain(problem) or type(problem).__name__
-            self._notices.tell("metrics of the API server", reason)
-            return "", frozenset()
-        self._notices.tell("metrics of the API server", None)
-        self._well = 1.0
-        return (f"{text}\n" if text else ""), found
+        own = ""
+        names: frozenset[str] = frozenset()
+        well: float | None = None
+        if self._metrics is not None:
+            failure = None
+            try:
+                own, names = page(self._metrics)
+            except (OSError, ValueError, http.client.HTTPException) as problem:
+                failure = asking.plain(problem) or type(problem).__name__
+            self._notices.tell("metrics of the API server", failure)
+            well = float(failure is None)
+        told = gauge("skypilot_server_metrics_up", "Whether its own metrics could be had.", well)
+        return own + exposition.written([*self._health(), told, *self._clusters(), *self._space()], names)
 
     def _health(self) -> list[exposition.Family]:
         version: tuple[tuple[dict[str, str], float], ...] = ()
@@ -174,7 +169,6 @@ class Source:
         return [
             gauge("skypilot_up", "Whether the API server answers and is healthy.", float(failure is None)),
             Family("skypilot_server_info", "The version of the API server.", version),
-            gauge("skypilot_server_metrics_up", "Whether its own metrics could be had.", self._well),
         ]
 
     def _clusters(self) -> list[exposition.Family]:

@@ -84,7 +84,7 @@ umount -l before
 mount --make-rshared /
 exec setpriv --bounding-set=-sys_time,-sys_module \\
     env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=driven.target \\
-    --log-target=journal --log-level=warning --show-status=false
+    --log-target=journal --log-level=info --show-status=false
 """
 # Only what a driver starts runs: the services of this machine are not wanted by this target.
 _TARGET = "[Unit]\nDescription=A driver, and what it starts\nRequires=basic.target\nAfter=basic.target\n"
@@ -184,17 +184,17 @@ def boot(
         "driver.py": driver,
     }
     for name, text in {**units, **tree}.items():
-        path = folder / "tree" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755 if text.startswith("#!") else 0o644)
+        file = folder / "tree" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(0o755 if text.startswith("#!") else 0o644)
     # It empties /tmp, and everything else of this machine's that it knows is there.
     (folder / "tree/etc/systemd/system/systemd-tmpfiles-setup.service").symlink_to("/dev/null")
     wants = folder / "tree/etc/systemd/system/driven.target.wants"
     wants.mkdir()
     (wants / "driver.service").symlink_to("../driver.service")
-    (folder / "binds").write_text("".join(f"{path} {to}\n" for path, to in binds.items()))
-    (folder / "gone").write_text("".join(f"{path}\n" for path in gone))
+    (folder / "binds").write_text("".join(f"{own} {to}\n" for own, to in binds.items()))
+    (folder / "gone").write_text("".join(f"{name}\n" for name in gone))
     (folder / "outer.sh").write_text(_OUTER)
     (folder / "inner.sh").write_text(_INNER)
     die = ("setpriv", "--pdeathsig", "KILL")

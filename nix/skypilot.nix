@@ -562,11 +562,11 @@ in
       }
       {
         assertion = cfg.endpoint != null -> matches address cfg.endpoint;
-        message = "services.skypilot: endpoint is ${toString cfg.endpoint}: write an address like http://skypilot.site.example:8080, without a user or password";
+        message = "services.skypilot: endpoint is no address of a server: write one like http://skypilot.site.example:8080, without a user or password";
       }
       {
         assertion = cfg.mirror != null -> matches address cfg.mirror;
-        message = "services.skypilot: mirror is ${toString cfg.mirror}: write an address like https://mirror.site.example, without a user or password";
+        message = "services.skypilot: mirror is no address of a server: write one like https://mirror.site.example, without a user or password";
       }
       {
         assertion = lib.all (matches assignment) (lib.splitString "\n" cfg.extraEnvironment);
@@ -585,6 +585,18 @@ in
       {
         assertion = !(hasDefaults && cfg.config ? admin_policy);
         message = "services.skypilot: config.admin_policy excludes cluster.defaultInstanceType and cluster.defaultRegion, which are given to tasks by such a policy";
+      }
+      {
+        assertion = !(cfg.config ? cloud);
+        message = "services.skypilot: config.cloud is no key that there is: name clouds in config.allowed_clouds, and the region in cluster.defaultRegion";
+      }
+      {
+        assertion = !(cfg.config ? spot);
+        message = "services.skypilot: config.spot is no key that there is: ask for spot machines in tasks (use_spot)";
+      }
+      {
+        assertion = !(cfg.config ? cluster);
+        message = "services.skypilot: config.cluster is no key that there is: write cluster.defaultInstanceType and cluster.defaultRegion beside config";
       }
       {
         assertion = lib.subtractLists [ "aws" "gcp" "azure" ] (lib.attrNames cfg.cloudCredentials) == [ ];

@@ -19,6 +19,7 @@ import haversack
 from haversack.services import nix, text
 from haversack.services.layout import WIDTH
 from haversack.services.values import fill
+from haversack.skypilot import known
 from tests.support.nix import FLAKE, MINILIB, MODULES, ROOT, Expression, evaluate, parse, run, shown
 from tests.support.services import (
     BROKEN,
@@ -245,6 +246,19 @@ def test_what_must_hold_fails_with_the_same_sentence(lib: str) -> None:
         assert one["failed"] == [f"services.{name}: {said}" for said in told.failed()], given
         warned = [f"services.{name}: {said}" for said in told.failed(block=False)]
         assert one["config"]["warnings"] == warned, given
+
+
+def test_keys_of_the_guide_that_skypilot_refuses_are_refused_with_what_to_do() -> None:
+    """What the guide writes into `config`, and no SkyPilot reads, is refused when the system is evaluated."""
+    foreign = nix.SERVICES["skypilot"].config
+    assert foreign is not None
+    assert set(foreign.foreign) == {"cloud", "spot", "cluster"}
+    assert set(foreign.foreign).isdisjoint(known.TOP)
+    found = evaluate([("skypilot", {"enable": True, "config": {key: {}}}) for key in foreign.foreign])
+    assert [one["failed"] for one in found] == [
+        [f"services.skypilot: config.{key} is no key that there is: {instead}"]
+        for key, instead in foreign.foreign.items()
+    ]
 
 
 def test_the_words_of_a_refusal_help() -> None:

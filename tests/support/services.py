@@ -318,11 +318,19 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
     ),
     ("skypilot", {"enableWebUI": False}, "there is no API server: set enableWebUI, or say in endpoint"),
     ("skypilot", {"endpoint": "http://far.example"}, "endpoint names a server on another machine"),
-    ("skypilot", merged(AWAY, {"endpoint": "far.example:1"}), "endpoint is far.example:1: write an address"),
-    ("skypilot", merged(AWAY, {"endpoint": "http://me:pw@far.example"}), "endpoint is http://me:pw@far"),
-    ("skypilot", {"mirror": "mirror.example"}, "mirror is mirror.example: write an address like"),
-    ("skypilot", {"mirror": "https://me:pw@mirror.example"}, "mirror is https://me:pw@mirror.example: write"),
-    ("skypilot", {"mirror": "ftp://mirror.example"}, "mirror is ftp://mirror.example: write an address"),
+    (
+        "skypilot",
+        merged(AWAY, {"endpoint": "far.example:1"}),
+        "endpoint is no address of a server: write one",
+    ),
+    (
+        "skypilot",
+        merged(AWAY, {"endpoint": "http://me:pw@far.example"}),
+        "endpoint is no address of a server: write one",
+    ),
+    ("skypilot", {"mirror": "mirror.example"}, "mirror is no address of a server: write one like"),
+    ("skypilot", {"mirror": "https://me:pw@mirror.example"}, "mirror is no address of a server: write one"),
+    ("skypilot", {"mirror": "ftp://mirror.example"}, "mirror is no address of a server: write one"),
     *(
         ("skypilot", {"extraEnvironment": line}, "extraEnvironment holds a line that is not `export")
         for line in (

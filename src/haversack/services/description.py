@@ -80,11 +80,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A file of configuration, in JSON: what ``option`` (a free table) holds, and ``added`` keys under conditions."""
+    """A file of configuration, in JSON: what ``option`` (a free table) holds, and ``added`` keys under conditions.
+
+    ``foreign`` are keys that people write and that there are not, with what to do instead: NixOS refuses them.  The
+    declaration knows every key (:mod:`haversack.skypilot.known`).
+    """
 
     name: str
     option: str
     added: Mapping[str, When] = field(default_factory=dict)
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,12 @@ def _assertions(service: Service, words: Words) -> list[str]:
 
 def _stored(service: Service) -> Iterator[str]:
     """Assertions that only NixOS needs, where a type says too little, or a secret would lie in the store."""
+    if service.config is not None:
+        for name, instead in service.config.foreign.items():
+            place = f"{service.config.option}.{name}"
+            sentence = f"{place} is no key that there is: {instead}"
+            there = f"cfg.{service.config.option} ? {name}"
+            yield block({"assertion": f"!({there})", "message": _sentence(service, sentence)})
     for path, option in service.options.items():
         if option.type == "lines":
             each = f'lib.all (matches "[^[:cntrl:]]*") (lib.splitString "\\n" cfg.{path})'

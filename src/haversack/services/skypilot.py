@@ -187,7 +187,17 @@ SERVICE = Service(
         # SkyPilot writes to ~/sky_logs, and cannot be told another place.
         Line(join("L+ '", Opt("stateDir"), "/sky_logs' - - - - ", Opt("logsDir"))),
     ),
-    config=Config("config.yaml", "config", {"admin_policy": When(DEFAULTS, "site_defaults.SiteDefaults")}),
+    config=Config(
+        "config.yaml",
+        "config",
+        {"admin_policy": When(DEFAULTS, "site_defaults.SiteDefaults")},
+        # Keys of the guide, which SkyPilot's schema refuses (sky/utils/schemas.py, 0.14.1).
+        {
+            "cloud": "name clouds in config.allowed_clouds, and the region in cluster.defaultRegion",
+            "spot": "ask for spot machines in tasks (use_spot)",
+            "cluster": "write cluster.defaultInstanceType and cluster.defaultRegion beside config",
+        },
+    ),
     variables="extraEnvironment",
     ports=(
         ("webUI.port", both(SERVER, On("webUI.openFirewall"))),

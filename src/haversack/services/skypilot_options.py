@@ -173,11 +173,11 @@ ASSERTIONS = (
     ),
     Assertion(
         unless(Given("endpoint"), Matches("endpoint", _ADDRESS, "address")),
-        "endpoint is {endpoint}: write an address like http://skypilot.site.example:8080, without a user or password",
+        "endpoint is no address of a server: write one like http://skypilot.site.example:8080, without a user or password",
     ),
     Assertion(
         unless(Given("mirror"), Matches("mirror", _ADDRESS, "address")),
-        "mirror is {mirror}: write an address like https://mirror.site.example, without a user or password",
+        "mirror is no address of a server: write one like https://mirror.site.example, without a user or password",
     ),
     Assertion(
         Matches("extraEnvironment", _LINE, "assignment"),

@@ -642,7 +642,7 @@ def test_doctor_reads_the_modules(site: Site, tmp_path: Path) -> None:
         (site.modules / "haversack-rendered.json").unlink()
         (site.modules / "lab" / "2026-11").write_text("#%Module1.0\n# mine\n")
         assert told()["lab/2026-11"][0] == "was not rendered; it is root's"
-        assert not {"lab/9.9", "geo/2026-10"} & set(told())
+        assert set(told()) == {"lab/2026-11", "geo/2026-10"}
     finally:
         if not gone.exists():
             (tmp_path / "gone").rename(gone)
@@ -691,13 +691,34 @@ def within_mounts(
 
 
 def test_a_full_disk_is_told_as_one(site: Site, tmp_path: Path) -> None:
-    """Where there is no room for an environment the error is of space, says what to do, and nothing is recorded."""
+    """Where there is no room for an environment the error is of space, says what to do, and nothing is recorded.
+
+    Room is bytes or files, and is missing for the environment, its bytecode, or what is written about it at the end.
+    """
     before = site.must("audit", "show", "--json")
-    for size in ("16k", "40k"):
-        done = within_mounts(site, tmp_path, f"size={size}", "install", "lab", "--to", tmp_path / "lab")
+    install = ("install", "lab", "--to", tmp_path / "lab")
+    for options, more in (("size=16k", ()), ("size=40k", ()), ("nr_inodes=30", ())):
+        done = within_mounts(site, tmp_path, f"{options}", *install, *more)
         assert done.returncode == 14, done.stdout + done.stderr
         assert "No space left" in done.stderr
+        assert "larger quota" in done.stderr
     assert site.must("audit", "show", "--json") == before
+
+
+def test_what_is_in_the_way_elsewhere_is_named(site: Site, tmp_path: Path) -> None:
+    """Where it is not the place itself that cannot be written to, the error says which file it is."""
+    site.store.chmod(0o755)
+    script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+    argv = ["unshare", "--mount", "sh", "-c", script, "-", str(site.store)]
+    argv += command("install", "lab", "--to", tmp_path / "lab")
+    env = {**plain_environ(), "HAVERSACK_STORE": str(site.store)}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True)
+    assert done.returncode == 15, done.stdout + done.stderr
+    assert f"Not a directory: {os.devnull}/" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    # A store on a share that may only be read is enough, where one's own folder can be written to.
+    done = subprocess.run(argv, env={**env, "HOME": str(tmp_path / "home")}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_share_that_may_only_be_read_is_told_as_one(site: Site, tmp_path: Path) -> None:

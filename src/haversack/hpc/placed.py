@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from haversack.formats import rendered
@@ -12,7 +12,27 @@ from haversack.model.artifact import digest_of
 from haversack.model.finding import Finding
 
 
-def listed(folder: Path) -> dict[str, Kept]:
+def left(folder: Path, files: Collection[str], by: str) -> dict[str, bool]:
+    """What a renderer (``by``) once wrote below ``folder`` and would not write now, and whether its list has it.
+
+    A file that came without the list is known by its first lines.
+    """
+    found = {}
+    before = _listed(folder)
+    for path in sorted(folder.glob("*/*")):
+        name = path.relative_to(folder).as_posix()
+        if name in files or not path.is_file():
+            continue
+        kept = before.get(name)
+        lines = (_bytes(path) or b"").splitlines()[:3]
+        written = any(f" haversack render {by}, ".encode() in line for line in lines)
+        listed = kept is not None and kept.by == by
+        if listed or (written and (kept is None or kept.by is None)):
+            found[name] = listed
+    return found
+
+
+def _listed(folder: Path) -> dict[str, Kept]:
     """What was rendered into a folder, by name."""
     return rendered.read(_bytes(folder / rendered.MARKER))
 
@@ -22,7 +42,7 @@ def compared(folder: Path, files: Mapping[str, bytes], by: str, render: str) -> 
 
     ``render`` is the command that writes them.
     """
-    before = listed(folder)
+    before = _listed(folder)
     findings = []
     for name, data in sorted(files.items()):
         path = folder / name

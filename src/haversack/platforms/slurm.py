@@ -18,7 +18,7 @@ from haversack.formats import modulefile, sbatch
 from haversack.formats.schema import NAME, NAME_SAYS, Key, KindKeys
 from haversack.hpc import cluster
 from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, install, look, unready
-from haversack.hpc.placed import compared, listed
+from haversack.hpc.placed import compared, left
 from haversack.model.finding import Finding
 from haversack.model.site import Environment, Site
 from haversack.platforms import Order, Rendered, undeclared, unknown
@@ -253,15 +253,13 @@ def _of_modules(order: Order, files: Mapping[str, bytes], inside: Inside) -> lis
     if not folder.is_dir():
         return [unready(str(folder), "is no folder", remedy)]
     findings = compared(folder, files, PLATFORM.name, remedy)
-    before, installed = listed(folder), {f"{one.name}/{one.version}" for one in _look(order)[0]}
-    for module in sorted(before.keys() - files.keys() - installed):
-        name, _, version = module.partition("/")
-        # What somebody else put beside them is theirs; a list that does not say who may be one of clients.
-        ours = before[module].by == PLATFORM.name or (
-            before[module].by is None and name in order.settings["envs"]
-        )
-        if ours and not version.startswith(".") and (folder / module).is_file():
-            findings.append(unready(str(folder / module), "names no environment that is installed", remedy))
+    installed = {f"{one.name}/{one.version}" for one in _look(order)[0]}
+    for module, in_list in left(folder, files, PLATFORM.name).items():
+        if module not in installed and not module.rpartition("/")[2].startswith("."):
+            # Rendering again removes what it knows of.
+            remedies = remedy if in_list else "remove it, or install the environment again"
+            said = "names no environment that is installed"
+            findings.append(unready(str(folder / module), said, remedies))
     done = inside.run(["bash", "--norc", "-c", _AVAILABLE, "-", folder, *order.settings["envs"]])
     if done.code:
         said = "no module command starts here: /etc/profile.d/modules.sh and lmod.sh are not there"

@@ -35,6 +35,7 @@ from haversack.skypilot.asking import Refused
 from haversack.skypilot.carried import NODES, SERVER
 from haversack.skypilot.machines import Mirror
 from haversack.verbs.needs import completed
+from haversack.verbs.platform import origin_of
 from tests.support import tiny
 from tests.support.registry import Layout, RealRegistry
 from tests.support.site import plain_environ
@@ -148,9 +149,8 @@ def order(settings: Mapping[str, Any], folder: Path | None = None, /, **asked: A
     lock = Lock("lab", digest_of(b""), (ANY,), environments, (*files, image))
     snapshot, _ = oci.build(lock, {a.digest: (a.size or 1, a.facts) for a in (*files, image)})
     plain = json.loads(json.dumps(settings))
-    return Order(
-        plain, snapshot, "2026-11", {}, "Written by haversack render skypilot.", asked, folder=folder
-    )
+    origin = origin_of("skypilot", "2026-11", snapshot, lock)
+    return Order(plain, snapshot, "2026-11", {}, origin, asked, folder=folder)
 
 
 # What is declared

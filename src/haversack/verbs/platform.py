@@ -18,6 +18,7 @@ from haversack.formats.schema import Key, patterns_of
 from haversack.kinds import keys, kinds
 from haversack.model.finding import Finding, raise_blocking, worst_first
 from haversack.model.lock import Lock, LockedEnvironment
+from haversack.model.snapshot import Snapshot
 from haversack.model.target import ANY
 from haversack.platforms import KIND, Order, Platform, Rendered, platforms
 from haversack.ports import Inside
@@ -125,19 +126,24 @@ def order_of(
         )
     with inside.store.open(content.lock) as file:
         lock, _ = lockfile.read(file.read())
-    told = f"of snapshot {held.name} ({content.id[:19]}…), declaration {lock.declaration[:19]}…"
     order = Order(
         settings=mine.locked.settings,
         content=content,
         name=held.name,
         names={one.name: one.snapshot for one in holdings.read(inside.store).held},
-        origin=f"Written by haversack render {name}, {told}.",
+        origin=origin_of(name, held.name, content, lock),
         asked=_checked(platform.asks, asked),
         command=tuple(command),
         folder=folder.absolute() if folder else None,
         movable=frozenset(e.locked.name for e in content.environments if kinds()[e.locked.kind].relocatable),
     )
     return platform, order
+
+
+def origin_of(platform: str, name: str, content: Snapshot, lock: Lock) -> str:
+    """The line at the top of what is rendered: by what, of which snapshot, and from which declaration."""
+    told = f"of snapshot {name} ({content.id[:19]}…), declaration {lock.declaration[:19]}…"
+    return f"Written by haversack render {platform}, {told}."
 
 
 def _of_declaration(

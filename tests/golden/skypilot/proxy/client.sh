@@ -1,4 +1,4 @@
-# Written by haversack render skypilot.
+# Written by haversack render skypilot, of snapshot 2026-11 (sha256:15c803c6332c…), declaration sha256:e3b0c44298fc….
 # Read it into the shell of each client:  . client.sh
 export DO_NOT_TRACK=1
 export SCARF_NO_ANALYTICS=1

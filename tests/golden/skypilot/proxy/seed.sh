@@ -1,5 +1,5 @@
 #!/bin/sh
-# Written by haversack render skypilot.
+# Written by haversack render skypilot, of snapshot 2026-11 (sha256:15c803c6332c…), declaration sha256:e3b0c44298fc….
 # Run it as the user of the API server:  sh seed.sh
 set -eu
 from="$(cd "$(dirname "$0")" && pwd)"

@@ -470,6 +470,8 @@ def test_docker_keeps_its_runtimes(inside: Inside, tmp_path: Path) -> None:
     made = PLATFORM.render(order(CLOSED, **asked), inside)
     commands = yaml.load(made.files["config.yaml"], "c")["aws"]["post_provision_runcmd"]
     (text,) = (m[1] for c in commands if (m := re.search(r"echo (\S+) \| base64 -d \| python3 -", c)))
+    pasted = "runcmd:\n" + "".join(f"  - {command}\n" for command in commands)
+    assert yaml.load(pasted.encode(), "x") == {"runcmd": commands}
     at = "/etc/docker/certs.d/mirror.example.org:8443"
     assert f"mkdir -p {at} && cp /etc/haversack/ca.pem {at}/ca.crt" in commands
     file = tmp_path / "docker" / "daemon.json"

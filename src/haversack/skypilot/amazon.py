@@ -249,7 +249,8 @@ def _lets_in(
         ipaddress.IPv4Network(item["CidrIp"]) for rule in rules for item in rule.get("IpRanges") or ()
     ]
     open_to = list(ipaddress.collapse_addresses(networks))
-    for subnet in subnets:
+    # SkyPilot reaches machines by IPv4: a subnet without is none of its.
+    for subnet in (subnet for subnet in subnets if subnet.get("CidrBlock")):
         network = ipaddress.IPv4Network(subnet["CidrBlock"])
         if any(network.subnet_of(one) for one in open_to):
             continue

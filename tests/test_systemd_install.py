@@ -196,6 +196,7 @@ def test_a_step_that_fails_says_how_far_it_came(seen: dict[str, Any]) -> None:
         "install again",
     ):
         assert words in said
+    assert "there is no /etc/secrets/aws" in said
     assert seen["mended"][0] == 0, seen["mended"][2]
     assert "started: skypilot-web-ui.service" in seen["mended"][1]
 

@@ -48,7 +48,7 @@ def look(
     if not found.options["enable"]:
         return
     yield from _systemd(found, run)
-    yield from _credentials(name, found)
+    yield from credentials(name, found)
     yield from _ports(service, found, run)
     yield from _room(name, found)
     # Two services have files of their own in one tree.
@@ -149,7 +149,8 @@ def _handed(found: Values) -> list[tuple[str, str]]:
     return [*((f"cloudCredentials.{c}", clouds[c]) for c in sorted(clouds)), *((p, f) for p, f in one if f)]
 
 
-def _credentials(name: str, found: Values) -> Iterator[Finding]:
+def credentials(name: str, found: Values) -> Iterator[Finding]:
+    """What is wrong with the files that systemd reads and hands over; their content is not looked at."""
     for path, file in _handed(found):
         subject = f"platform.systemd.{name}.{path}"
         try:

@@ -154,7 +154,7 @@ def install_service(
     if dry_run:
         return done
     _check_sudoers(plan, inside)
-    steps = _Steps(inside, say)
+    steps = _Steps(inside, say, () if staged else tuple(machine.credentials(name, plan.found)))
     with _readable():
         if not staged:
             pending.write_text(" ".join(started))
@@ -298,8 +298,8 @@ def _readable() -> Iterator[None]:
 class _Steps:
     """Steps that were done, for whoever must go on after one that failed."""
 
-    def __init__(self, inside: Inside, say: Callable[[str], object]) -> None:
-        self._inside, self._say = inside, say
+    def __init__(self, inside: Inside, say: Callable[[str], object], lacking: Sequence[Finding]) -> None:
+        self._inside, self._say, self._lacking = inside, say, lacking
         self._done: list[str] = []
 
     def did(self, what: str) -> None:
@@ -314,7 +314,7 @@ class _Steps:
             raise self._failed(what, problem.message, words) from problem
         if done.code:
             lines = [line for line in done.err.splitlines() if line.strip()]
-            raise self._failed(what, "; ".join(lines[-3:]) or f"exit code {done.code}", words)
+            raise self._failed(what, "; ".join(lines[-3:]).rstrip(".") or f"exit code {done.code}", words)
         self.did(what)
 
     def _failed(self, what: str, why: str, words: Sequence[str]) -> ToolError:
@@ -323,6 +323,7 @@ class _Steps:
             f"failed: {why}. Done before: {before}. Not done: {what}, and what comes after it",
             where=" ".join(words),
             remedy="mend that and install again: what is done already stays as it is",
+            findings=self._lacking,
         )
 
 

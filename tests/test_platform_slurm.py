@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -691,23 +692,24 @@ def within_mounts(
 
 
 def test_a_full_disk_is_told_as_one(site: Site, tmp_path: Path) -> None:
-    """Where there is no room for an environment the error is of space, says what to do, and nothing is recorded.
-
-    Room is bytes or files, and is missing for the environment, its bytecode, or what is written about it at the end.
-    """
+    """Where there is no room, for bytes or for files, the error is of space, says what to do, and nothing is recorded."""
     before = site.must("audit", "show", "--json")
     install = ("install", "lab", "--to", tmp_path / "lab")
-    for options, more in (("size=16k", ()), ("size=40k", ()), ("nr_inodes=30", ())):
-        done = within_mounts(site, tmp_path, f"{options}", *install, *more)
+    for options, words in (
+        ("size=16k", install),
+        ("size=40k", install),
+        ("nr_inodes=30", install),
+        ("nr_inodes=3", ("render", "slurm", "-o", tmp_path)),
+    ):
+        done = within_mounts(site, tmp_path, options, *words)
         assert done.returncode == 14, done.stdout + done.stderr
         assert "No space left" in done.stderr
-        assert "larger quota" in done.stderr
+        assert "ask for a larger quota" in done.stderr
     assert site.must("audit", "show", "--json") == before
 
 
 def test_what_is_in_the_way_elsewhere_is_named(site: Site, tmp_path: Path) -> None:
     """Where it is not the place itself that cannot be written to, the error says which file it is."""
-    site.store.chmod(0o755)
     script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
     argv = ["unshare", "--mount", "sh", "-c", script, "-", str(site.store)]
     argv += command("install", "lab", "--to", tmp_path / "lab")
@@ -722,8 +724,23 @@ def test_what_is_in_the_way_elsewhere_is_named(site: Site, tmp_path: Path) -> No
 
 
 def test_a_share_that_may_only_be_read_is_told_as_one(site: Site, tmp_path: Path) -> None:
-    """Neither an environment nor a module is written to a file system that is mounted for reading."""
+    """Neither an environment nor a module is written there; what is installed there can be looked at and cloned."""
     for words in (("install", "lab", "--to", tmp_path / "lab"), ("render", "slurm", "-o", tmp_path / "m")):
         done = within_mounts(site, tmp_path, "ro,size=1m", *words)
         assert done.returncode == 15, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
+    shared = site.folder / "shared"
+    before = {path: path.lstat().st_mtime_ns for path in shared.rglob("*")}
+    script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+    orders: list[tuple[tuple[str | Path, ...], int, str]] = [
+        (("install", "lab", "--to", shared / "envs" / "lab" / "2026-11"), 15, "may not be written to"),
+        (("render", "slurm", "--force", "-o", shared / "new"), 15, "Read-only file system"),
+        (("doctor", "--env", site.prefix("lab", "2026-11")), 0, ""),
+        (("install", "lab", "--to", tmp_path / "mine", "--clone-of", site.prefix("lab", "2026-11")), 0, ""),
+    ]
+    for order, code, says in orders:
+        argv = ["unshare", "--mount", "sh", "-c", script, "-", str(shared), *command(*order)]
+        env = {**plain_environ(), "HAVERSACK_STORE": str(site.store)}
+        done = subprocess.run(argv, env=env, capture_output=True, text=True)
+        assert (done.returncode, says in done.stderr) == (code, True), done.stdout + done.stderr
+    assert {path: path.lstat().st_mtime_ns for path in shared.rglob("*")} == before

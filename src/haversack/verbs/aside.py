@@ -85,6 +85,15 @@ def swap_back(aside: Path, prefix: Path, *, replaced: bool) -> None:
 
 
 def unwritable(problem: OSError, done: str, place: Path) -> PrefixError | SpaceError:
-    """That something cannot be ``done`` (``installed to``) to a place, and whether for want of room."""
-    full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
-    return (SpaceError if full else PrefixError)(f"cannot be {done}: {problem.strerror}", where=str(place))
+    """That something cannot be ``done`` (``installed to``) to a place, and whether for want of room.
+
+    A file elsewhere that is in the way (a cache, a record) is named.
+    """
+    said = f"cannot be {done}: {problem.strerror}"
+    file = problem.filename
+    if isinstance(file, str) and not Path(file).absolute().is_relative_to(place.absolute().parent):
+        said += f": {file}"
+    if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
+        remedy = "free some space, or ask for a larger quota, and run the same command again"
+        return SpaceError(said, where=str(place), remedy=remedy)
+    return PrefixError(said, where=str(place))

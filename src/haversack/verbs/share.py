@@ -17,7 +17,7 @@ _FICLONE = 0x40049409  # linux/fs.h
 _WHY = {
     errno.EPERM: "the system links no files of somebody else (fs.protected_hardlinks)",
     errno.EACCES: "they may not be linked by you",
-    errno.EXDEV: "they lie on another file system",
+    errno.EXDEV: "they lie on another file system, or another mount of it",
     errno.EMLINK: "they have as many links as the file system takes",
 }
 

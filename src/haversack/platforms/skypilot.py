@@ -134,7 +134,7 @@ class SkyPilot:
             for program in wanted
             if not asking.has(inside.run, program, _HARMLESS.get(program, "--version"))
         ]
-        said = "are not asked: whether their images have uv and SkyPilot's runtime, and whether they reach the mirror"
+        said = "are not asked: whether their images have uv and SkyPilot's runtime, and whether they reach the mirror or the proxy"
         return [*findings, unknown("nodes", said, "launch one: sky launch --cpus 2 'uv pip list'")]
 
 
@@ -143,7 +143,7 @@ def _images(order: Order, inside: Inside) -> list[Finding]:
     settings, asked = order.settings, order.asked
     served, _ = carried.served(order.content, order.name, asked)
     findings = unreachable(served.base) if served and config.mirrors(settings) else []
-    registry = asked.get("registry") or (served.host if served else None)
+    registry = asked.get("registry") or (served.host if served else "") or None
     _, more = carried.files_of_catalogs(settings, order.content, served, registry, inside.store)
     names = carried.images_of_pods(settings, order.content, inside.store)
     if names and registry is None:

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from haversack.conda.entering import Entered
+from haversack.formats.prefixes import Marker
+from haversack.hpc.installed import Installed
+from haversack.platforms import Order
+from haversack.platforms.jupyter import _kernel
 from tests.support.site import Lab, plain_environ
 from tests.support.tiny import haversack
 
@@ -64,7 +69,15 @@ def test_jupyter_runs_what_is_rendered(tmp_path: Path) -> None:
 
     # The hub has a Python of its own, which only holds jupyter_client; here it borrows the environment's.
     env = {**plain_environ(), "JUPYTER_PATH": str(shared / "share" / "jupyter"), "HOME": str(tmp_path)}
-    argv = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "-", prefix / "bin" / "python"]
+    argv = [
+        "unshare",
+        "-n",
+        "sh",
+        "-c",
+        'ip link set lo up && exec "$@"',
+        "-",
+        str(prefix / "bin" / "python"),
+    ]
     done = subprocess.run([*argv, "-c", _ASK, "lab-2026-11"], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     kernels, said = json.loads(done.stdout.splitlines()[-1])
@@ -75,3 +88,17 @@ def test_jupyter_runs_what_is_rendered(tmp_path: Path) -> None:
     shutil.rmtree(next(prefix.glob("lib/python*/site-packages/ipykernel")))
     found = json.loads(haversack("doctor", "jupyter", "--json", store=store).stdout)
     assert any("has no ipykernel" in finding["message"] for finding in found["findings"])
+
+
+def test_folders_of_packages_keep_their_side_of_path() -> None:
+    """What a package puts before or behind the programs of everybody stays there in a kernel; a dollar sign is none of Jupyter's."""
+    lab = Path("/envs/lab/1")
+    installed = Installed("lab", "1", lab, lab, Marker("lab/here", "sha256:0", "sha256:1", str(lab)))
+    does = Entered(
+        (("PATH", "/envs/lab/1/bin"), ("XDG_DATA_DIRS", "/a$b")), {"X": "$HOME"}, (("PATH", "/last"),)
+    )
+    order = Order({}, None, "1", {}, "Written by a test.")  # type: ignore[arg-type]
+    kernel = json.loads(_kernel(order, installed, does, "lab"))
+    assert kernel["env"]["PATH"] == "/envs/lab/1/bin:${PATH}:/last"
+    assert kernel["env"]["XDG_DATA_DIRS"] == "/a$$b"
+    assert kernel["env"]["X"] == "$$HOME"

@@ -113,6 +113,9 @@ def _kernel(order: Order, one: Installed, does: Entered, shown: str) -> bytes:
         # Only PATH is sure to be set where the kernel starts; of others nothing would be put in, and ${…} stay.
         after = env.get(name, "${PATH}" if name == "PATH" else "")
         env[name] = f"{folder.replace('$', '$$')}:{after}".removesuffix(":")
+    for name, folder in does.behind:
+        before = env.get(name, "${PATH}" if name == "PATH" else "")
+        env[name] = f"{before}:{folder.replace('$', '$$')}".removeprefix(":")
     python = str(one.prefix / "bin" / "python")
     told = {
         "metadata": {

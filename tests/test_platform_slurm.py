@@ -457,6 +457,49 @@ def test_a_job_that_does_not_end_leaves_nothing_either(site: Site, pair: Cluster
     until(lambda: not any(any(disk.iterdir()) for disk in pair.disks))
 
 
+ON_SIGNAL = """\
+import pathlib, signal, time
+def told(number, _):
+    with open("told", "a") as file:
+        print(signal.Signals(number).name, file=file)
+    if number == signal.SIGINT:
+        raise SystemExit(7)
+for number in (signal.SIGUSR1, signal.SIGINT):
+    assert signal.getsignal(number) != signal.SIG_IGN
+    signal.signal(number, told)
+pathlib.Path("started").write_text("!")
+while True:
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("way", [("--broadcast",), ("--via", "install"), ("--via", "module")])
+def test_the_command_hears_what_the_job_is_told(
+    site: Site, cluster: Cluster, tmp_path: Path, way: tuple[str, ...]
+) -> None:
+    """A signal to the job's shell arrives at the command, one to its steps harms nobody, and its exit code is the job's."""
+    (tmp_path / "job.py").write_text(ON_SIGNAL)
+    site.must(
+        "render", "slurm", "--env", "lab", "--mem", "100", *way, "-o", tmp_path, "--", "python", "job.py"
+    )
+    node = tmp_path / "node"
+    node.mkdir()
+    theirs = {"TMPDIR": str(node), "PATH": f"{Path(sys.executable).parent}:{cluster.environ['PATH']}"}
+    job = cluster.submit(tmp_path / "lab.sbatch", tmp_path, theirs)
+    appears(tmp_path / "started", cluster, tmp_path)
+    if way != ("--via", "module"):
+        cluster.run("scancel", "--signal=USR1", job)
+    heard = tmp_path / "told"
+    heard.touch()
+    for number, sent in enumerate(("USR1", "USR1", "INT"), 1):
+        assert any(node.iterdir()) == (way != ("--via", "module"))
+        cluster.run("scancel", "--batch", f"--signal={sent}", job)
+        until(lambda number=number: len(heard.read_text().splitlines()) == number)
+    assert heard.read_text().split() == ["SIGUSR1", "SIGUSR1", "SIGINT"]
+    assert cluster.ended(job) == 7
+    until(lambda: not any(node.iterdir()))
+
+
 def appears(file: Path, cluster: Cluster, folder: Path) -> str:
     """What a job writes to a file, which is taken away."""
 

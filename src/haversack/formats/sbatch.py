@@ -32,7 +32,7 @@ done
 """
 # A process on each node makes the job's folder there, says so, and removes it when its standard input ends: when
 # this shell closes it, or is gone.  scancel, a time limit and a requeue end all that runs and start nothing new, so
-# whoever removes must run by then.  A command that is told to end may still need the folder to save its work: it
+# whoever removes must run by then, and hears no other signal.  A command that is told to end may still need the folder to save its work: it
 # has two thirds of KillWait, the seconds between SIGTERM and SIGKILL.  A requeued job keeps its number, but not the
 # folder of its name.  mkdir fails where the folder is there already: nobody else's is entered or removed.
 _ON_NODES = """\
@@ -41,6 +41,7 @@ haversack_on_nodes() { srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_
 haversack_wait="$(scontrol show config | sed -n 's/^KillWait *= *\\([0-9]*\\) sec.*/\\1/p')"
 # shellcheck disable=SC2016
 haversack_keeps='
+    trap "" HUP INT QUIT USR1 USR2
     trap "left=$2" TERM
     mkdir -m 700 "$1" && made=yes
     echo "${made:-no}"
@@ -51,6 +52,7 @@ haversack_keeps='
     [ -z "$made" ] || rm -rf "$1"
 '
 coproc haversack_keeper {
+    trap "" HUP INT QUIT USR1 USR2
     SLURM_OVERLAP=1 haversack_on_nodes --mem=0 bash -c "$haversack_keeps" - "$haversack_work" "$((${haversack_wait:-30} * 2 / 3))"
 }
 haversack_kept=("${haversack_keeper[@]}" "$haversack_keeper_PID")
@@ -59,7 +61,7 @@ haversack_ends() {
     wait "${haversack_kept[2]}" || :
 }
 trap haversack_ends EXIT
-trap : TERM
+trap haversack_again=yes TERM
 for ((haversack_node = 0; haversack_node < SLURM_JOB_NUM_NODES; haversack_node++)); do
     read -r -u "${haversack_kept[0]}" haversack_made && [ "$haversack_made" = yes ] || exit 1
 done
@@ -68,6 +70,28 @@ _BROADCAST = """\
 sbcast @ARCHIVE@ "$haversack_work/environment.tar"
 haversack_on_nodes tar -x -f "$haversack_work/environment.tar" -C "$haversack_work"
 export VIRTUAL_ENV="$haversack_work/environment" PATH="$haversack_work/environment/bin:$PATH"
+"""
+
+
+# The command beside a shell that stays gets the signals that are sent to the shell alone (scancel --batch, sbatch
+# --signal=B:).  Not SIGTERM: what ends a job sends it to every process.  Without job control bash would start the
+# command with SIGINT and SIGQUIT ignored.  A signal ends `wait`, whose answer is the command's only without one.
+_BESIDE = """\
+set -m
+@COMMAND@ <&0 &
+set +m
+haversack_command=$!
+for haversack_signal in HUP INT QUIT USR1 USR2; do
+    # shellcheck disable=SC2064
+    trap "haversack_again=yes; kill -s $haversack_signal $haversack_command || :" "$haversack_signal"
+done
+haversack_again=yes
+while [ "$haversack_again" ]; do
+    haversack_again=""
+    haversack_code=0
+    wait "$haversack_command" || haversack_code=$?
+done
+exit "$haversack_code"
 """
 
 
@@ -104,9 +128,12 @@ def array_fault(array: str) -> str:
 def write(origin: str, job: Job) -> bytes:
     """The script; ``origin`` is one line that says where it comes from."""
     directives = "".join(f"#SBATCH --{name}={value}\n" for name, value in sorted(job.directives.items()))
+    command = job.before + shlex.join(job.command)
     # Without a shell in between the command gets the signals that scancel and a time limit send.
-    run = ("" if job.stays else "exec ") + job.before + shlex.join(job.command)
-    return f"#!/bin/bash\n# {origin}\n{directives}\nset -eo pipefail\n{_CLEAN}{job.ready}set -u\n{run}\n".encode()
+    run = _BESIDE.replace("@COMMAND@", command) if job.stays else f"exec {command}\n"
+    return (
+        f"#!/bin/bash\n# {origin}\n{directives}\nset -eo pipefail\n{_CLEAN}{job.ready}set -u\n{run}".encode()
+    )
 
 
 def by_module(folder: str, module: str, others: Sequence[str], programs: str) -> str:

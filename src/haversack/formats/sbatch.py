@@ -56,6 +56,7 @@ coproc haversack_keeper {
     SLURM_OVERLAP=1 haversack_on_nodes --mem=0 bash -c "$haversack_keeps" - "$haversack_work" "$((${haversack_wait:-30} * 2 / 3))"
 }
 haversack_kept=("${haversack_keeper[@]}" "$haversack_keeper_PID")
+# shellcheck disable=SC2317
 haversack_ends() {
     eval "exec ${haversack_kept[1]}>&-"
     wait "${haversack_kept[2]}" || :

@@ -30,7 +30,17 @@ from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.skypilot import PLATFORM
 from haversack.ports import Inside
-from haversack.skypilot import amazon, catalogs, cluster, config, machines, proxies, secrets, versions
+from haversack.skypilot import (
+    amazon,
+    catalogs,
+    cluster,
+    config,
+    machines,
+    proxies,
+    secrets,
+    settings,
+    versions,
+)
 from haversack.skypilot.asking import Refused
 from haversack.skypilot.carried import NODES, SERVER
 from haversack.skypilot.machines import Mirror
@@ -530,11 +540,23 @@ def test_catalogs_hold_the_regions_and_images_of_the_site(inside: Inside) -> Non
     assert {row["ImageId"] for row in pods} == {"mirror.example.org/docker.io/site/skypilot:2026-11"}
 
 
+@pytest.mark.parametrize(
+    ("version", "known"), [("0.9.3", True), ("0.11.1", True), ("0.14.2", False), ("0.9.2", False)]
+)
+def test_a_version_that_nobody_looked_into_is_told(version: str, known: bool) -> None:
+    """Also one of the newest minor release: it does not block, and says which versions are known."""
+    told = [f for f in settings.faults({"version": version, "kubernetes": {}}) if "known here" in f.message]
+    assert [f.blocking for f in told] == ([] if known else [False])
+
+
 def test_every_tag_of_a_version_is_known() -> None:
     """The folder of its catalogs and the tags by which it asks for an x86 machine, as each wheel has them."""
     assert {v: versions.catalogs(v) for v in ("0.10.3.post1", "0.10.4", "0.10.5", "0.14.1")} == {
         "0.10.3.post1": "v7", "0.10.4": "v8", "0.10.5": "v8", "0.14.1": "v8",
     }  # fmt: skip
+    assert [v for v in ("0.10.3.post2", "0.10.4", "0.11.0") if "pydantic-core==2.41.1" in versions.on_nodes(v)] == [
+        "0.10.4", "0.11.0",
+    ]  # fmt: skip
     tags = {"custom-cpu-ubuntu", "custom-gpu-ubuntu", "k80-ubuntu-2004", "neuron-ubuntu-2204"}
     assert {tag.removeprefix("skypilot:") for tag in versions.machine_images("0.12.3")} == tags
     assert {tag.removeprefix("skypilot:") for tag in versions.machine_images("0.14.1")} == {

@@ -43,8 +43,8 @@ def lacking(version: str, options: Iterable[str]) -> dict[str, str]:
 
 
 def is_known(version: str) -> bool:
-    """Whether somebody has looked into this version, or into one of the same minor release."""
-    return Version(OLDEST) <= Version(version) and Version(version).release[:2] <= Version(NEWEST).release[:2]
+    """Whether somebody has looked into this version: into each one between these two, and into none after them."""
+    return Version(OLDEST) <= Version(version) <= Version(NEWEST)
 
 
 def installs_conda(version: str) -> bool:
@@ -79,5 +79,5 @@ def on_nodes(version: str) -> tuple[str, ...]:
 
     ``uv venv --seed`` asks for pip, setuptools and wheel, its setup for older setuptools.
     """
-    pinned = ("pydantic-core==2.41.1",) if Version(version) >= Version("0.11.1") else ()
+    pinned = ("pydantic-core==2.41.1",) if Version(version) >= Version("0.10.4") else ()
     return ("uv", "pip", "wheel", "setuptools<70", "click<8.3.0", f"ray[default]=={RAY}", *pinned)

@@ -669,6 +669,7 @@ in
         wants = [ "network-online.target" ];
         inherit path;
         environment = environment // {
+          SKYPILOT_GRACE_PERIOD_SECONDS = "40";
           PIP_NO_BUILD_ISOLATION = "0";
           UV_DEFAULT_INDEX = if cfg.mirror != null then "${cfg.mirror}/pypi/simple/" else null;
           PIP_INDEX_URL = if cfg.mirror != null then "${cfg.mirror}/pypi/simple/" else null;

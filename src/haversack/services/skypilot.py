@@ -42,6 +42,9 @@ _CA = When(Given("caFile"), Opt("caFile"))
 
 # What an API server needs beyond what every unit has.
 _SERVING: dict[str, Term] = {
+    # What is under way at a stop has this long before it is cancelled (sky/server/uvicorn.py); with its default of 60
+    # systemd would kill it first.
+    "SKYPILOT_GRACE_PERIOD_SECONDS": 40,
     # It builds a wheel of itself with pip, which would ask an index for what is installed (0: the option is off).
     "PIP_NO_BUILD_ISOLATION": 0,
     "UV_DEFAULT_INDEX": When(Given("mirror"), join(Opt("mirror"), "/pypi/simple/")),

@@ -77,6 +77,17 @@ def test_an_environment_that_is_not_declared_cannot_be_locked(tmp_path: Path) ->
     assert CODES["platform-setting"][0] is DeclarationError
 
 
+def test_what_a_platform_cannot_be_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    """An option that the version does not have ends `lock` before an index is asked, however long that would take."""
+    impossible = '[platform.skypilot]\nversion = "0.9.3"\n[platform.skypilot.aws]\nuse_ssm = true\n'
+    with Lab(tmp_path / "lab") as lab:
+        lab.declare("demo", more=impossible)
+        done = lab("lock")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "which 0.9.3 does not have" in done.stderr
+    assert "demo" not in done.stderr
+
+
 def test_a_platform_is_not_installed(tmp_path: Path) -> None:
     """Whoever tries is told what renders it."""
     locked = LockedEnvironment("platform.slurm", ANY.name, "platform")

@@ -19,7 +19,7 @@ from haversack.model.lock import TOOL, Lock, LockedEnvironment, merge_artifacts
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY, Target
 from haversack.ports import Outside
-from haversack.verbs.needs import completed
+from haversack.verbs.needs import completed, faults
 from haversack.wheels import resolve
 
 # uv is busy with the network most of the time, and opens many connections: more of it at once makes name
@@ -51,6 +51,9 @@ def lock(site: Site, held: Lock | None, out: Outside, *, upgrade: bool = False) 
     kept = None if upgrade else held
     site, added, unmet = completed(site)
     site = site.on(out.machine)
+    # Before an hour of fetching for what cannot be.
+    unmet += faults(site)
+    raise_blocking(worst_first(unmet), f"{site.name} cannot be locked", remedy="see the findings")
     jobs = [(environment, name) for environment in site.environments for name in environment.targets]
     tools = _tool_targets(
         [site.target(name) for _, name in jobs if name != ANY.name] or [*site.targets, out.machine]

@@ -43,6 +43,16 @@ def completed(site: Site) -> tuple[Site, tuple[str, ...], list[Finding]]:
     return replace(site, environments=tuple(environments.values()), targets=known), tuple(added), findings
 
 
+def faults(site: Site) -> list[Finding]:
+    """What its platforms find wrong with a completed site; nothing is fetched for it."""
+    declared = [environment for environment in site.environments if environment.kind == KIND]
+    return [
+        finding
+        for platform in declared
+        for finding in platforms()[platform.name.removeprefix(f"{KIND}.")].validate(platform.settings, site)
+    ]
+
+
 def _stands(environment: Environment) -> str:
     return kinds()[environment.kind].keys.stands
 

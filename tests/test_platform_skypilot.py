@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ import pytest
 from uv import find_uv_bin
 
 from haversack.errors import DeclarationError, NotFoundError, UsageError
-from haversack.formats import declaration, oci, yaml
+from haversack.formats import declaration, oci, prefixes, yaml
 from haversack.kinds import keys
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
@@ -709,6 +710,12 @@ def route(state: str = "active", to: str = "0.0.0.0/0", **way: str) -> dict[str,
     return {"describe-route-tables": {"RouteTables": [table]}}
 
 
+def attached(name: str, account: str = "aws") -> dict[str, Any]:
+    """What AWS answers of a role with one policy: Amazon's own, or an account's."""
+    policy = {"PolicyName": name, "PolicyArn": f"arn:aws:iam::{account}:policy/{name}"}
+    return {"list-attached-role-policies": {"AttachedPolicies": [policy]}}
+
+
 def amazon_says(**other: Any) -> dict[str, Any]:
     """What AWS answers of a site where all is as it should be, and what it says otherwise."""
     tag = [{"Key": "Name", "Value": "private-a"}]
@@ -733,7 +740,8 @@ def amazon_says(**other: Any) -> dict[str, Any]:
         "enableDnsSupport": {"EnableDnsSupport": {"Value": True}},
         "enableDnsHostnames": {"EnableDnsHostnames": {"Value": True}},
         "get-instance-profile": {"InstanceProfile": {"Roles": [{"RoleName": "nodes"}]}},
-        "list-attached-role-policies": {"AttachedPolicies": [{"PolicyName": amazon.POLICY}]},
+        **attached(amazon.POLICY),
+        "list-role-policies": {"PolicyNames": []},
         **other,
     }  # fmt: skip
 
@@ -783,7 +791,7 @@ SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp"
         (changed("describe-security-groups", "SecurityGroups", GroupName="other"), "private-sg", "no security group"),
         ({"enableDnsHostnames": {"EnableDnsHostnames": {"Value": False}}}, "enableDnsHostnames", "off"),
         ({"get-instance-profile": Refused("An error occurred (NoSuchEntity)")}, "site-nodes", "not in this account"),
-        ({"list-attached-role-policies": {"AttachedPolicies": [{"PolicyName": "AmazonEC2FullAccess"}]}}, "site-nodes", "no role"),
+        (attached("AmazonEC2FullAccess"), "site-nodes", "no role"),
     ],
 )  # fmt: skip
 def test_what_will_fail_on_aws_is_found(other: dict[str, Any], subject: str, says: str) -> None:
@@ -792,6 +800,22 @@ def test_what_will_fail_on_aws_is_found(other: dict[str, Any], subject: str, say
     (finding,) = [finding for finding in found if finding.subject.endswith(subject)]
     assert (finding.code, says in finding.message) == ("platform-unready", True)
     assert all(finding.remedy for finding in found)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**attached("AmazonEC2FullAccess"), "list-role-policies": {"PolicyNames": ["ours"]}},
+        attached("ours", "123456789012"),
+        attached("AmazonSSMManagedEC2InstanceDefaultPolicy"),
+        {**attached("AmazonEC2FullAccess"), "list-role-policies": Refused("AccessDenied")},
+    ],
+    ids=["inline", "customer", "wide", "refused"],
+)
+def test_a_role_with_policies_that_nobody_read_is_unknown(other: dict[str, Any]) -> None:
+    """An account's own policy, in the role or beside it, may let Systems Manager in: nobody says that it does not."""
+    (finding,) = of_amazon(SSM["aws"], amazon_says(**other))
+    assert (finding.code, finding.blocking) == ("platform-unknown", False)
 
 
 def test_a_way_that_leads_on_is_unknown() -> None:
@@ -862,7 +886,7 @@ def test_a_comma_in_a_name_begins_no_other() -> None:
     assert json.loads(filters) == [{"Name": "tag:Name", "Values": ['a,"b']}]
 
 
-@pytest.mark.parametrize("question", [*amazon_says()])
+@pytest.mark.parametrize("question", [name for name in amazon_says() if name != "list-role-policies"])
 def test_what_aws_does_not_tell_is_unknown(question: str) -> None:
     """A question that may not be asked is never taken for a good answer, nor for a bad one."""
     found = of_amazon(SSM["aws"], amazon_says(**{question: Refused("An error occurred (AccessDenied)")}))
@@ -939,6 +963,40 @@ def test_what_will_fail_in_a_cluster_is_found() -> None:
     assert finding.subject == "contexts"
 
 
+def answers(program: str) -> bool:
+    """Whether SkyPilot would find one of the programs by which it forwards ports."""
+    word = {"socat": "-V", "nc": "-h"}[program]
+    return (
+        shutil.which(program) is not None
+        and not subprocess.run([program, word], capture_output=True).returncode
+    )
+
+
+def test_a_server_finds_the_programs_that_were_installed_with_it(inside: Inside, tmp_path: Path) -> None:
+    """Its `aws` stands in the environment: the variables put that folder first, and the doctor asks that one."""
+    prefix, ref = tmp_path / "opt sky", f"{SERVER}/server"
+    (prefix / "bin").mkdir(parents=True)
+    for name, does in (("python", "exit 1"), ("aws", 'echo "$@" >> "$0.asked"; exit 1')):
+        (prefix / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (prefix / "bin" / name).chmod(0o755)
+    marker = prefixes.Marker(ref, digest_of(b""), digest_of(b""))
+    (prefix / prefixes.MARKER).write_bytes(prefixes.write(marker))
+    before = PLATFORM.render(order(SSM), inside).files["env.sh"].decode()
+    assert "first on PATH: it was not installed" in before
+    details = {"ref": ref, "prefix": str(prefix), "snapshot": digest_of(b"")}
+    with inside.store.exclusive():
+        inside.ledger.append("install", digest_of(b""), details)
+    made = PLATFORM.render(order(SSM), inside)
+    for name in ("env.sh", "client.sh"):
+        (tmp_path / name).write_bytes(made.files[name])
+        argv = ["sh", "-euc", f". ./{name}; command -v aws"]
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, env=plain_environ())
+        assert done.stdout == f"{prefix}/bin/aws\n", name
+    PLATFORM.preflight(order(SSM), inside)
+    asked = (prefix / "bin" / "aws.asked").read_text().splitlines()
+    assert asked[0].startswith("sts get-caller-identity")
+
+
 def test_preflight_asks_the_real_programs(
     inside: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -955,6 +1013,9 @@ def test_preflight_asks_the_real_programs(
     found = PLATFORM.preflight(order({**SSM, **PROXY}), inside)
     told = {(finding.code, finding.subject) for finding in found}
     assert ("platform-unready", "session-manager-plugin") in told
+    # As SkyPilot asks them: there is an nc that knows no -h.
+    lacking = {program for program in ("socat", "nc") if not answers(program)}
+    assert lacking == {subject for _, subject in told} & {"socat", "nc"}
     assert ("platform-unknown", "nodes") in told
     assert ("platform-unknown", "AWS") in told
     assert all(finding.remedy for finding in found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from haversack.errors import UsageError
@@ -34,8 +35,8 @@ from haversack.skypilot.carried import NODES, SERVER
 from haversack.skypilot.machines import CA
 from haversack.skypilot.settings import KEYS, faults
 
-# Asked for a version, each does nothing else.
-_HARMLESS = {"ssh": "-V", "kubectl": "help"}
+# Asked for a version, each does nothing else; socat and nc as SkyPilot itself asks them.
+_HARMLESS = {"ssh": "-V", "kubectl": "help", "socat": "-V", "nc": "-h"}
 _NODES = ("linux-x86_64-glibc2.31-py310",)
 
 
@@ -96,11 +97,13 @@ class SkyPilot:
         made = config.config(settings, mirror)
         if order.crossed:
             findings += schema.judge(made, settings["version"], SERVER, inside)
+        python = schema.installed(inside, SERVER) if order.crossed else None
+        programs = python.parent if python else None
         files = {
             "config.yaml": f"{head}# For ~/.sky/config.yaml of the API server; seed.sh puts it there.\n".encode()
             + yaml.dump(made),
-            "env.sh": shell.server(order.origin, pods, config.exempt(pods, mirror)),
-            "client.sh": shell.client(order.origin, settings.get("endpoint")),
+            "env.sh": shell.server(order.origin, pods, config.exempt(pods, mirror), programs),
+            "client.sh": shell.client(order.origin, settings.get("endpoint"), programs),
         }
         if ca and pods.get("mirror"):
             files["configmap.yaml"] = config.configmap(order.origin, ca)
@@ -121,21 +124,31 @@ class SkyPilot:
         findings += schema.judge(config.config(settings, None), settings["version"], SERVER, inside)
         if (aws := settings.get("aws")) is not None:
             aws = amazon.of(settings["version"], aws)
-            wanted += ["aws", *(["session-manager-plugin"] if amazon.through_ssm(aws) else [])]
-            findings += _amazon(aws, inside)
+            own = _own("aws", inside)
+            wanted += [own, *(["session-manager-plugin"] if amazon.through_ssm(aws) else [])]
+            findings += _amazon(aws, inside, own)
         if (kubernetes := settings.get("kubernetes")) is not None:
-            wanted.append("kubectl")
+            # The last two it wants of every machine that enables Kubernetes (sky/provision/kubernetes/utils.py,
+            # check_port_forward_mode_dependencies, which sky/clouds/kubernetes.py calls first).
+            wanted += ["kubectl", "socat", "nc"]
             seen = cluster.look(kubernetes, lambda *words: asking.ask(inside.run, ["kubectl", *words]))
             findings += cluster.judge(kubernetes, config.exempt(kubernetes, None), seen)
         said = "is not on this machine, or does not start"
         remedy = "install it where the API server runs"
         findings += [
-            asking.unready(program, said, remedy)
+            asking.unready(Path(program).name, said, remedy)
             for program in wanted
             if not asking.has(inside.run, program, _HARMLESS.get(program, "--version"))
         ]
         said = "are not asked: whether their images have uv and SkyPilot's runtime, and whether they reach the mirror or the proxy"
         return [*findings, unknown("nodes", said, "launch one: sky launch --cpus 2 'uv pip list'")]
+
+
+def _own(program: str, inside: Inside) -> str:
+    """A program as the shell of ``env.sh`` finds it: the one that was installed with SkyPilot, or the machine's."""
+    python = schema.installed(inside, SERVER)
+    held = python.parent / program if python else None
+    return str(held) if held and held.is_file() else program
 
 
 def _images(order: Order, inside: Inside) -> list[Finding]:
@@ -158,11 +171,11 @@ def _images(order: Order, inside: Inside) -> list[Finding]:
     return [*findings, *more]
 
 
-def _amazon(aws: Mapping[str, Any], inside: Inside) -> list[Finding]:
-    """What AWS tells whoever asks with the credentials that are found here."""
+def _amazon(aws: Mapping[str, Any], inside: Inside, program: str) -> list[Finding]:
+    """What AWS tells whoever asks with the credentials that are found here, by its program."""
 
     def ask(*words: str) -> Any:
-        return asking.ask(inside.run, ["aws", *words, "--output", "json"], amazon.ENVIRON)
+        return asking.ask(inside.run, [program, *words, "--output", "json"], amazon.ENVIRON)
 
     who = ask("sts", "get-caller-identity")
     if isinstance(who, asking.Refused):

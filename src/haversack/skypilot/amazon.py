@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ OWN_PROFILE = "skypilot-v1"
 """The instance profile that SkyPilot makes where none is named."""
 WORDS = ("LOCAL_CREDENTIALS", "SERVICE_ACCOUNT", "NO_UPLOAD")
 """Values of ``remote_identity`` that name no profile (``sky/templates/aws-ray.yml.j2``, ``sky/utils/schemas.py``)."""
+# Amazon's own that let the agent in too, or may.
+_WIDE = re.compile("SSM|Administrator|PowerUser")
 ENVIRON = {"AWS_PAGER": "", "AWS_MAX_ATTEMPTS": "2"}
 """What the ``aws`` program is told."""
 # Without the first two nobody gets in; the machine and SkyPilot's own calls want the others now and then.
@@ -69,13 +72,23 @@ def look(aws: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
     own = profile(aws) or OWN_PROFILE
     seen["profile"] = ask("iam", "get-instance-profile", "--instance-profile-name", own)
     if not isinstance(seen["profile"], Refused):
-        roles = seen["profile"]["InstanceProfile"]["Roles"]
-        asked = [ask("iam", "list-attached-role-policies", "--role-name", role["RoleName"]) for role in roles]
-        seen["policies"] = next(
-            (answer for answer in asked if isinstance(answer, Refused)),
-            [policy["PolicyName"] for answer in asked if not isinstance(answer, Refused) for policy in answer["AttachedPolicies"]],
-        )  # fmt: skip
+        names = [role["RoleName"] for role in seen["profile"]["InstanceProfile"]["Roles"]]
+        seen["policies"] = _every("AttachedPolicies", names, "list-attached-role-policies", ask)
+        attached = seen["policies"]
+        if not isinstance(attached, Refused) and POLICY not in [policy["PolicyName"] for policy in attached]:
+            seen["inline"] = _every("PolicyNames", names, "list-role-policies", ask)
     return seen
+
+
+def _every(key: str, roles: list[str], question: str, ask: Ask) -> Any:
+    """What is answered of every role, in one list; :class:`Refused` where one answer is that."""
+    found: list[Any] = []
+    for role in roles:
+        answer = ask("iam", question, "--role-name", role)
+        if isinstance(answer, Refused):
+            return answer
+        found += answer[key]
+    return found
 
 
 def _in_vpc(aws: Mapping[str, Any], vpc: str, ask: Ask) -> dict[str, Any]:
@@ -286,7 +299,27 @@ def _profile(aws: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[Findin
             yield unready(subject, said, "name one that has it: remote_identity")
     elif isinstance(answer, Refused) or isinstance(policies, Refused):
         yield refused(subject, answer if isinstance(answer, Refused) else policies)
-    elif through_ssm(aws) and POLICY not in policies:
+    elif through_ssm(aws) and POLICY not in [policy["PolicyName"] for policy in policies]:
+        yield from _other_policies(subject, policies, seen.get("inline", []))
+
+
+def _other_policies(subject: str, attached: list[Any], inline: Any) -> Iterator[Finding]:
+    """Rights that a role has by other policies than Systems Manager's own.
+
+    Which those give nobody reads here: an account may well write its own.
+    """
+    own = [
+        policy["PolicyName"]
+        for policy in attached
+        if ":aws:policy/" not in policy["PolicyArn"] or _WIDE.search(policy["PolicyName"])
+    ]
+    if isinstance(inline, Refused):
+        yield refused(f"{subject}: policies of its own", inline)
+    elif names := sorted([*own, *inline]):
+        said = f"has not {POLICY}, and whether its other policies ({', '.join(names)}) let Systems Manager in is not known"
+        remedy = "see that they allow ssm:UpdateInstanceInformation and ssmmessages:*, or attach that policy"
+        yield unknown(subject, said, remedy)
+    else:
         said = f"has no role with {POLICY}: nobody reaches its machines through SSM"
         yield unready(subject, said, "attach that policy, or name another: remote_identity")
 

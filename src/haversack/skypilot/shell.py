@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from haversack.skypilot import proxies
@@ -13,10 +14,13 @@ _ENDPOINT = "SKYPILOT_API_SERVER_ENDPOINT"
 _NO_SERVER_HERE = "SKYPILOT_DISABLE_LOCAL_API_SERVER"
 
 
-def server(origin: str, kubernetes: Mapping[str, Any], exempt: Sequence[str]) -> bytes:
+def server(
+    origin: str, kubernetes: Mapping[str, Any], exempt: Sequence[str], programs: Path | None = None
+) -> bytes:
     """``env.sh``: variables of the API server; ``exempt`` is what goes past the proxy that pods have.
 
-    It starts at no endpoint that is not of its machine (``sky/server/common.py``), so that a shell that was a
+    ``programs`` is the folder of SkyPilot's own, where it is installed; it begins ``PATH``, since SkyPilot looks for
+    ``aws`` there and takes AWS for disabled without it (``sky/clouds/aws.py``).  It starts at no endpoint that is not of its machine (``sky/server/common.py``), so that a shell that was a
     client's before forgets it.
     """
     told = {
@@ -26,8 +30,17 @@ def server(origin: str, kubernetes: Mapping[str, Any], exempt: Sequence[str]) ->
         "PIP_NO_BUILD_ISOLATION": "0",
     }
     says = ["Read it into the shell that starts the API server, and not into those of clients:  . env.sh"]
-    lines = [f"unset {_ENDPOINT} {_NO_SERVER_HERE}", *_exports(told)]
+    lines = [f"unset {_ENDPOINT} {_NO_SERVER_HERE}", *_found(programs), *_exports(told)]
     return _file(origin, says, [*lines, *_through_proxy(kubernetes, exempt)])
+
+
+def _found(programs: Path | None) -> list[str]:
+    """The line by which shells find SkyPilot's programs, or what to do where nobody knows yet where they will be."""
+    if programs is None:
+        return [
+            "# Put the bin of the environment skypilot first on PATH: it was not installed when this was rendered."
+        ]
+    return [f'export PATH={shlex.quote(str(programs))}:"$PATH"']
 
 
 def _through_proxy(kubernetes: Mapping[str, Any], exempt: Sequence[str]) -> list[str]:
@@ -50,15 +63,14 @@ def _through_proxy(kubernetes: Mapping[str, Any], exempt: Sequence[str]) -> list
     return [*lines, *(f"export {name}={shlex.quote(','.join(exempt))}" for name in proxies.PAST)]
 
 
-def client(origin: str, endpoint: str | None) -> bytes:
+def client(origin: str, endpoint: str | None, programs: Path | None = None) -> bytes:
     """``client.sh``: variables of clients.
 
     One that knows where the server is starts none of its own where that does not answer (since 0.14).
     """
     there = {_ENDPOINT: endpoint, _NO_SERVER_HERE: "1"} if endpoint else {}
-    return _file(
-        origin, ["Read it into the shell of each client:  . client.sh"], _exports({**_QUIET, **there})
-    )
+    says = ["Read it into the shell of each client:  . client.sh"]
+    return _file(origin, says, [*_found(programs), *_exports({**_QUIET, **there})])
 
 
 def _exports(told: Mapping[str, str]) -> list[str]:

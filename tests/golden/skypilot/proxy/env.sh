@@ -1,6 +1,7 @@
 # Written by haversack render skypilot, of snapshot 2026-11 (sha256:15c803c6332c…), declaration sha256:e3b0c44298fc….
 # Read it into the shell that starts the API server, and not into those of clients:  . env.sh
 unset SKYPILOT_API_SERVER_ENDPOINT SKYPILOT_DISABLE_LOCAL_API_SERVER
+# Put the bin of the environment skypilot first on PATH: it was not installed when this was rendered.
 export DO_NOT_TRACK=1
 export PIP_NO_BUILD_ISOLATION=0
 export SCARF_NO_ANALYTICS=1

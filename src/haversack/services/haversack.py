@@ -98,7 +98,7 @@ UNITS = (
                     ),
                 ),
             ),
-            # It reads certificate and users anew.
+            # It reads certificate and users anew: the unit's copies, which systemd (252) makes at a start alone.
             "ExecReload": join(Place("kill"), " -HUP $MAINPID"),
             "User": Opt("user"),
             "Group": Opt("group"),

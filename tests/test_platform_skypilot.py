@@ -550,6 +550,23 @@ def test_a_version_that_nobody_looked_into_is_told(version: str, known: bool) ->
     assert [f.blocking for f in told] == ([] if known else [False])
 
 
+def test_a_region_that_no_catalog_knows_is_found(inside: Inside) -> None:
+    """Instead of tables without rows there is an error that names it, and what it is written like."""
+    aws = {**SSM["aws"], "regions": ["us-west-2", "us-wset-2", "mars"], "mirror": False}
+    found = PLATFORM.render(order({**SSM, "aws": aws}), inside).findings
+    told = {
+        (f.subject, f.blocking, f.message.partition(" ")[0], "us-west-2" in f.remedy)
+        for f in found
+        if f.blocking
+    }
+    assert told == {
+        ("platform.skypilot.aws.regions", True, "us-wset-2", True),
+        ("platform.skypilot.aws.regions", True, "mars", False),
+    }
+    every = {**SSM["aws"], "regions": ["us-west-2"], "mirror": False}
+    assert not [f for f in PLATFORM.render(order({**SSM, "aws": every}), inside).findings if f.blocking]
+
+
 def test_every_tag_of_a_version_is_known() -> None:
     """The folder of its catalogs and the tags by which it asks for an x86 machine, as each wheel has them."""
     assert {v: versions.catalogs(v) for v in ("0.10.3.post1", "0.10.4", "0.10.5", "0.14.1")} == {

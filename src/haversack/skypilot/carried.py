@@ -114,7 +114,9 @@ def files_of_catalogs(
                 files[path], images = catalogs.of_pods(data, version, at if pods.get("mirror") else None)
                 findings += _not_carried(content, images) if pods.get("mirror") else []
             else:
-                files[path] = catalogs.of_regions(data, settings["aws"].get("regions", ()))
+                regions = settings["aws"].get("regions", ())
+                findings += _strange(held.filename, catalogs.strange_regions(data, regions))
+                files[path] = catalogs.of_regions(data, regions)
         except ValueError as problem:
             remedy = "declare a [[file]] of that name that is one"
             findings.append(Finding("platform-unready", held.filename, str(problem), remedy))
@@ -124,6 +126,20 @@ def files_of_catalogs(
     if (image := pods.get("image")) and at:
         files[f"{folder}/kubernetes/images.csv"] = catalogs.pod_images(version, catalogs.at_site(image, at))
     return files, findings
+
+
+def _strange(file: str, regions: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """A finding for each region of which a catalog has no row: SkyPilot would find no machine there."""
+    subject = "platform.skypilot.aws.regions"
+    return [
+        Finding(
+            "platform-setting",
+            subject,
+            f"{region} is in no row of {file}, and SkyPilot would find no machine there",
+            f"{', or '.join([*near, 'a region that it has'])}; or lock a newer catalog",
+        )
+        for region, near in regions.items()
+    ]
 
 
 def images_of_pods(settings: Mapping[str, Any], content: Snapshot, store: Store) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ A table without a file ``.meta/….md5`` beside it counts as somebody's own, and
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -46,6 +47,19 @@ def of_regions(data: bytes, regions: Sequence[str]) -> bytes:
         return data
     column = head.index("Region")
     return _table(head, (row for row in rows if row[column : column + 1] and row[column] in regions))
+
+
+def strange_regions(data: bytes, regions: Sequence[str]) -> dict[str, list[str]]:
+    """The regions of which a table has no row, each with those of it that are written most alike.
+
+    None without a column of regions.  Raises :class:`ValueError` for what is no table.
+    """
+    head, rows = _read(data)
+    if "Region" not in head:
+        return {}
+    column = head.index("Region")
+    there = sorted({row[column] for row in rows if row[column : column + 1]})
+    return {region: difflib.get_close_matches(region, there) for region in regions if region not in there}
 
 
 def of_pods(data: bytes, version: str, registry: str | None) -> tuple[bytes, tuple[str, ...]]:

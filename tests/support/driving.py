@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import ssl
 import stat
@@ -462,10 +463,18 @@ def killed() -> Any:
 
 @step
 def stopped() -> Any:
-    """A stop of the server, with a request under way."""
+    """A stop of the server, with a request under way that would never end: its machine says nothing any more."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "comm").read_text() == "sshd\n":
+                os.kill(int(process.name), signal.SIGSTOP)
+    asking = subprocess.Popen(["runuser", "-l", "bob", "-c", "/opt/skypilot/bin/sky queue train"])
+    wait(lambda: "POST /queue" in journal(SERVER), 40)
+    time.sleep(2)
     began = time.monotonic()
     code, _ = run("systemctl", "stop", SERVER)
     took = time.monotonic() - began
+    asking.kill()
     said = journal(SERVER)
     sizes = [path.stat().st_size for path in LOGS.rglob("*") if path.is_file()]
     return {
@@ -474,8 +483,9 @@ def stopped() -> Any:
         **shown(SERVER),
         "group": group(SERVER),
         "servers": servers(),
+        "under way": said.count("on-going requests found, waiting for them"),
         "journal": len(said),
-        "tail": said[-2000:],
+        "tail": said[-4000:],
         "logs": sum(sizes),
         "server.log": [path.stat().st_size for path in (HOME / ".sky/api_server").glob("*.log")],
     }
@@ -643,7 +653,7 @@ def mirror_serves_skypilot() -> Any:
 if __name__ == "__main__":
     for each in (
         bootstrapped, credential_missing, mirror, credential_appears, installed, mirror_serves_skypilot,
-        answers, credential_is_private, mirror_reloads, timers, monitor, people, cluster, killed, clock, stopped,
+        answers, credential_is_private, mirror_reloads, timers, monitor, people, killed, clock, cluster, stopped,
         down, slow, other_version, port_taken, ended,
     ):  # fmt: skip
         each()

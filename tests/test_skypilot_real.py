@@ -1,6 +1,7 @@
 """SkyPilot itself, beside what is rendered for it: its schema, its merge of pods, and a launch with no network.
 
-The environment with SkyPilot, moto and the schemas of Kubernetes is that of tests/support/skypilot.py.
+The environment with SkyPilot, moto and the schemas of Kubernetes is that of tests/support/skypilot.py.  What launches is
+another one: that which ``[platform.skypilot]`` locked, and which was packed, received and installed.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ from haversack.skypilot import catalogs, config, known, schema, versions
 from haversack.skypilot.carried import SERVER
 from haversack.skypilot.machines import Mirror
 from tests.support import tiny
-from tests.support.site import Lab, plain_environ
+from tests.support.site import Lab, here, plain_environ
 from tests.support.skypilot import AMI, ask, end
-from tests.support.wheels import make_wheel
 from tests.test_platform_skypilot import CLOSED, GOLDEN, PODS_IMAGES, PROXY, QUOTAS, SSM
 
 # An environment of a gigabyte and a server with many processes: minutes on a busy machine.
@@ -229,26 +229,42 @@ else:
     iam.create_instance_profile(InstanceProfileName="site-nodes")
     iam.add_role_to_instance_profile(InstanceProfileName="site-nodes", RoleName="nodes")
 """
-# In a namespace with loopback alone; each step leaves what it said in a file.
-_LAUNCH = """\
+PAGE = Path(__file__).parents[1] / "docs" / "platforms" / "skypilot.md"
+# In a namespace with loopback alone; each step leaves what it said in a file.  Nothing of the environment with moto is
+# on PATH.
+_BEGIN = """\
 cd "$HOME"
 readlink /proc/self/ns/net > namespace
-moto_server -H 127.0.0.1 -p 5555 > moto.log 2>&1 &
+"$ORACLE/moto_server" -H 127.0.0.1 -p 5555 > moto.log 2>&1 &
 for i in $(seq 300); do curl -so /dev/null "$AWS_ENDPOINT_URL/moto-api/" && break; sleep .3; done
-python -c "$SITE" begin
+"$ORACLE/python" -c "$SITE" begin
 "$PYTHON" -m haversack doctor skypilot --json > lacking.json
-python -c "$SITE" rest
+"$ORACLE/python" -c "$SITE" rest
 "$PYTHON" -m haversack doctor skypilot --json > ready.json
-sh "$CONFIG/seed.sh"
-. "$CONFIG/env.sh"
-sky api start --host 127.0.0.1 --port 46997 --foreground > server.log 2>&1 &
-. "$CONFIG/client.sh"
-for i in $(seq 600); do curl -sf "$SKYPILOT_API_SERVER_ENDPOINT/api/health" > health.json && break; sleep .5; done
+"""
+_END = """\
+curl -s "$SKYPILOT_API_SERVER_ENDPOINT/api/health" > health.json
 curl -sL -o dashboard.html -w '%{http_code}' "$SKYPILOT_API_SERVER_ENDPOINT/" > dashboard.code
-sky check aws > check.txt 2>&1; echo $? > check.code
-sky launch -y --dryrun --infra aws/us-west-2 --cpus 2 'echo hi' > launch.txt 2>&1; echo $? > launch.code
+command -v aws > aws.txt
 cat .sky/generated/*.yml.tmp > cluster.yaml
 """
+
+
+def steps() -> list[str]:
+    """What our page says to run inside, from the first script on."""
+    block = PAGE.read_text().partition("## Inside")[2].partition("```console\n")[2].partition("```")[0]
+    lines = [line.removeprefix("$ ") for line in block.splitlines()]
+    return lines[lines.index("sh /srv/sky-config/seed.sh") :]
+
+
+def script(lines: list[str], config: Path) -> str:
+    """The steps as the page has them, but for the folder, and for a launch that is a dry run."""
+    found = []
+    for line in lines:
+        name = "-".join(line.split()[:3]).replace("/", "_")
+        told = line.replace("/srv/sky-config", str(config)).replace("sky launch", "sky launch -y --dryrun")
+        found.append(f"{told} > {name}.txt 2>&1; echo $? > {name}.code\n")
+    return _BEGIN + "".join(found) + _END
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,49 +278,58 @@ class Launch:
         return (self.home / name).read_text(errors="replace")
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A site behind the gap: its store, the installed environment, and what was rendered."""
+
+    store: Path
+    prefix: Path
+    config: Path
+
+
 @pytest.fixture(scope="module")
-def rendered(sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What haversack renders of a snapshot that was locked, packed and received."""
+def carried(sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Carried:
+    """What ``[platform.skypilot]`` locks from PyPI by itself, packed, rehearsed, received, installed and rendered."""
     folder = tmp_path_factory.mktemp("skypilot-site")
     ami = ask(sky, AMI, None, folder)
     aws = "".join(f"{key} = {json.dumps(value)}\n" for key, value in SSM["aws"].items())
-    # The server that is tried here is the one from PyPI.
-    own = '[env.skypilot]\nkind = "pip"\nrequirements = ["requirements.txt"]\ntargets = ["here"]\n'
+    # Where SkyPilot keeps its catalogs may be out of reach where tests run.
     files = "".join(
         f'[[file]]\nurl = "{t}.csv"\nname = "skypilot-aws-{t}.csv"\n'
         for t in ("vms", "instance_quota_mapping")
     )
     platform = (
-        f'[platform.skypilot]\nversion = "0.14.1"\nendpoint = "http://127.0.0.1:46997"\n'
+        f'[platform.skypilot]\nversion = "0.14.1"\nendpoint = "http://127.0.0.1:46580"\n'
         f'[platform.skypilot.aws]\n{aws}ami = "{ami}"\n'
     )
+    made = Carried(folder / "inside", folder / "opt" / "skypilot", folder / "sky-config")
     with Lab(folder / "lab") as lab:
-        make_wheel(lab.wheels, "demo", "1.0")
-        lab.declare("demo", more=f"{own}{files}{platform}")
+        lab.write("haversack.toml", f'[site]\nname = "cloud"\n{here()}\n{platform}{files}')
         lab.write("vms.csv", VMS.decode())
         lab.write("instance_quota_mapping.csv", QUOTAS.decode())
         lab.told("lock")
         lab.told("pack", "-o", folder / "bundle", "--name", "2026-11")
-        inside = {"HAVERSACK_STORE": str(folder / "inside")}
+        inside = {"HAVERSACK_STORE": str(made.store)}
         lab.told("receive", folder / "bundle", env=inside)
-        lab.told("render", "skypilot", "-o", folder / "sky", env=inside)
-    return folder / "sky"
+        lab.told("install", SERVER, "--to", made.prefix, env=inside)
+        lab.told("render", "skypilot", "-o", made.config, env=inside)
+    return made
 
 
 @pytest.fixture(scope="module")
-def launch(sky: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
-    """A server, a check and a dry run, with loopback alone and an Amazon of moto's."""
+def launch(sky: Path, carried: Carried, tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """Our page, step by step, with loopback alone and an Amazon of moto's."""
     if reason := Programs().cage():
         pytest.skip(reason)
     home = tmp_path_factory.mktemp("skypilot-home")
     env = {
         **plain_environ(),
-        "PATH": f"{sky}:/usr/sbin:/usr/bin:/bin",
+        "PATH": "/usr/sbin:/usr/bin:/bin",
         "HOME": str(home),
-        "CONFIG": str(rendered),
         "SITE": _SITE,
+        "ORACLE": str(sky),
         "PYTHON": sys.executable,
-        "HAVERSACK_STORE": str(rendered.parent / "inside"),
+        "HAVERSACK_STORE": str(carried.store),
         "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:5555",
         "AWS_ACCESS_KEY_ID": "t",
@@ -312,7 +337,8 @@ def launch(sky: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) 
         "AWS_DEFAULT_REGION": "us-west-2",
         "AWS_PAGER": "",
     }
-    argv = [sys.executable, "-I", "-S", cage.__file__, "bash", "-c", _LAUNCH]
+    told = script(steps(), carried.config)
+    argv = [sys.executable, "-I", "-S", cage.__file__, "bash", "-c", told]
     try:
         with (home / "script.log").open("wb") as log:
             subprocess.run(argv, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=1200)
@@ -339,13 +365,24 @@ def test_preflight_finds_what_the_site_lacks(launch: Launch) -> None:
     assert "instance profile site-nodes" in lacking
     ready = findings(launch.text("ready.json"))
     assert ready["platform-unready"] == ["session-manager-plugin"]
-    assert set(ready["platform-unknown"]) == {"Systems Manager", "nodes", "config.yaml"}
+    # Its configuration is held to the schema of the one that is installed.
+    assert set(ready["platform-unknown"]) == {"Systems Manager", "nodes"}
+
+
+def test_what_launches_is_what_was_carried(launch: Launch, carried: Carried) -> None:
+    """Every step of the page ends well, and SkyPilot finds the `aws` of its own environment."""
+    codes = {file.stem: file.read_text().strip() for file in launch.home.glob("*.code")}
+    assert {name: code for name, code in codes.items() if name != "dashboard"} == dict.fromkeys(
+        ("sh-_srv_sky-config_seed.sh", ".-_srv_sky-config_env.sh", "sky-api-start",
+         ".-_srv_sky-config_client.sh", "sky-check-aws", "sky-launch---infra"), "0"
+    ), launch.text("script.log")  # fmt: skip
+    assert launch.text("aws.txt").strip() == str(carried.prefix / "bin" / "aws")
 
 
 def test_its_server_is_healthy_without_a_network(launch: Launch) -> None:
     """The API server says so, has no telemetry, and shows its dashboard."""
     health = json.loads(launch.text("health.json") or "{}")
-    assert health["status"] == "healthy", launch.text("server.log")[-2000:]
+    assert health["status"] == "healthy", launch.text("sky-api-start.txt")[-2000:]
     assert health["version"] == "0.14.1"
     assert health["telemetry_enabled"] is False
     assert launch.text("dashboard.code") == "200"
@@ -354,15 +391,14 @@ def test_its_server_is_healthy_without_a_network(launch: Launch) -> None:
 
 def test_aws_is_enabled_with_the_catalogs_that_crossed(launch: Launch) -> None:
     """`sky check aws` enables compute; nothing was asked of the internet."""
-    assert launch.text("check.code").strip() == "0", launch.text("check.txt")
-    said = re.sub(r"\x1b\[[0-9;]*m", "", launch.text("check.txt"))
+    said = re.sub(r"\x1b\[[0-9;]*m", "", launch.text("sky-check-aws.txt"))
     assert re.search(r"AWS: enabled \[[^]]*compute", said), said
 
 
 def test_a_dry_run_reaches_machines_through_ssm(launch: Launch) -> None:
     """`sky launch --dryrun` ends well, and the cluster is in our VPC, our group, and behind Systems Manager."""
-    assert launch.text("launch.code").strip() == "0", launch.text("launch.txt")
-    assert "Dryrun finished." in launch.text("launch.txt")
+    told = launch.text("sky-launch---infra.txt")
+    assert "Dryrun finished." in told, told
     cluster = launch.text("cluster.yaml")
     assert "aws ssm start-session" in cluster
     assert "AWS-StartSSHSession" in cluster

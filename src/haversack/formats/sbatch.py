@@ -32,8 +32,9 @@ done
 """
 # A process on each node makes the job's folder there, says so, and removes it when its standard input ends: when
 # this shell closes it, or is gone.  scancel, a time limit and a requeue end all that runs and start nothing new, so
-# whoever removes must run by then, and hears no other signal.  A command that is told to end may still need the folder to save its work: it
-# has two thirds of KillWait, the seconds between SIGTERM and SIGKILL.  A requeued job keeps its number, but not the
+# whoever removes must run by then, and hears no other signal.  A command that is told to end may still need the folder
+# to save its work: it has two thirds of KillWait, the seconds between SIGTERM and SIGKILL.  Bash closes its end of a
+# coproc that SIGTERM ended, which would be too early, so that hears none.  A requeued job keeps its number, but not the
 # folder of its name.  mkdir fails where the folder is there already: nobody else's is entered or removed.
 _ON_NODES = """\
 haversack_work="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/haversack-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"
@@ -52,7 +53,7 @@ haversack_keeps='
     [ -z "$made" ] || rm -rf "$1"
 '
 coproc haversack_keeper {
-    trap "" HUP INT QUIT USR1 USR2
+    trap "" HUP INT QUIT TERM USR1 USR2
     SLURM_OVERLAP=1 haversack_on_nodes --mem=0 bash -c "$haversack_keeps" - "$haversack_work" "$((${haversack_wait:-30} * 2 / 3))"
 }
 haversack_kept=("${haversack_keeper[@]}" "$haversack_keeper_PID")

@@ -475,6 +475,45 @@ def test_a_key_that_helm_would_ignore_is_found(chart: str, text: str, subject: s
     assert finding.remedy
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "chart"),
+    [
+        (
+            "v.yaml",
+            "# by haversack\n# helm upgrade --install NAME clearml-serving -f v.yaml\na: 1\n",
+            "clearml-serving",
+        ),
+        ("v.yaml", "# helm install clearml clearml/clearml-agent -n clearml\n", "clearml-agent"),
+        ("v.yaml", "# helm upgrade -i clearml-agent ./clearml -n clearml-agent\n", "clearml"),
+        ("clearml.yaml", "# helm install a far/other\n", "clearml"),
+        ("clearml-enterprise-agent-values.yaml", "", "clearml-enterprise-agent"),
+        ("clearml-serving-images.yml", "a: 1\n", "clearml-serving"),
+        ("my-values.yaml", "# of our clearml, see helm show values\na: 1\n# helm install a clearml\n", None),
+    ],
+)
+def test_a_values_file_tells_its_chart(name: str, text: str, chart: str | None) -> None:
+    """By the command at its head, then by its name; prose, and what stands below values, tell nothing."""
+    assert linting.chart_of(name, text.encode()) == chart
+
+
+@pytest.mark.parametrize("place", ["basePodTemplate", "queues: {gpu: {templateOverrides"])
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("nodeSelectr", "nodeSelector?"), ("envs", "env?"), ("imagePullSecret", "imageCredentials.")],
+)
+def test_a_key_of_pods_that_is_nearly_one_is_told(place: str, key: str, meant: str) -> None:
+    """In both flavours, with what was meant, and never as a key of the other flavour."""
+    text = f"agentk8sglue: {{{place}: {{{key}: []}}{'}}' if 'queues' in place else ''}}}\n"
+    for chart in ("clearml-agent", "clearml-enterprise-agent"):
+        (finding,) = lint(chart, text)
+        if "queues" in place and chart == "clearml-agent":
+            assert "enterprise" in finding.message
+            continue
+        assert meant in finding.remedy
+        assert "flavor" not in finding.remedy
+        assert finding.blocking or key == "imagePullSecret"
+
+
 def test_a_near_name_is_said() -> None:
     """What was probably meant is the remedy."""
     (finding,) = lint("clearml-agent", "agentk8sglue: {basePodTemplates: {env: []}}\n")
@@ -888,6 +927,9 @@ def test_doctor_looks_at_anybodys_values(crossed: Crossed, tmp_path: Path) -> No
     assert (done.returncode, "community" in done.stderr) == (3, True)
     done = doctor("clearml", "--values", theirs, "--chart", "clearml-agent")
     assert done.returncode == 0, done.stderr
+    named = tmp_path / "clearml-agent-values.yaml"
+    named.write_text("agentk8sglue:\n  queue: gpu\n")
+    assert doctor("clearml", "--values", named).returncode == 0
     for words in (("clearml", "--chart", "clearml"), ("--values", theirs), ("clearml", "--values", "none")):
         assert doctor(*words).returncode != 0
 

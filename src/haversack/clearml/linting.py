@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +13,30 @@ from haversack.model.finding import Finding
 
 _MISSPELT = 0.9
 """How much like a known key an unknown one is to be taken for it where not all keys are known, of 1."""
+_PULL = "imagepullsecret"
 _SECRETS = ("extraImagePullSecrets", "existingImagePullSecrets")
+
+
+def chart_of(name: str, data: bytes) -> str | None:
+    """The chart that a values file is for, as helm's command line in the comment at its head has it, or as its own name
+    begins (``clearml-serving-values.yaml``); ``None`` where neither tells.
+    """
+    text = data.decode("utf-8", "replace").lstrip("\ufeff")
+    for line in itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()):
+        _, _, told = line.partition(" helm ")
+        words = told.split()
+        # What stands behind an option is its value, but for the one of `helm upgrade --install NAME CHART`.
+        free = [
+            word
+            for before, word in itertools.pairwise(words)
+            if not word.startswith("-") and (not before.startswith("-") or before in ("--install", "-i"))
+        ]
+        if words[:1] in (["upgrade"], ["install"], ["template"]) and len(free) > 1:
+            chart = next((w for w in free if "/" in w), free[-1]).rpartition("/")[2]
+            if chart in CHARTS:
+                return chart
+    named = re.fullmatch(r"(.+?)(?:[-.](?:values|images))?\.ya?ml", name)
+    return named[1] if named and named[1] in CHARTS else None
 
 
 def keys(values: Any, chart: Chart, file: str) -> list[Finding]:
@@ -62,13 +87,24 @@ def _unknown(key: str, tree: Mapping[str, Any], chart: Chart, path: tuple[str, .
         said = f"is a key of {other.name} ({other.flavor}); {chart.name} ({chart.flavor}) ignores it"
         return _wrong(at, said, f'use {chart.name}\'s own key, or declare flavor = "{other.flavor}"')
     near = difflib.get_close_matches(key, tree, 1)
-    misspelt = difflib.get_close_matches(key, tree, 1, _MISSPELT)
+    # An s too much or too little is no other word, however short it is.
+    misspelt = difflib.get_close_matches(key, tree, 1, _MISSPELT) or [
+        k for k in tree if k.rstrip("s") == key.rstrip("s")
+    ]
     remedy = f"{near[0]}?" if near else f"known here are {', '.join(sorted(tree))}"
+    if key.casefold().startswith(_PULL) and not misspelt:
+        remedy = f"pull secrets are named once, in imageCredentials.{_place_of_secrets(chart)}"
     if chart.complete:
         return _wrong(at, f"is no key of {chart.name} {chart.version}, which ignores it", remedy)
     said = f"is not among the keys of {chart.name} that are documented, and what is below is not checked"
     look = f"look it up: helm show values; {remedy}"
     return Finding("values-key", at, said, look, blocking=bool(misspelt))
+
+
+def _place_of_secrets(chart: Chart) -> str:
+    """The key below ``imageCredentials`` by which a chart's pods, those of tasks too, get pull secrets."""
+    known = chart.keys["imageCredentials"]
+    return next((key for key in _SECRETS if key in known), "existingSecret, with enabled: true")
 
 
 def _knows(tree: Mapping[str, Any], path: tuple[str, ...]) -> bool:

@@ -104,7 +104,9 @@ class ClearML:
     looks: Mapping[str, Key] = {
         "values": Key("string", "A values file, whose images are written anew for the registry."),
         "chart": Key(
-            "string", "The chart that the values file is for (default: the agent's).", choices=tuple(CHARTS)
+            "string",
+            "The chart that the values file is for (default: the one of its first lines or its name, else the agent's).",
+            choices=tuple(CHARTS),
         ),
         "registry": Key(
             "string",
@@ -307,7 +309,7 @@ def _images(order: Order) -> set[str]:
 
 
 def _values(asked: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Any, str]:
-    """A values file, and the chart that it is for: that of the agent unless another one is named."""
+    """A values file, and the chart that it is for: the one named, the one that it tells of itself, or the agent's."""
     from haversack.formats import yaml
 
     file = Path(asked["values"])
@@ -316,7 +318,8 @@ def _values(asked: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Any,
         data = file.read_bytes()
     except OSError as problem:
         raise NotFoundError(f"cannot be read: {problem.strerror}", where=str(file)) from problem
-    return yaml.load(data, str(file)), asked.get("chart") or agents[settings["flavor"]]
+    chart = asked.get("chart") or linting.chart_of(file.name, data) or agents[settings["flavor"]]
+    return yaml.load(data, str(file)), chart
 
 
 def _pull_secret(order: Order, name: str, server: str) -> bytes:

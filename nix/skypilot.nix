@@ -27,6 +27,8 @@ let
   sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix)/.*|/etc/[^/]+\\.d";
   unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
   address = "https?://[^/@]+(/[^@]*)?";
+  proxyAddress = "https?://[^/@]+:[0-9]+/?";
+  pastLoopback = "(.*,)?127\\.0\\.0\\.1(,.*)?";
   assignment = " *((export +)?[A-Za-z_][A-Za-z0-9_]*=(\"[^\"\\\\$`]*\"|'[^'\\\\]*'|[^\"'\\\\$`;&|<>() ]*) *|#.*)?";
   secretVariable = " *(export +)?[A-Za-z0-9_]*(SECRET|PASSWORD|PASSWD|TOKEN|(ACCESS|API|PRIVATE|SECRET)_KEY)(_ID)?=.+";
   loopback = "127\\.[0-9.]+|localhost|::1";
@@ -300,6 +302,20 @@ in
       description = "Certificates (PEM) to trust for the mirror, instead of the system's.";
     };
 
+    proxy = mkOption {
+      type = types.nullOr word;
+      default = null;
+      example = "http://proxy.site.example:3128";
+      description = "Proxy by which the server reaches clouds.";
+    };
+
+    noProxy = mkOption {
+      type = word;
+      default = "localhost,127.0.0.1,::1,169.254.169.254,.svc,.cluster.local";
+      example = "localhost,127.0.0.1,10.0.0.0/8,.svc,.site.example";
+      description = "What it reaches without that proxy, with commas between.";
+    };
+
     catalogs = mkOption {
       type = types.nullOr absolutePath;
       default = null;
@@ -569,6 +585,14 @@ in
         message = "services.skypilot: mirror is no address of a server: write one like https://mirror.site.example, without a user or password";
       }
       {
+        assertion = cfg.proxy != null -> matches proxyAddress cfg.proxy;
+        message = "services.skypilot: proxy is no address of a proxy: write one like http://proxy.site.example:3128, without a user or password";
+      }
+      {
+        assertion = cfg.proxy != null -> matches pastLoopback cfg.noProxy;
+        message = "services.skypilot: noProxy lacks 127.0.0.1, where the parts of the server ask each other: add it";
+      }
+      {
         assertion = lib.all (matches assignment) (lib.splitString "\n" cfg.extraEnvironment);
         message = "services.skypilot: extraEnvironment holds a line that is not `export NAME=value` with one word or a text in quotes: no shell reads it, and $, ` and \\ mean nothing";
       }
@@ -675,6 +699,12 @@ in
           PIP_INDEX_URL = if cfg.mirror != null then "${cfg.mirror}/pypi/simple/" else null;
           SSL_CERT_FILE = cfg.caFile;
           PIP_CERT = cfg.caFile;
+          HTTP_PROXY = cfg.proxy;
+          HTTPS_PROXY = cfg.proxy;
+          http_proxy = cfg.proxy;
+          https_proxy = cfg.proxy;
+          NO_PROXY = if cfg.proxy != null then cfg.noProxy else null;
+          no_proxy = if cfg.proxy != null then cfg.noProxy else null;
           PYTHONPATH = if hasDefaults then "${programs}" else null;
           SITE_DEFAULT_REGION = cfg.cluster.defaultRegion;
           SITE_DEFAULT_INSTANCE_TYPE = cfg.cluster.defaultInstanceType;

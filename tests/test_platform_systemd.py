@@ -34,6 +34,7 @@ from haversack.ports.machine import base_python, probe
 from haversack.ports.media import FolderWriter
 from haversack.services import machine
 from haversack.services.declared import is_hidden
+from haversack.skypilot import proxies
 from haversack.verbs import pack
 from tests.support import tiny
 from tests.support.site import plain_environ
@@ -71,6 +72,8 @@ EVERYTHING: dict[str, Any] = {
         "extraEnvironment": "# the site's\nexport AWS_PROFILE=skypilot\n",
         "mirror": "https://mirror.site.example",
         "caFile": "/etc/ssl/site-ca.pem",
+        "proxy": "http://proxy.site.example:3128",
+        "noProxy": "127.0.0.1,::1,10.0.0.0/8",
         "catalogs": "/etc/skypilot/catalogs",
         "administrators": ["alice", "bob"],
         "webUI": {"host": "::1", "port": 18080, "openFirewall": True},
@@ -324,6 +327,29 @@ def test_what_skypilot_declares_is_in_the_configuration(tmp_path: Path, inside: 
     assert " --catalogs /etc/skypilot/catalogs" in unit
     assert 'Environment="SSL_CERT_FILE=/etc/skypilot/ca.pem"' in unit
     assert CERTIFICATE.encode() in files["etc/skypilot/ca.pem"]
+
+
+def test_the_server_has_the_proxy_of_pods(inside: Inside) -> None:
+    """Six variables with what pods reach without it; the service's own wins; one with a password is told how to be given."""
+    pods = {"proxy": "http://proxy-host:3128", "no_proxy": ["10.0.0.0/8"]}
+
+    def told(pods: Mapping[str, Any], **own: str) -> tuple[dict[str, str], list[str]]:
+        made = PLATFORM.render(
+            order({"skypilot": {"enable": True, **own}}, {"version": "0.14.1", "kubernetes": pods}), inside
+        )
+        unit = made.files["etc/systemd/system/skypilot-web-ui.service"].decode()
+        lines = re.findall(r'^Environment="(\w+_(?:PROXY|proxy))=(.*)"$', unit, re.MULTILINE)
+        return dict(lines), [f.remedy for f in made.findings if f.subject.endswith("skypilot.proxy")]
+
+    found, _ = told(pods)
+    assert set(found) == {*proxies.THROUGH, *proxies.PAST}
+    assert {found[name] for name in proxies.THROUGH} == {"http://proxy-host:3128"}
+    assert {found[name] for name in proxies.PAST} == {",".join(["10.0.0.0/8", *proxies.ALWAYS])}
+    found, _ = told(pods, proxy="http://other:1")
+    assert (found["https_proxy"], found["no_proxy"]) == ("http://other:1", ",".join(proxies.ALWAYS))
+    assert told({})[0] == {}
+    found, (remedy,) = told({"proxy_secret": "site-proxy", "cidrs": ["10.0.0.0/8"]})
+    assert (found, "EnvironmentFile" in remedy) == ({}, True)
 
 
 def test_nodes_without_a_mirror_are_not_rendered(inside: Inside) -> None:

@@ -330,7 +330,7 @@ def test_no_line_is_anything_but_a_directive(name: str) -> None:
     """Every line of a unit is a section, a comment or a directive; quotes are around variables, % begins only %d/."""
     known = re.compile(
         r"""|\#\ .*|\[(Unit|Service|Timer|Install)\]|Description=[^"%]*
-        |Environment="[A-Z_]+=(%d/[a-z]+|[^"'%$\\]*)"|[A-Z][A-Za-z]+=([^"'%\\]|%d/)*""",
+        |Environment="[A-Za-z_]+=(%d/[a-z]+|[^"'%$\\]*)"|[A-Z][A-Za-z]+=([^"'%\\]|%d/)*""",
         re.VERBOSE,
     )
     for path, content in site(name).files().items():

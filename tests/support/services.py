@@ -56,6 +56,8 @@ SITES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "enable": True,
             "mirror": "https://mirror.site.example",
             "caFile": "/etc/ssl/site-ca.pem",
+            "proxy": "http://proxy.site.example:3128",
+            "noProxy": "localhost,127.0.0.1,::1,10.0.0.0/8,.svc",
             "catalogs": "/etc/skypilot/catalogs",
             "cloudCredentials": {
                 "aws": "/run/secrets/aws",
@@ -331,6 +333,20 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
     ("skypilot", {"mirror": "mirror.example"}, "mirror is no address of a server: write one like"),
     ("skypilot", {"mirror": "https://me:pw@mirror.example"}, "mirror is no address of a server: write one"),
     ("skypilot", {"mirror": "ftp://mirror.example"}, "mirror is no address of a server: write one"),
+    *(
+        ("skypilot", {"proxy": proxy}, "proxy is no address of a proxy: write one like")
+        for proxy in (
+            "proxy.example:3128",
+            "http://proxy.example",
+            "http://me:pw@proxy.example:1",
+            "socks5://p:1",
+        )
+    ),
+    (
+        "skypilot",
+        {"proxy": "http://proxy.example:1", "noProxy": "localhost,10.127.0.0.1,.svc"},
+        "noProxy lacks 127.0.0.1, where",
+    ),
     *(
         ("skypilot", {"extraEnvironment": line}, "extraEnvironment holds a line that is not `export")
         for line in (

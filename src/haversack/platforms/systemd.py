@@ -159,6 +159,15 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
             raise UsageError("nodes must be told where the store is served", remedy=remedy)
         mirror = carried.mirror(served, ca) if served else None
         ours["config"] = joined(config.config(base, mirror), ours.get("config", {}))
+        pods = base.get("kubernetes", {})
+        if "proxy" in pods and "proxy" not in ours:
+            # The server asks by the way that pods have; what it reaches past it is said where pods' is.
+            ours["proxy"] = pods["proxy"]
+            ours.setdefault("noProxy", ",".join(config.exempt(pods, mirror)))
+        elif "proxy_secret" in pods and "proxy" not in ours:
+            said = f"is not given to the server: its URL holds a password, and stands in the secret {pods['proxy_secret']} alone"
+            remedy = "systemctl edit skypilot-web-ui, and add EnvironmentFile=FILE, with HTTPS_PROXY=URL and NO_PROXY in a file that only root reads"
+            findings.append(unknown(f"{KIND}.systemd.skypilot.proxy", said, remedy))
         registry = asked.get("registry")
         tables, more = carried.files_of_catalogs(base, order.content, served, registry, inside.store)
         files |= {f"etc/skypilot/catalogs/{path}": data for path, data in tables.items()}

@@ -52,6 +52,11 @@ _SERVING: dict[str, Term] = {
     # Not REQUESTS_CA_BUNDLE: botocore reads it too (botocore/endpoint.py), and AWS has no certificate of the site.
     "SSL_CERT_FILE": _CA,
     "PIP_CERT": _CA,
+    # Programs disagree on whether capitals or small letters count.
+    **dict.fromkeys(
+        ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), When(Given("proxy"), Opt("proxy"))
+    ),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), When(Given("proxy"), Opt("noProxy"))),
     "PYTHONPATH": When(DEFAULTS, Place("programs")),
     "SITE_DEFAULT_REGION": When(Given("cluster.defaultRegion"), Opt("cluster.defaultRegion")),
     "SITE_DEFAULT_INSTANCE_TYPE": When(

@@ -28,6 +28,7 @@ from haversack.services.terms import (
 # What `sky api start --host` takes (sky/client/cli/command.py, 0.14.1).
 _HOSTS = ("127.0.0.1", "localhost", "0.0.0.0", "::1", "::")  # noqa: S104
 _LOOPBACK = r"127\.[0-9.]+|localhost|::1"
+_PROXY = "https?://[^/@]+:[0-9]+/?"
 _ADDRESS = "https?://[^/@]+(/[^@]*)?"
 # Values that mean the same to a shell and to systemd (EnvironmentFile= of systemd.exec(5)).
 _VALUE = r"""("[^"\\$`]*"|'[^'\\]*'|[^"'\\$`;&|<>() ]*)"""
@@ -87,6 +88,19 @@ OPTIONS = {
         "Certificates (PEM) to trust for the mirror, instead of the system's.",
         nullable=True,
         example="/etc/ssl/site-ca.pem",
+    ),
+    "proxy": Option(
+        "word",
+        "Proxy by which the server reaches clouds.",
+        nullable=True,
+        example="http://proxy.site.example:3128",
+    ),
+    "noProxy": Option(
+        "word",
+        "What it reaches without that proxy, with commas between.",
+        # What rendered pods ask no proxy for, either.
+        "localhost,127.0.0.1,::1,169.254.169.254,.svc,.cluster.local",
+        example="localhost,127.0.0.1,10.0.0.0/8,.svc,.site.example",
     ),
     "catalogs": Option(
         "path",
@@ -178,6 +192,14 @@ ASSERTIONS = (
     Assertion(
         unless(Given("mirror"), Matches("mirror", _ADDRESS, "address")),
         "mirror is no address of a server: write one like https://mirror.site.example, without a user or password",
+    ),
+    Assertion(
+        unless(Given("proxy"), Matches("proxy", _PROXY, "proxyAddress")),
+        "proxy is no address of a proxy: write one like http://proxy.site.example:3128, without a user or password",
+    ),
+    Assertion(
+        unless(Given("proxy"), Matches("noProxy", r"(.*,)?127\.0\.0\.1(,.*)?", "pastLoopback")),
+        "noProxy lacks 127.0.0.1, where the parts of the server ask each other: add it",
     ),
     Assertion(
         Matches("extraEnvironment", _LINE, "assignment"),

@@ -468,14 +468,16 @@ def stopped() -> Any:
         with contextlib.suppress(OSError):
             if (process / "comm").read_text() == "sshd\n":
                 os.kill(int(process.name), signal.SIGSTOP)
+    asked = journal(SERVER).count('"POST /queue')
     asking = subprocess.Popen(["runuser", "-l", "bob", "-c", "/opt/skypilot/bin/sky queue train"])
-    wait(lambda: "POST /queue" in journal(SERVER), 40)
+    wait(lambda: journal(SERVER).count('"POST /queue') > asked, 60)
     time.sleep(2)
+    before = len(journal(SERVER))
     began = time.monotonic()
     code, _ = run("systemctl", "stop", SERVER)
     took = time.monotonic() - began
     asking.kill()
-    said = journal(SERVER)
+    said = journal(SERVER)[before:]
     sizes = [path.stat().st_size for path in LOGS.rglob("*") if path.is_file()]
     return {
         "code": code,
@@ -484,8 +486,8 @@ def stopped() -> Any:
         "group": group(SERVER),
         "servers": servers(),
         "under way": said.count("on-going requests found, waiting for them"),
-        "journal": len(said),
-        "tail": said[-4000:],
+        "journal": before + len(said),
+        "said": said,
         "logs": sum(sizes),
         "server.log": [path.stat().st_size for path in (HOME / ".sky/api_server").glob("*.log")],
     }

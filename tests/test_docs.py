@@ -30,6 +30,7 @@ from haversack.ports.disk import DiskStore
 from haversack.relocation import manifest
 from haversack.verbs import holdings
 from haversack.verbs.install import read_marker
+from haversack.verbs.needs import completed
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -412,6 +413,22 @@ def test_the_tutorial_goes_through_the_whole_journey() -> None:
     # Each does a part of what `render clients` does, which is used.
     alone = {f"haversack render {name}" for name in clients()}
     assert set(COMMANDS) - used - alone == {"haversack demo", "haversack completion", "haversack audit clock"}
+
+
+def test_pages_show_all_that_a_platform_adds(tmp_path: Path) -> None:
+    """Where a page shows what `lock` says that a platform adds, it is what its own declaration adds, and all of it."""
+    shown = 0
+    for page in sorted((DOCS / "platforms").glob("*.md")):
+        lines = re.findall(r"^platform\..* adds .*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        if not lines:
+            continue
+        shown += 1
+        (tmp_path / "haversack.toml").write_text(
+            next(text for lang, _, text in blocks(page) if lang == "toml")
+        )
+        site = parse_declaration(tmp_path / "haversack.toml", kind_keys())
+        assert lines == list(completed(site)[1]), page
+    assert shown
 
 
 def test_the_threat_model_names_tests_that_exist() -> None:

@@ -194,10 +194,10 @@ print(json.dumps([catalog.get_image_id_from_tag(tag, clouds="kubernetes") for ta
 """
 
 
-def test_it_finds_the_images_of_pods_in_the_catalog_that_crossed(sky: Path, tmp_path: Path) -> None:
-    """Nothing is asked of the internet, and the images are those of the site's registry."""
+def test_it_finds_the_images_of_pods_in_the_catalog_that_crossed(carried: Carried, tmp_path: Path) -> None:
+    """The server that was carried asks nothing of the internet, and the images are those of the site's registry."""
     made, names = catalogs.of_pods(PODS_IMAGES, "0.14.1", "registry.example.org")
-    told = ask(sky, _POD_IMAGES, {"kubernetes/images.csv": made.decode()}, tmp_path)
+    told = ask(carried.prefix / "bin", _POD_IMAGES, {"kubernetes/images.csv": made.decode()}, tmp_path)
     assert told == [f"registry.example.org/{name}" for name in names]
 
 

@@ -41,7 +41,6 @@ need sshd openssh-server
 need rsync rsync
 need systemd-analyze systemd
 need nix-instantiate nix-bin
-need systemd-analyze systemd
 need visudo sudo
 apt_install
 make_venv .venv-test

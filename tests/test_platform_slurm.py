@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -494,7 +495,7 @@ def test_the_command_hears_what_the_job_is_told(
     for number, sent in enumerate(("USR1", "USR1", "INT"), 1):
         assert any(node.iterdir()) == (way != ("--via", "module"))
         cluster.run("scancel", "--batch", f"--signal={sent}", job)
-        until(lambda number=number: len(heard.read_text().splitlines()) == number)
+        until(partial(_lines, heard, number))
     assert heard.read_text().split() == ["SIGUSR1", "SIGUSR1", "SIGINT"]
     assert cluster.ended(job) == 7
     until(lambda: not any(node.iterdir()))
@@ -510,6 +511,10 @@ def appears(file: Path, cluster: Cluster, folder: Path) -> str:
     text = file.read_text()
     file.unlink()
     return text
+
+
+def _lines(file: Path, number: int) -> bool:
+    return len(file.read_text().splitlines()) == number
 
 
 def until(holds: Callable[[], object], said: Callable[[], str] = str) -> None:

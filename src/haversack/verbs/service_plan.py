@@ -1,0 +1,129 @@
+"""What is to be in place for a service of systemd: its files, where it runs from, and what must start anew."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from haversack.errors import NotFoundError, PrefixError, UsageError
+from haversack.model.finding import Finding, raise_blocking, worst_first
+from haversack.model.target import ANY
+from haversack.platforms import Order
+from haversack.platforms.systemd import PREFIX, SERVER, SERVICES, completed, tree, valued
+from haversack.ports import Inside
+from haversack.services import machine, text
+from haversack.services.declared import is_hidden
+from haversack.services.values import Values
+from haversack.verbs.install import Installed, read_marker
+
+SUFFIX = "-service"
+"""How the names of services end, for ``haversack install``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be in place: the files of a service, and what it is made of."""
+
+    name: str
+    order: Order
+    found: Values
+    files: Mapping[str, bytes]
+    findings: tuple[Finding, ...]
+
+    @property
+    def marker(self) -> str:
+        """The file that says what was rendered for it; `render clients` may have one in the same folder."""
+        return f"etc/{self.name}/haversack-service.json"
+
+    @property
+    def rendered(self) -> dict[str, Mapping[str, bytes]]:
+        """The files by who rendered them."""
+        return {f"{self.name}{SUFFIX}": self.files}
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units that start by themselves."""
+        return tuple(text.units(SERVICES[self.name], self.found)) if self.found.options["enable"] else ()
+
+
+def plan_of(name: str, order: Order, inside: Inside, prefix: Path | None) -> Plan:
+    """What a snapshot declares of a service, to be run from ``prefix`` where one is given.
+
+    Raises ``UsageError``, and for what cannot be put in place the error of the worst finding.
+    """
+    settings = {key: dict(table) for key, table in order.settings.items()}
+    if prefix is not None:
+        if name != "skypilot":
+            raise UsageError(
+                "--to is for SkyPilot", remedy="install haversack by bootstrap.sh, or write package"
+            )
+        settings[name]["package"] = str(prefix.absolute())
+    effective, more, findings = completed(replace(order, settings=settings), inside)
+    raise_blocking(findings, f"{name} cannot be put in place")
+    files = {**(more if name == "skypilot" else {}), **tree(name, effective, order.origin)}
+    return Plan(name, order, valued(name, effective), files, tuple(worst_first(findings)))
+
+
+def is_ours(plan: Plan, place: Path, prefix: Path | None) -> bool:
+    """Whether the environment of the snapshot belongs there, and not somebody's own SkyPilot."""
+    carried = any(e.locked.name == SERVER and e.target != ANY for e in plan.order.content.environments)
+    chosen = "package" in plan.order.settings[plan.name] and prefix is None
+    somebodys = chosen and place.is_dir() and any(place.iterdir()) and read_marker(place) is None
+    if not carried and not chosen:
+        raise NotFoundError(
+            f"snapshot {plan.order.name} has no environment {SERVER!r}",
+            remedy="declare [platform.skypilot], or write package where SkyPilot is installed",
+        )
+    return carried and not somebodys
+
+
+def check_place(package: Path, planned: Installed, root: Path) -> None:
+    """Raise ``PrefixError`` for a place that the service's user could not read, or that would not stay."""
+    tool = Path(sys.prefix)
+    if package == tool or tool in package.parents:
+        said = f"lies in haversack's own folder {tool}, which bootstrap.sh replaces as a whole"
+        raise PrefixError(said, where=str(package), remedy=f"choose another, as {PREFIX}")
+    base = planned.python.resolve() if planned.python else None
+    if base is not None and is_hidden(str(base)):
+        raise PrefixError(
+            "is a Python in a home or a folder for what passes, which the service cannot see",
+            where=str(base),
+            remedy="give --python one of the system, or declare [target.X] interpreter so that a bundle brings one",
+        )
+    for folder in planned.prefix.parents:
+        if folder.is_relative_to(root) and folder.is_dir() and not folder.stat().st_mode & 0o001:
+            raise PrefixError(
+                "cannot be entered by the service's user", where=str(folder), remedy=f"chmod a+x {folder}"
+            )
+
+
+def differs(path: Path, data: bytes) -> bool:
+    """Whether a file says something else; its first line, which names the snapshot, does not count."""
+    try:
+        return path.read_bytes().partition(b"\n")[2] != data.partition(b"\n")[2]
+    except FileNotFoundError:
+        return True
+
+
+def to_start(plan: Plan, changed: set[str], *, anew: bool) -> tuple[str, ...]:
+    """The units that must start anew: those that changed, and all where what they run or read did."""
+    shared = {
+        path for path in changed if not path.startswith(("etc/systemd/", "etc/profile.d/", "etc/sudoers.d/"))
+    }
+    every = anew or bool(shared)
+    return tuple(
+        u for u in plan.units if f"{text.UNITS}/{u}" in changed or (every and u.endswith(".service"))
+    )
+
+
+def address_of(plan: Plan) -> str | None:
+    """Where to look at it on this machine; ``None`` where nothing answers."""
+    if "skypilot-web-ui.service" in plan.units:
+        return f"{machine.endpoint(plan.found)}/dashboard/"
+    if "haversack.service" in plan.units:
+        scheme = "https" if plan.found.options["tls.certificate"] else "http"
+        host = plan.found.options["host"]
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{plan.found.options['port']}/"
+    return None

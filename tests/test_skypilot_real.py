@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import pytest
 
 from haversack.formats import prefixes
 from haversack.model.artifact import digest_of
+from haversack.platforms.skypilot import PLATFORM
 from haversack.ports import cage
 from haversack.ports.run import Programs
 from haversack.skypilot import catalogs, config, known, schema, versions
@@ -27,7 +29,7 @@ from haversack.skypilot.machines import Mirror
 from tests.support import tiny
 from tests.support.site import Lab, here, plain_environ
 from tests.support.skypilot import AMI, ask, end
-from tests.test_platform_skypilot import CLOSED, GOLDEN, PODS_IMAGES, PROXY, QUOTAS, SSM
+from tests.test_platform_skypilot import CLOSED, GOLDEN, PODS_IMAGES, PROXY, QUOTAS, SSM, order
 
 # An environment of a gigabyte and a server with many processes: minutes on a busy machine.
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -175,6 +177,43 @@ def test_pods_are_good_after_its_own_merge(sky: Path, tmp_path: Path, settings: 
     assert len(names) == len(set(names))
     assert {"dshm"} <= {volume["name"] for volume in pod["spec"]["volumes"]}
     assert {"dshm"} <= {mount["name"] for mount in container["volumeMounts"]}
+
+
+_WANTS = """\
+from sky.provision.kubernetes import utils
+said = utils.check_port_forward_mode_dependencies(False) or ()
+print([word for word in ("socat", "nc") if any(f"`{word}`" in line for line in said)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("socat", "nc"),
+    [(None, None), ("exit 0", "exit 0"), ("exit 0", '[ "$1" != -h ]')],
+    ids=["none", "both", "other nc"],
+)
+def test_it_lacks_the_programs_that_preflight_finds_lacking(
+    sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, socat: str | None, nc: str | None
+) -> None:
+    """Before Kubernetes is enabled it starts socat and nc, and takes an nc that knows no ``-h`` for none: so does preflight."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "timeout", "env"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    for name, does in (("socat", socat), ("nc", nc)):
+        if does is not None:
+            (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+            (programs / name).chmod(0o755)
+    env = {**plain_environ(), "PATH": str(programs), "HOME": str(tmp_path)}
+    argv = [str(sky / "python"), "-W", "ignore", "-c", _WANTS]
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, cwd=tmp_path, check=True)
+    monkeypatch.setenv("PATH", str(programs))
+    inside = tiny.inside(tmp_path / "store")
+    with inside.store.exclusive():
+        inside.store.add(digest_of(PODS_IMAGES), [PODS_IMAGES])
+    found = PLATFORM.preflight(order(PROXY), inside)
+    lacking = [name for name in ("socat", "nc") if name in {finding.subject for finding in found}]
+    assert done.stdout.splitlines()[-1] == str(lacking)
+    assert lacking == ([] if nc == "exit 0" else ["socat", "nc"] if nc is None else ["nc"])
 
 
 _POD_IMAGES = """\

@@ -681,8 +681,8 @@ in
       "d '${cfg.configDir}' 0750 ${cfg.user} ${cfg.group} -"
       "d '${cfg.cacheDir}' 0750 ${cfg.user} ${cfg.group} -"
       "d '${cfg.logsDir}' 0750 ${cfg.user} ${cfg.group} ${toString cfg.logsKeepDays}d"
-      "L+ '${cfg.configDir}/config.yaml' - - - - /etc/skypilot/config.yaml"
-      "L+ '${cfg.stateDir}/sky_logs' - - - - ${cfg.logsDir}"
+      "L '${cfg.configDir}/config.yaml' - - - - /etc/skypilot/config.yaml"
+      "L '${cfg.stateDir}/sky_logs' - - - - ${cfg.logsDir}"
     ];
 
     systemd.services = {

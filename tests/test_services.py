@@ -236,6 +236,29 @@ def test_what_is_made_is_what_was_said() -> None:
     assert "autostop" not in sudo[0]
 
 
+def test_what_lies_where_a_link_belongs_is_left_alone(tmp_path: Path) -> None:
+    """Logs and a configuration that somebody has there already are not removed, also not at the next start."""
+    made = site("minimal").files()["etc/tmpfiles.d/skypilot.conf"]
+    (tmp_path / "links.conf").write_text("".join(f"{x}\n" for x in made.splitlines() if x.startswith("L")))
+    words = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", str(tmp_path / "links.conf")]
+    state = tmp_path / "var/lib/skypilot"
+    (state / "sky_logs").mkdir(parents=True)
+    (state / "sky_logs/run.log").write_text("of a person")
+    (state / "config").mkdir()
+    (state / "config/config.yaml").write_text("mine: 1")
+    subprocess.run(words, check=True)
+    assert (state / "sky_logs/run.log").read_text() == "of a person"
+    assert (state / "config/config.yaml").read_text() == "mine: 1"
+    (state / "sky_logs/run.log").unlink()
+    (state / "sky_logs").rmdir()
+    (state / "config/config.yaml").unlink()
+    subprocess.run(words, check=True)
+    assert [os.readlink(state / one) for one in ("sky_logs", "config/config.yaml")] == [
+        "/var/log/skypilot",
+        "/etc/skypilot/config.yaml",
+    ]
+
+
 def test_a_user_of_ones_own_is_not_made() -> None:
     """Only the default user and group are made; a name that somebody chose is somebody's."""
     assert "etc/sysusers.d/skypilot.conf" not in site("own places").files()

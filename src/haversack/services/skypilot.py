@@ -191,9 +191,10 @@ SERVICE = Service(
                 ("logsDir", "0750", join(Opt("logsKeepDays"), "d")),
             )
         ),
-        Line(join("L+ '", Opt("configDir"), "/config.yaml' - - - - ", Place("etc"), "/config.yaml")),
+        # Not L+, which removes what is there already: a folder with somebody's logs, a file written by hand.
+        Line(join("L '", Opt("configDir"), "/config.yaml' - - - - ", Place("etc"), "/config.yaml")),
         # SkyPilot writes to ~/sky_logs, and cannot be told another place.
-        Line(join("L+ '", Opt("stateDir"), "/sky_logs' - - - - ", Opt("logsDir"))),
+        Line(join("L '", Opt("stateDir"), "/sky_logs' - - - - ", Opt("logsDir"))),
     ),
     config=Config(
         "config.yaml",

@@ -581,6 +581,36 @@ def test_edited_files_are_shown_and_stay(tmp_path: Path) -> None:
     assert not (root / "etc/systemd/system/skypilot-monitor.service").exists()
 
 
+def test_what_lies_where_a_link_belongs_is_kept(tmp_path: Path) -> None:
+    """Logs and a configuration of a SkyPilot that ran there before end nothing but the install; ``--force`` keeps them beside."""
+    store = store_of(tmp_path, one=MINIMAL, two={"skypilot": {"enable": True, "logsDir": "/var/log/sky"}})
+    root = tmp_path / "root"
+    logs, config = root / "var/lib/skypilot/sky_logs", root / "var/lib/skypilot/config/config.yaml"
+    (logs / "sky-2026").mkdir(parents=True)
+    (logs / "sky-2026" / "run.log").write_text("old")
+    config.parent.mkdir()
+    config.write_text("mine: 1")
+    words = ("install", "skypilot-service", "--root", root, "--python", python())
+    before = sorted(root.rglob("*"))
+    for more in ((), ("--dry-run",)):
+        done = tiny.haversack(*words, *more, "--snapshot", "one", store=store)
+        assert done.returncode == 15, done.stdout
+        assert f"{logs}: lies where a link to /var/log/skypilot belongs" in done.stderr
+        assert str(config) in done.stderr
+        assert sorted(root.rglob("*")) == before
+    done = tiny.haversack(*words, "--snapshot", "one", "--force", store=store)
+    assert done.returncode == 0, done.stderr
+    assert f"{logs} is kept as {logs}.1" in done.stderr
+    assert (root / "var/lib/skypilot/sky_logs.1/sky-2026/run.log").read_text() == "old"
+    assert config.with_name("config.yaml.1").read_text() == "mine: 1"
+    assert logs.readlink() == Path("/var/log/skypilot")
+    assert config.readlink() == Path("/etc/skypilot/config.yaml")
+    # A link that the service made itself follows the declaration.
+    done = tiny.haversack(*words, store=store)
+    assert done.returncode == 0, done.stderr
+    assert logs.readlink() == Path("/var/log/sky")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -749,6 +779,28 @@ def test_what_was_changed_is_found(tmp_path: Path, inside: Inside) -> None:
         "/usr/local/libexec/skypilot/autostop.py",
         "/etc/systemd/system/skypilot-web-ui.service.d",
     }
+
+
+def test_a_link_that_is_none_is_found(tmp_path: Path, inside: Inside) -> None:
+    """A folder where the link of the logs belongs, or a link elsewhere, is found; the right link is not."""
+    files = rendered("minimal", tmp_path, inside)
+    root = laid(files, tmp_path / "root")
+    home = root / "var/lib/skypilot"
+    (home / "sky_logs").mkdir(parents=True)
+    (home / "config").mkdir()
+    (home / "config/config.yaml").symlink_to("/etc/skypilot/config.yaml")
+
+    def found() -> dict[str, str]:
+        told = machine.look(SERVICES["skypilot"], valued("skypilot", MINIMAL), files, None, inside.run, root)
+        return {f.subject: f.message for f in told if f.code == "rendered-edited"}
+
+    assert "is no link to /var/log/skypilot" in found().pop("/var/lib/skypilot/sky_logs")
+    assert len(found()) == 1
+    (home / "sky_logs").rmdir()
+    (home / "sky_logs").symlink_to("/var/log/skypilot")
+    (home / "config/config.yaml").unlink()
+    (home / "config/config.yaml").symlink_to("/etc/other.yaml")
+    assert set(found()) == {"/var/lib/skypilot/config/config.yaml"}
 
 
 def test_sockets_are_read_as_the_kernel_writes_them() -> None:

@@ -17,6 +17,7 @@ from haversack.errors import ToolError
 from haversack.model.finding import Finding
 from haversack.ports import Completed, Run
 from haversack.services.description import Service
+from haversack.services.skypilot_options import MEASURED
 from haversack.services.text import UNITS, units
 from haversack.services.values import Values
 
@@ -58,6 +59,7 @@ def look(
         return
     yield from _changed(name, files, root)
     yield from _folders(name, files, found)
+    yield from _links(name, files, root)
     for unit in units(service, found):
         if not is_active(unit, run):
             yield _unready(unit, "does not run", f"systemctl status {unit}")
@@ -76,7 +78,8 @@ def listens(service: Service, found: Values) -> dict[str, str]:
         "monitoring.serverPort": "skypilot-web-ui",
         "monitoring.metricsPort": "skypilot-monitor",
     }
-    quiet = set() if found.options.get("monitoring.enable") else {"monitoring.serverPort"}
+    measured = "monitoring.serverPort" in found.options and found.test(MEASURED)
+    quiet = set() if measured else {"monitoring.serverPort"}
     return {
         path: unit
         for path, unit in told.items()
@@ -236,6 +239,30 @@ def _folders(name: str, files: Mapping[str, bytes], found: Values) -> Iterator[F
             yield _unready(str(place), said, f"chmod {mode} {place}")
         if words[3] != "-" and (told.st_uid, told.st_gid) != (uid, gid):
             yield _unready(str(place), f"is not of {user} and {group}", f"chown -R {user}:{group} {place}")
+
+
+def links(lines: bytes) -> dict[str, str]:
+    """The links that a file of tmpfiles.d(5) makes, each with what it leads to."""
+    return dict(re.findall(r"^L\+? '([^']+)' - - - - (.+)$", lines.decode(), re.MULTILINE))
+
+
+def _links(name: str, files: Mapping[str, bytes], root: Path) -> Iterator[Finding]:
+    """What lies where links of the service belong, and is none: tmpfiles.d leaves it, and SkyPilot uses it."""
+    for place, target in links(files.get(f"etc/tmpfiles.d/{name}.conf", b"")).items():
+        try:
+            held = str((root / place.removeprefix("/")).readlink())
+        except FileNotFoundError:
+            yield _unready(place, f"is not there: a link to {target}", "systemd-tmpfiles --create")
+            continue
+        except PermissionError as problem:
+            yield _unknown(place, f"cannot be looked at: {problem.strerror}", "look as root")
+            continue
+        except OSError:
+            held = ""
+        if held != target:
+            said = f"is no link to {target}, and what is written to one is not found in the other"
+            remedy = f"move it away; then haversack install {name}-service"
+            yield Finding("rendered-edited", place, said, remedy, blocking=False)
 
 
 def _package(name: str, found: Values, version: str | None, run: Run) -> Iterator[Finding]:

@@ -23,11 +23,21 @@ from haversack.verbs.service_plan import (
     address_of,
     check_place,
     differs,
+    in_the_way,
     is_ours,
     plan_of,
     to_start,
 )
-from haversack.verbs.service_steps import Steps, check_sudoers, may, readable, set_up, start_units, wait
+from haversack.verbs.service_steps import (
+    Steps,
+    check_sudoers,
+    make_way,
+    may,
+    readable,
+    set_up,
+    start_units,
+    wait,
+)
 
 _PLATFORM = "systemd"
 _PENDING = "/run/haversack-{name}-pending"
@@ -109,6 +119,9 @@ def install_service(
         raise NotFoundError("holds nothing that could be run", where=str(place), remedy=remedy)
     # Edited files are told before anything is done.
     written, removed = keep(root, plan.rendered, force=force, dry_run=True, marker=plan.marker)
+    kept, in_way = in_the_way(plan, root)
+    if not force:
+        raise_blocking(kept, f"{root} holds what is not the service's; nothing was changed")
     changed = {path for path in written if differs(root / path, plan.files[path])}
     # What an install that failed, or was told to start nothing, left to be started.
     pending = Path(_PENDING.format(name=name))
@@ -142,6 +155,7 @@ def install_service(
             if path.startswith("etc/sudoers.d/"):
                 (root / path).chmod(0o440)
         steps.did(f"{len(plan.files)} files are in place")
+        make_way(in_way, say)
         set_up(plan, root, steps, staged=staged)
         if not staged and start:
             start_units(plan, started, steps)

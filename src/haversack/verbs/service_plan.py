@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -41,6 +42,11 @@ class Plan:
     def rendered(self) -> dict[str, Mapping[str, bytes]]:
         """The files by who rendered them."""
         return {f"{self.name}{SUFFIX}": self.files}
+
+    @property
+    def folders(self) -> str:
+        """The file that says which folders and links it needs."""
+        return f"etc/tmpfiles.d/{self.name}.conf"
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -127,3 +133,33 @@ def address_of(plan: Plan) -> str | None:
         host = plan.found.options["host"]
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{plan.found.options['port']}/"
     return None
+
+
+def in_the_way(plan: Plan, root: Path) -> tuple[list[Finding], list[Path]]:
+    """What lies where links of the service belong: findings of what may be a person's, and all that must go.
+
+    A link that an earlier snapshot asked for, and a folder with nothing in it, are no person's.
+    """
+    try:
+        earlier = machine.links((root / plan.folders).read_bytes())
+    except OSError:
+        earlier = {}
+    findings, places = list[Finding](), list[Path]()
+    for link, target in machine.links(plan.files.get(plan.folders, b"")).items():
+        place = root / link.removeprefix("/")
+        if not os.path.lexists(place) or (place.is_symlink() and str(place.readlink()) == target):
+            continue
+        places.append(place)
+        known = str(place.readlink()) == earlier.get(link) if place.is_symlink() else _is_empty(place)
+        if not known:
+            said = f"lies where a link to {target} belongs"
+            findings.append(
+                Finding(
+                    "rendered-edited", str(place), said, "move it away, or say --force, which keeps it beside"
+                )
+            )
+    return findings, places
+
+
+def _is_empty(place: Path) -> bool:
+    return place.is_dir() and not any(place.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import tempfile
@@ -14,6 +15,7 @@ from haversack.errors import NotFoundError, ToolError, UsageError
 from haversack.model.finding import Finding
 from haversack.ports import Inside
 from haversack.services import machine
+from haversack.verbs.aside import unwritable
 from haversack.verbs.service_plan import SUFFIX, Plan
 
 _HEALTHY_WITHIN = 180.0
@@ -91,10 +93,30 @@ class Steps:
         )
 
 
+def make_way(places: Sequence[Path], say: Callable[[str], object]) -> None:
+    """Let links be made there: links and empty folders go, and anything else is kept beside, with a number.
+
+    Raises ``PrefixError``.
+    """
+    for place in places:
+        try:
+            if place.is_symlink():
+                place.unlink()
+            elif place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+            else:
+                others = (place.with_name(f"{place.name}.{number}") for number in itertools.count(1))
+                aside = next(path for path in others if not os.path.lexists(path))
+                place.rename(aside)
+                say(f"{place} is kept as {aside}")
+        except OSError as problem:
+            raise unwritable(problem, "moved away", place) from problem
+
+
 def set_up(plan: Plan, root: Path, steps: Steps, *, staged: bool) -> None:
     """Users, folders, and units known to systemd."""
     at = [f"--root={root.absolute()}"] if staged else []
-    users, folders = f"etc/sysusers.d/{plan.name}.conf", f"etc/tmpfiles.d/{plan.name}.conf"
+    users, folders = f"etc/sysusers.d/{plan.name}.conf", plan.folders
     if users in plan.files:
         steps.run(
             "users are made",

@@ -26,12 +26,12 @@ let
   userName = "[a-z_][a-z0-9_-]{0,30}";
   sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix)/.*|/etc/[^/]+\\.d";
   unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
+  loopback = "127\\.[0-9.]+|localhost|::1";
   address = "https?://[^/@]+(/[^@]*)?";
   proxyAddress = "https?://[^/@]+:[0-9]+/?";
   pastLoopback = "(.*,)?127\\.0\\.0\\.1(,.*)?";
   assignment = " *((export +)?[A-Za-z_][A-Za-z0-9_]*=(\"[^\"\\\\$`]*\"|'[^'\\\\]*'|[^\"'\\\\$`;&|<>() ]*) *|#.*)?";
   secretVariable = " *(export +)?[A-Za-z0-9_]*(SECRET|PASSWORD|PASSWD|TOKEN|(ACCESS|API|PRIVATE|SECRET)_KEY)(_ID)?=.+";
-  loopback = "127\\.[0-9.]+|localhost|::1";
 
   secretName = ".*(secret|password|passwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?";
 
@@ -63,8 +63,9 @@ let
 
   inStore = file: file != null && lib.hasPrefix builtins.storeDir file;
 
-  hasDefaults = cfg.cluster.defaultInstanceType != null || cfg.cluster.defaultRegion != null;
   runsServer = cfg.systemdServices && cfg.enableWebUI;
+  measuresServer = runsServer && cfg.monitoring.enable && matches loopback cfg.webUI.host;
+  hasDefaults = cfg.cluster.defaultInstanceType != null || cfg.cluster.defaultRegion != null;
   givesMetrics = cfg.systemdServices && cfg.monitoring.enable;
   asksClusters = cfg.systemdServices && cfg.enableCluster;
   stopsClusters = asksClusters && cfg.cluster.autoStop != null;
@@ -434,7 +435,10 @@ in
       serverPort = mkOption {
         type = types.ints.between 1 65535;
         default = 46581;
-        description = "The port at which the API server gives its own metrics to those.";
+        description = ''
+          The port at which the API server gives its own metrics to those; there are none where
+          webUI.host is not loopback.
+        '';
       };
 
       openFirewall = mkOption {
@@ -552,7 +556,7 @@ in
         message = "services.skypilot: monitoring.metricsPort is ${toString cfg.monitoring.metricsPort}: ports below 1024 belong to root, put a proxy or a rule of the firewall before it";
       }
       {
-        assertion = cfg.monitoring.enable -> cfg.monitoring.serverPort >= 1024;
+        assertion = measuresServer -> cfg.monitoring.serverPort >= 1024;
         message = "services.skypilot: monitoring.serverPort is ${toString cfg.monitoring.serverPort}: ports below 1024 belong to root, put a proxy or a rule of the firewall before it";
       }
       {
@@ -561,11 +565,11 @@ in
         message = "services.skypilot: webUI.port and monitoring.metricsPort are both ${toString cfg.webUI.port}: two servers cannot share a port";
       }
       {
-        assertion = cfg.enableWebUI && cfg.monitoring.enable -> cfg.webUI.port != cfg.monitoring.serverPort;
+        assertion = measuresServer -> cfg.webUI.port != cfg.monitoring.serverPort;
         message = "services.skypilot: webUI.port and monitoring.serverPort are both ${toString cfg.webUI.port}: two servers cannot share a port";
       }
       {
-        assertion = cfg.monitoring.enable -> cfg.monitoring.metricsPort != cfg.monitoring.serverPort;
+        assertion = measuresServer -> cfg.monitoring.metricsPort != cfg.monitoring.serverPort;
         message = "services.skypilot: monitoring.metricsPort and monitoring.serverPort are both ${toString cfg.monitoring.metricsPort}: two servers cannot share a port";
       }
       {
@@ -650,6 +654,10 @@ in
           when = !(runsServer -> matches loopback cfg.webUI.host);
           message = "services.skypilot: the API server listens at ${toString cfg.webUI.host} and asks nobody for a password: whoever reaches its port runs commands with your credentials";
         }
+        {
+          when = runsServer && givesMetrics && !measuresServer;
+          message = "services.skypilot: monitoring leaves out the API server's own metrics, which it would give at ${toString cfg.webUI.host} to whoever asks: let webUI.host be 127.0.0.1, behind a proxy";
+        }
       ]
     );
 
@@ -721,7 +729,7 @@ in
           Type = "exec";
           ExecStart = lib.concatStrings [
             "${python} ${programs}/server.py --host ${cfg.webUI.host} --port ${toString cfg.webUI.port}"
-            (lib.optionalString cfg.monitoring.enable " --metrics-port ${toString cfg.monitoring.serverPort}")
+            (lib.optionalString measuresServer " --metrics-port ${toString cfg.monitoring.serverPort}")
             (lib.optionalString (cfg.catalogs != null) " --catalogs ${cfg.catalogs}")
           ];
           LoadCredential = lib.mapAttrsToList (name: value: "${name}:${value}") cfg.cloudCredentials;
@@ -797,7 +805,7 @@ in
           Type = "exec";
           ExecStart = lib.concatStrings [
             "${python} ${programs}/monitor.py --host ${cfg.monitoring.host} --port ${toString cfg.monitoring.metricsPort} --state ${cfg.cacheDir}/clusters.json --server ${endpoint}"
-            (lib.optionalString cfg.enableWebUI " --server-metrics http://${near}:${toString cfg.monitoring.serverPort}/metrics")
+            (lib.optionalString measuresServer " --server-metrics http://${near}:${toString cfg.monitoring.serverPort}/metrics")
             " --disk ${cfg.stateDir} --disk ${cfg.logsDir} --disk ${cfg.cacheDir} --log-level ${cfg.monitoring.logLevel}"
           ];
           Restart = "on-failure";

@@ -428,5 +428,10 @@ WARNED: list[tuple[str, Mapping[str, Any], str]] = [
         {"webUI": {"host": "0.0.0.0"}},
         "the API server listens at 0.0.0.0 and asks nobody for a password",
     ),
+    (
+        "skypilot",
+        merged(SERVERS, {"webUI": {"host": "::"}}),
+        "monitoring leaves out the API server's own metrics, which it would give at :: to whoever asks",
+    ),
     ("haversack", {"openFirewall": True}, "openFirewall opens port 8090, where nothing but this machine"),
 ]

@@ -9,6 +9,7 @@ from haversack.services.skypilot_options import (
     ASSERTIONS,
     DEFAULTS,
     ENDPOINT,
+    MEASURED,
     MONITOR,
     NEAR,
     OPTIONS,
@@ -93,7 +94,7 @@ UNITS = (
             "Type": "exec",
             "ExecStart": _program(
                 *("server.py", " --host ", Opt("webUI.host"), " --port ", Opt("webUI.port")),
-                When(On("monitoring.enable"), join(" --metrics-port ", Opt("monitoring.serverPort"))),
+                When(MEASURED, join(" --metrics-port ", Opt("monitoring.serverPort"))),
                 When(Given("catalogs"), join(" --catalogs ", Opt("catalogs"))),
             ),
             **_USER,
@@ -159,7 +160,7 @@ UNITS = (
                 *("monitor.py", " --host ", Opt("monitoring.host"), " --port "),
                 *(Opt("monitoring.metricsPort"), " --state ", _STATE, " --server ", ENDPOINT),
                 When(
-                    On("enableWebUI"),
+                    MEASURED,
                     join(" --server-metrics http://", NEAR, ":", Opt("monitoring.serverPort"), "/metrics"),
                 ),
                 *(" --disk ", Opt("stateDir"), " --disk ", Opt("logsDir"), " --disk ", Opt("cacheDir")),

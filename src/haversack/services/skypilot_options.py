@@ -141,7 +141,9 @@ OPTIONS = {
     "monitoring.host": Option("word", "The address metrics are given at.", "127.0.0.1"),
     "monitoring.metricsPort": Option("port", "The port metrics are given at.", 9090),
     "monitoring.serverPort": Option(
-        "port", "The port at which the API server gives its own metrics to those.", 46581
+        "port",
+        "The port at which the API server gives its own metrics to those; there are none where webUI.host is not loopback.",
+        46581,
     ),
     "monitoring.openFirewall": Option("bool", "Whether to open the port of metrics in the firewall.", False),
     "monitoring.logLevel": Option(
@@ -159,6 +161,10 @@ SERVER = Called("runsServer", both(On("systemdServices"), On("enableWebUI")))
 ASKING = Called("asksClusters", both(On("systemdServices"), On("enableCluster")))
 STOPPING = Called("stopsClusters", both(ASKING, Given("cluster.autoStop")))
 MONITOR = Called("givesMetrics", both(On("systemdServices"), On("monitoring.enable")))
+# SkyPilot gives its own metrics, to anybody who asks, at the host that it listens at (sky/server/server.py, 0.14.1).
+MEASURED = Called(
+    "measuresServer", both(SERVER, On("monitoring.enable"), Matches("webUI.host", _LOOPBACK, "loopback"))
+)
 DEFAULTS = Called("hasDefaults", Some((Given("cluster.defaultInstanceType"), Given("cluster.defaultRegion"))))
 
 # The address of a server that listens at that host, as a client beside it writes it.
@@ -173,10 +179,10 @@ ASSERTIONS = (
     *seen("stateDir", "configDir", "logsDir", "cacheDir", "package", "caFile", "catalogs"),
     unprivileged("webUI.port", On("enableWebUI")),
     unprivileged("monitoring.metricsPort", On("monitoring.enable")),
-    unprivileged("monitoring.serverPort", On("monitoring.enable")),
+    unprivileged("monitoring.serverPort", MEASURED),
     differ("webUI.port", "monitoring.metricsPort", both(On("enableWebUI"), On("monitoring.enable"))),
-    differ("webUI.port", "monitoring.serverPort", both(On("enableWebUI"), On("monitoring.enable"))),
-    differ("monitoring.metricsPort", "monitoring.serverPort", On("monitoring.enable")),
+    differ("webUI.port", "monitoring.serverPort", MEASURED),
+    differ("monitoring.metricsPort", "monitoring.serverPort", MEASURED),
     Assertion(
         unless(On("systemdServices"), Some((On("enableWebUI"), Given("endpoint")))),
         "there is no API server: set enableWebUI, or say in endpoint where another machine runs one",
@@ -230,6 +236,11 @@ ASSERTIONS = (
     Assertion(
         unless(SERVER, Matches("webUI.host", _LOOPBACK, "loopback")),
         "the API server listens at {webUI.host} and asks nobody for a password: whoever reaches its port runs commands with your credentials",
+        block=False,
+    ),
+    Assertion(
+        Not(both(SERVER, MONITOR, Not(MEASURED))),
+        "monitoring leaves out the API server's own metrics, which it would give at {webUI.host} to whoever asks: let webUI.host be 127.0.0.1, behind a proxy",
         block=False,
     ),
 )

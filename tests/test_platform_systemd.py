@@ -581,6 +581,30 @@ def test_edited_files_are_shown_and_stay(tmp_path: Path) -> None:
     assert not (root / "etc/systemd/system/skypilot-monitor.service").exists()
 
 
+@pytest.mark.parametrize("link", ["opt", "etc/profile.d", "etc/skypilot/config.yaml", "var/lib"])
+def test_a_link_out_of_the_root_is_refused(link: str, tmp_path: Path) -> None:
+    """An absolute link below ``--root`` would lead to the machine that lays it: nothing is written, there or here."""
+    store = store_of(tmp_path, one=MINIMAL)
+    root, host = tmp_path / "root", tmp_path / "host"
+    host.mkdir()
+    (root / link).parent.mkdir(parents=True)
+    (root / link).symlink_to(host)
+    before = sorted(root.rglob("*"))
+    words = ("install", "skypilot-service", "--root", root, "--python", python())
+    done = tiny.haversack(*words, store=store)
+    assert done.returncode == 15, done.stdout
+    assert f"{root / link}: leads to {host}, out of {root}" in done.stderr
+    assert sorted(root.rglob("*")) == before
+    assert list(host.iterdir()) == []
+    # One that stays within is followed, as on the machine itself.
+    (root / link).unlink()
+    if link == "opt":
+        (root / "usr/opt").mkdir(parents=True)
+        (root / link).symlink_to("usr/opt")
+        assert tiny.haversack(*words, store=store).returncode == 0
+        assert (root / "usr/opt/skypilot/bin/python").exists()
+
+
 def test_what_lies_where_a_link_belongs_is_kept(tmp_path: Path) -> None:
     """Logs and a configuration of a SkyPilot that ran there before end nothing but the install; ``--force`` keeps them beside."""
     store = store_of(tmp_path, one=MINIMAL, two={"skypilot": {"enable": True, "logsDir": "/var/log/sky"}})

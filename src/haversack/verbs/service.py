@@ -22,6 +22,7 @@ from haversack.verbs.service_plan import (
     SUFFIX,
     address_of,
     check_place,
+    check_within,
     differs,
     in_the_way,
     is_ours,
@@ -102,6 +103,8 @@ def install_service(
             remedy=f"declare [platform.systemd.{name}], and bring a snapshot that has it",
         )
     plan = plan_of(name, order, inside, prefix)
+    if staged:
+        check_within(plan, root.absolute())
     package = Path(plan.found.options["package"])
     place = root / package.relative_to("/")
     installs = name == "skypilot" and plan.found.options["enable"] and is_ours(plan, place, prefix)

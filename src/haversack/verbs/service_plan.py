@@ -135,6 +135,31 @@ def address_of(plan: Plan) -> str | None:
     return None
 
 
+def check_within(plan: Plan, root: Path) -> None:
+    """Raise ``PrefixError`` for a link that leads out of ``root``, which what is laid there would follow.
+
+    An absolute one is right on the machine that will start from there, and leads elsewhere on this one.
+    """
+    links = machine.links(plan.files.get(plan.folders, b""))
+    laid = [
+        plan.marker,
+        *plan.files,
+        plan.found.options["package"],
+        *(str(Path(link).parent) for link in links),
+    ]
+    real = root.resolve()
+    for place in (root / path.lstrip("/") for path in laid):
+        if place.resolve().is_relative_to(real):
+            continue
+        below = (path for path in (*reversed(place.parents), place) if root in path.parents)
+        link = next(path for path in below if not path.resolve().is_relative_to(real))
+        raise PrefixError(
+            f"leads to {link.readlink()}, out of {root}",
+            where=str(link),
+            remedy="let the link be a relative one, within that folder; nothing was changed",
+        )
+
+
 def in_the_way(plan: Plan, root: Path) -> tuple[list[Finding], list[Path]]:
     """What lies where links of the service belong: findings of what may be a person's, and all that must go.
 

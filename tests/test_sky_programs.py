@@ -159,7 +159,8 @@ def test_no_program_ever_calls_stop_or_down() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"sdk", "asked.sdk", "self.sdk"}
     }
-    assert called == {"get", "status", "queue", "cost_report", "autostop"}
+    looks = {"get", "status", "queue", "cost_report", "_local_api_server_running"}
+    assert called == {*looks, "autostop"}
 
 
 @pytest.mark.parametrize("minutes", ["0", "-5", "soon", "1.5", "99999999"])
@@ -302,6 +303,26 @@ def test_what_is_no_healthy_api_server_is_told_and_the_last_good_state_is_kept(
 def test_a_server_that_is_down_is_told(tmp_path: Path) -> None:
     """Nothing listens there, and nothing is started in its stead."""
     refuses(tmp_path / "state.json", f"http://127.0.0.1:{free_port()}", "down")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://x:99999", "http://x:0", "http://x:port", "x:8080", "http://", "http://[fd00::1:8080", "http://a..b",
+     "http://somebody:hunter2@x:99999", "ftp://x"],
+)  # fmt: skip
+def test_an_endpoint_that_cannot_be_is_told(tmp_path: Path, endpoint: str) -> None:
+    """A port there is not, no host, no URL: 75, a sentence without what it holds, and no traceback."""
+    refuses(tmp_path / "state.json", endpoint, "down")
+    told = run("clusters.py", "--state", tmp_path / "state.json", server=endpoint).stderr
+    assert told == "The endpoint that was given is no address of an API server.\n"
+
+
+def test_an_endpoint_of_ipv6_is_asked(tmp_path: Path) -> None:
+    """In brackets, as URLs have it."""
+    port = free_port()
+    refuses(tmp_path / "state.json", f"http://[::1]:{port}", "down")
+    told = run("clusters.py", "--state", tmp_path / "state.json", server=f"http://[::1]:{port}").stderr
+    assert told == f"No API server answers at http://[::1]:{port}: Connection refused.\n"
 
 
 def test_an_endpoint_that_nobody_named_is_told(tmp_path: Path) -> None:
@@ -547,6 +568,26 @@ def test_the_page_tells_of_clusters_and_passes_promtool(tmp_path: Path) -> None:
     assert {sample: value(text, sample) for sample in expected} == expected
     assert 'skypilot_cluster_idle_seconds{cluster="evil' not in text
     assert value(text, f'skypilot_disk_free_bytes{{path="{tmp_path}"}}')
+
+
+def test_a_monitor_of_an_endpoint_that_cannot_be_tells_that_it_is_not_up(tmp_path: Path) -> None:
+    """The page stands, and says so; without a state file it tells of none and complains of none."""
+    port = free_port()
+    words = ["--host", "127.0.0.1", "--port", port, "--server", "http://x:99999"]
+    argv = [sys.executable, str(PROGRAMS / "monitor.py"), *map(str, words)]
+    process = subprocess.Popen(argv, env=plain_environ(), stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(300):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.1)
+        text = page(f"http://127.0.0.1:{port}/metrics")
+    finally:
+        process.terminate()
+        log = process.communicate(timeout=20)[1]
+    assert value(text, "skypilot_up") == 0
+    assert "skypilot_state_readable" not in text
+    assert "state file" not in log
 
 
 def test_no_family_is_told_twice(tmp_path: Path) -> None:

@@ -109,6 +109,8 @@ def fetch(url: str, seconds: float, limit: int) -> tuple[int, bytes]:
 def health(endpoint: str, seconds: float) -> dict[str, Any]:
     """What the API server says of itself at ``/api/health``.  Raises `Unanswered`."""
     name = shown(endpoint)
+    if not possible(endpoint):
+        raise Unanswered("down", f"{name[0].upper()}{name[1:]} is no address of an API server.")
     try:
         status, body = fetch(f"{endpoint.rstrip('/')}/api/health", seconds, _HEALTH_LIMIT)
     except TimeoutError:
@@ -135,8 +137,20 @@ def health(endpoint: str, seconds: float) -> dict[str, Any]:
     return told
 
 
+def possible(endpoint: str) -> bool:
+    """Whether an endpoint is a URL of HTTP with a host that has a name, and a port that there can be."""
+    try:
+        parts = urlsplit(endpoint)
+        (parts.hostname or "").encode("idna")
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def shown(endpoint: str) -> str:
-    """An endpoint without user, password, query and fragment."""
+    """An endpoint without user, password, query and fragment; of one that is none, nothing is told but that."""
+    if not possible(endpoint):
+        return "the endpoint that was given"
     parts = urlsplit(endpoint)
     port = f":{parts.port}" if parts.port else ""
     host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
@@ -194,6 +208,9 @@ def ask(timeout: float) -> Asked:
 
     for name in ("check_local_api_server_enabled_or_raise", "_start_api_server"):
         setattr(common, name, refuse)
+    # Or it says that no request is under way where it sees no process of a server, which may be another's.
+    if hasattr(sdk, "_local_api_server_running"):
+        sdk._local_api_server_running = lambda kill=False: not kill
     return Asked(sdk, until, plain(told.get("version", ""), 40))
 
 
@@ -245,11 +262,16 @@ class Cluster:
     handle: Any = None
 
 
+def told(record: Any, name: str) -> Any:
+    """A value of one of SkyPilot's records: mappings in versions before 0.11, objects after.  None: not told."""
+    return record.get(name) if hasattr(record, "get") else getattr(record, name, None)
+
+
 def cluster_of(record: Any) -> Cluster:
-    """A record of ``sdk.status``: a mapping in versions before 0.11, an object after."""
+    """A record of ``sdk.status``."""
 
     def get(name: str) -> Any:
-        return record.get(name) if hasattr(record, "get") else getattr(record, name, None)
+        return told(record, name)
 
     status = get("status")
     handle = get("handle")

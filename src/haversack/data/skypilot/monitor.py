@@ -1,8 +1,8 @@
-"""Metrics of SkyPilot for Prometheus: ``monitor.py --host H --port P --state FILE --server URL …``
+"""Metrics of SkyPilot for Prometheus: ``monitor.py --host H --port P [--state FILE] --server URL …``
 
 Gives at ``/metrics`` what the API server tells at its own metrics' port, and what it does not: the clusters of the
-state file that ``clusters.py`` writes, whether the server answers, and the space on disks.  It reads and never
-writes.  docs/spec/skypilot-service.md has the list of families.
+state file that ``clusters.py`` writes, how ``autostop.py`` fared, whether the server answers, and the space on disks.
+It reads and never writes.  docs/spec/skypilot-service.md has the list of families.
 """
 
 from __future__ import annotations
@@ -99,7 +99,6 @@ def of_clusters(state: dict[str, Any]) -> list[exposition.Family]:
         for c in clusters
     )  # fmt: skip
     stops = each("autostop_minutes", 60.0)
-    failures = tuple(({"failure": word}, float(state.get("failure") == word)) for word in asking.FAILURES)
     return [
         Family("skypilot_clusters", "Clusters of all users by state.",
                tuple(({"status": s}, float(n)) for s, n in counted.items())),
@@ -122,15 +121,49 @@ def of_clusters(state: dict[str, Any]) -> list[exposition.Family]:
               _number(state.get("refreshed_at"))),
         gauge("skypilot_last_failure_timestamp_seconds", "When refreshing failed; absent after one that did not.",
               _number(state.get("failed_at"))),
-        Family("skypilot_refresh_failed", "Whether the last refresh failed, by what it failed of.", failures),
+        Family("skypilot_refresh_failed", "Whether the last refresh failed, by what it failed of.", _failures(state)),
+    ]  # fmt: skip
+
+
+def _failures(state: dict[str, Any]) -> tuple[tuple[dict[str, str], float], ...]:
+    return tuple(({"failure": word}, float(state.get("failure") == word)) for word in asking.FAILURES)
+
+
+def of_autostop(state: dict[str, Any]) -> list[exposition.Family]:
+    """What the state file of ``autostop.py`` tells, as families."""
+    told = (
+        (str(name)[:128], one) for name, one in state.get("clusters", {}).items() if isinstance(one, dict)
+    )
+    clusters = tuple(({"cluster": name}, float(one.get("failed") is True)) for name, one in told)
+    return [
+        gauge("skypilot_autostop_last_run_timestamp_seconds", "When autostop last looked at clusters.",
+              _number(state.get("ran_at"))),
+        gauge("skypilot_autostop_last_failure_timestamp_seconds",
+              "When autostop could not ask the API server; absent after a run that could.",
+              _number(state.get("failed_at"))),
+        Family("skypilot_autostop_run_failed", "Whether the last run of autostop could not ask, by why.",
+               _failures(state)),
+        gauge("skypilot_autostop_failed_clusters", "Clusters that could not be set, or were not reached.",
+              sum(failed for _, failed in clusters)),
+        Family("skypilot_cluster_autostop_failed",
+               "Whether a cluster could not be set; of those alone that failed or are watched before they are told.",
+               clusters),
     ]  # fmt: skip
 
 
 class Source:
     """All that is told, gathered once for all who ask at the same time."""
 
-    def __init__(self, state: Path, server: str, metrics: str | None, disks: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        state: Path | None,
+        server: str,
+        metrics: str | None,
+        disks: Sequence[Path],
+        autostop: Path | None = None,
+    ) -> None:
         self._state, self._server, self._metrics, self._disks = state, server, metrics, disks
+        self._autostop = autostop
         self._notices, self._lock = Notices(), threading.Lock()
         self._told, self._at = b"", float("-inf")
 
@@ -155,7 +188,7 @@ class Source:
             self._notices.tell("metrics of the API server", failure)
             well = float(failure is None)
         told = gauge("skypilot_server_metrics_up", "Whether its own metrics could be had.", well)
-        return own + exposition.written([*self._health(), told, *self._clusters(), *self._space()], names)
+        return own + exposition.written([*self._health(), told, *self._states(), *self._space()], names)
 
     def _health(self) -> list[exposition.Family]:
         version: tuple[tuple[dict[str, str], float], ...] = ()
@@ -171,23 +204,36 @@ class Source:
             Family("skypilot_server_info", "The version of the API server.", version),
         ]
 
-    def _clusters(self) -> list[exposition.Family]:
+    def _states(self) -> list[exposition.Family]:
+        told: list[exposition.Family] = []
+        if self._state is not None:
+            state = self._read(self._state, "clusters.py", list)
+            well = float(state is not None)
+            told.append(
+                gauge("skypilot_state_readable", "Whether the state of clusters could be read.", well)
+            )
+            told += of_clusters(state) if state is not None else ()
+        if self._autostop is not None:
+            state = self._read(self._autostop, "autostop.py", dict)
+            well = float(state is not None)
+            told.append(gauge("skypilot_autostop_state_readable", "Whether its state could be read.", well))
+            told += of_autostop(state) if state is not None else ()
+        return told
+
+    def _read(self, path: Path, program: str, kind: type) -> dict[str, Any] | None:
         state: object = None
-        failure: str | None = "it is not JSON of clusters.py"
+        failure: str | None = f"it is not JSON of {program}"
         try:
-            with self._state.open("rb") as file:
+            with path.open("rb") as file:
                 state = json.loads(file.read(LARGEST))
-            if isinstance(state, dict) and isinstance(state.get("clusters"), list):
+            if isinstance(state, dict) and isinstance(state.get("clusters"), kind):
                 failure = None
         except OSError as problem:
             failure = problem.strerror or "it cannot be read"
         except (ValueError, RecursionError):
             pass
-        self._notices.tell(f"state file {self._state}", failure)
-        well = gauge(
-            "skypilot_state_readable", "Whether the state of clusters could be read.", float(not failure)
-        )
-        return [well, *(of_clusters(state) if isinstance(state, dict) and failure is None else ())]
+        self._notices.tell(f"state file {path}", failure)
+        return state if isinstance(state, dict) and failure is None else None
 
     def _space(self) -> list[exposition.Family]:
         free, size = [], []
@@ -286,7 +332,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="monitor.py", description="Metrics of SkyPilot for Prometheus.")
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--state", type=Path, required=True, help="the file that clusters.py writes")
+    parser.add_argument("--state", type=Path, help="the file that clusters.py writes, where it runs")
+    parser.add_argument("--autostop-state", type=Path, help="the file that autostop.py writes, where it runs")
     parser.add_argument("--server", required=True, help="the API server, as http://127.0.0.1:PORT")
     parser.add_argument("--server-metrics", help="its own metrics, as http://127.0.0.1:PORT/metrics")
     parser.add_argument(
@@ -297,7 +344,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     given = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=given.log_level, format="%(levelname)s %(message)s")
-    source = Source(given.state, given.server, given.server_metrics, given.disk)
+    source = Source(given.state, given.server, given.server_metrics, given.disk, given.autostop_state)
     host = "127.0.0.1" if given.host == "localhost" else given.host
     try:
         server = Server(host, given.port, source.text)

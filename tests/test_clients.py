@@ -378,6 +378,40 @@ def test_what_another_renderer_wrote_stays(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != MARKER) == ["a.conf", "b.conf", "d.conf"]
 
 
+def test_a_write_that_fails_makes_no_edits(tmp_path: Path) -> None:
+    """What was written before it is known as rendered: the same again goes on, and the way back is open too."""
+    one, two = (
+        {"a.conf": b"one\n", "c.conf": b"c\n"},
+        {"a.conf": b"two\n", "b.conf": b"b\n", "d/e.conf": b"e\n"},
+    )
+    keep(tmp_path, {"x": one})
+    (tmp_path / "d").symlink_to("nowhere")
+    for back in (False, True):
+        with pytest.raises(PrefixError, match="cannot be rendered to"):
+            keep(tmp_path, {"x": two})
+        assert (tmp_path / "a.conf").read_bytes() == b"two\n"
+        assert (tmp_path / "c.conf").read_bytes() == b"c\n"
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+        if back:
+            assert keep(tmp_path, {"x": one}) == (("a.conf",), ("b.conf",))
+    with pytest.raises(PrefixError, match="cannot be rendered to"):
+        keep(tmp_path, {"x": two})
+    (tmp_path / "a.conf").write_bytes(b"mine\n")
+    with pytest.raises(PrefixError, match="edited"):
+        keep(tmp_path, {"x": one})
+
+
+def test_what_is_removed_can_wait(tmp_path: Path) -> None:
+    """New files first, then whoever uses the old ones is told, then these go, and the list with the last of them."""
+    keep(tmp_path, {"x": {"a.conf": b"a\n"}})
+    for _ in range(2):
+        keep(tmp_path, {"x": {"b.conf": b"b\n"}}, removing=False)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.conf", "b.conf", MARKER]
+    assert keep(tmp_path, {"x": {"b.conf": b"b\n"}}) == ((), ("a.conf",))
+    assert keep(tmp_path, {"x": {}}) == ((), ("b.conf",))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_list_that_does_not_say_who_rendered_is_read(tmp_path: Path) -> None:
     """What older versions rendered is replaced where it was not edited, and taken away by nobody else."""
     for name in ("a.conf", "b.conf"):

@@ -14,10 +14,18 @@ MARKER = "haversack-rendered.json"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A file as it was rendered; ``by`` is ``None`` in lists that do not say by whom (before 1.1)."""
+    """A file as it was rendered; ``by`` is ``None`` in lists that do not say by whom (before 1.1).
+
+    ``next`` is what was being written there when the list was: the file is one or the other.
+    """
 
     digest: str
     by: str | None
+    next: str | None = None
+
+    def is_as_rendered(self, digest: str) -> bool:
+        """Whether nobody else wrote what has this digest."""
+        return digest in {self.digest, self.next}
 
 
 def read(data: bytes | None) -> dict[str, Kept]:
@@ -30,10 +38,11 @@ def read(data: bytes | None) -> dict[str, Kept]:
         fields.text("haversack-rendered")
         files = fields.table("files")
         by = fields.table("by") if "by" in told else {}
+        later = fields.table("next")
     except HaversackError:
         return {}
     return {
-        name: Kept(digest, who if isinstance(who := by.get(name), str) else None)
+        name: Kept(digest, *(told if isinstance(told := of.get(name), str) else None for of in (by, later)))
         for name, digest in files.items()
         if isinstance(digest, str) and _is_within(name)
     }
@@ -43,7 +52,9 @@ def write(kept: Mapping[str, Kept]) -> bytes:
     """The bytes of a list."""
     files = {name: one.digest for name, one in kept.items()}
     by = {name: one.by for name, one in kept.items() if one.by}
-    return canonical({"haversack-rendered": "1.1", "files": files, "by": by}) + b"\n"
+    later = {name: one.next for name, one in kept.items() if one.next}
+    told = {"haversack-rendered": "1.1", "files": files, "by": by}
+    return canonical({**told, "next": later} if later else told) + b"\n"
 
 
 def _is_within(name: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haversack.clients import Served, address
@@ -99,6 +99,7 @@ def keep(
     force: bool = False,
     dry_run: bool = False,
     marker: str = MARKER,
+    removing: bool = True,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Make ``folder`` hold just what these renderers made, beside whatever else lies there.
 
@@ -107,16 +108,23 @@ def keep(
     Returns the names that were written and those that were removed.  A file that is not as it was rendered
     last, or that nobody rendered, is never replaced nor removed unless ``force``: all of them are shown as
     differences in one ``PrefixError``, and nothing is written; a file that another renderer wants too is never
-    replaced.  Each file is replaced in one step.
+    replaced.  Each file is replaced in one step, and after a write that failed the same call, or any other, goes on.
+    What would be removed stays for another call unless ``removing``.
     """
     try:
-        return _keep(folder, made, folder / marker, force=force, dry_run=dry_run)
+        return _keep(folder, made, folder / marker, force=force, dry_run=dry_run, removing=removing)
     except OSError as problem:
         raise unwritable(problem, "rendered to", folder) from problem
 
 
 def _keep(
-    folder: Path, made: Mapping[str, Mapping[str, bytes]], marker: Path, *, force: bool, dry_run: bool
+    folder: Path,
+    made: Mapping[str, Mapping[str, bytes]],
+    marker: Path,
+    *,
+    force: bool,
+    dry_run: bool,
+    removing: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     before = rendered.read(_read(marker))
     files = {name: data for of_one in made.values() for name, data in of_one.items()}
@@ -136,18 +144,21 @@ def _keep(
     findings = [
         Finding("rendered-edited", name, difference(name, data, files.get(name)), "keep it, or say --force")
         for name in (*written, *removed)
-        if (data := held[name]) is not None and (name not in before or digest_of(data) != before[name].digest)
+        if (data := held[name]) is not None
+        and (name not in before or not before[name].is_as_rendered(digest_of(data)))
     ]
     if not force:
         raise_blocking(findings, f"{folder} holds files that were edited since; nothing was written")
     if not dry_run:
-        told = rendered.write(stays | now)
+        coming = {n: replace(before[n], next=now[n].digest) if n in before else now[n] for n in written}
+        # Said first: a file that was written before something failed is no edit.
+        _record(marker, before | coming)
         for name in written:
             _write(folder / name, files[name])
-        for name in removed:
+        for name in removed if removing else ():
             (folder / name).unlink()
-        if _read(marker) != told:
-            _write(marker, told)
+        left = {} if removing else {name: before[name] for name in removed}
+        _record(marker, stays | left | now)
     return written, removed
 
 
@@ -173,8 +184,20 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
+def _record(marker: Path, kept: Mapping[str, Kept]) -> None:
+    """Write the list; where nothing is kept, there is none."""
+    if not kept:
+        marker.unlink(missing_ok=True)
+    elif _read(marker) != (told := rendered.write(kept)):
+        _write(marker, told)
+
+
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = beside(path)
-    aside.write_bytes(data)
-    aside.replace(path)
+    try:
+        aside.write_bytes(data)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise

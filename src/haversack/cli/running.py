@@ -110,7 +110,8 @@ def install(
 
     held, content = holdings.current_snapshot(inside.store, snapshot)
     if _is_service(name) and not any(e.locked.name == name for e in content.environments):
-        from haversack.verbs.service import SUFFIX, install_service
+        from haversack.verbs.service import install_service
+        from haversack.verbs.service_plan import SUFFIX
 
         placed = install_service(
             name.removesuffix(SUFFIX),
@@ -178,7 +179,8 @@ def _placed(done: Placed, no_start: bool, dry_run: bool) -> list[str]:
     lines = [_installed(done.environment, None, dry_run)] if done.environment else []
     lines += [f"{would}written: {done.root / path}" for path in done.written]
     lines += [f"{would}removed: {done.root / path}" for path in done.removed]
-    lines += [f"{would}stopped: {unit}" for unit in done.stopped]
+    ended = "stopped" if done.root == Path("/") else "disabled"
+    lines += [f"{would}{ended}: {unit}" for unit in done.stopped]
     quiet = no_start or done.root != Path("/")
     told = "not started" if quiet else f"{would}started"
     lines += [f"{told}: {unit}" for unit in done.started]

@@ -151,13 +151,16 @@ def install_service(
         judged = refused(order, plan.found, inside) if installs else []
         raise_blocking(judged, f"SkyPilot refuses its configuration; its files in {root} are as they were")
         done = replace(done, findings=(*done.findings, *judged))
-        if stopped and not staged:
-            steps.run("the units that are no longer wanted stop", "systemctl", "disable", "--now", *stopped)
-        keep(root, plan.rendered, force=force, marker=plan.marker)
+        # Units are told of before their files go, and only when the others are there.
+        keep(root, plan.rendered, force=force, marker=plan.marker, removing=False)
         for path in plan.files:
             if path.startswith("etc/sudoers.d/"):
                 (root / path).chmod(0o440)
         steps.did(f"{len(plan.files)} files are in place")
+        if stopped:
+            at = [f"--root={root.absolute()}", "disable"] if staged else ["disable", "--now"]
+            steps.run("the units that are no longer wanted are disabled", "systemctl", *at, *stopped)
+        keep(root, plan.rendered, force=force, marker=plan.marker)
         make_way(in_way, say)
         set_up(plan, root, steps, staged=staged)
         if not staged and start:

@@ -133,6 +133,8 @@ let
     pkgs.awscli2
     pkgs.ssm-session-manager-plugin
     pkgs.kubectl
+    pkgs.socat
+    pkgs.netcat-openbsd
   ];
 
   environment = {

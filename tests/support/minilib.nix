@@ -109,6 +109,8 @@ rec {
     awscli2 = package "awscli2";
     ssm-session-manager-plugin = package "ssm-session-manager-plugin";
     kubectl = package "kubectl";
+    socat = package "socat";
+    netcat-openbsd = package "netcat-openbsd";
     stdenv.cc.cc.lib = package "gcc-lib";
     zlib = package "zlib";
     python3.withPackages =

@@ -219,6 +219,7 @@ SERVICE = Service(
     },
     programs="skypilot",
     commands=("sky",),
-    tools=("openssh", "rsync", "awscli2", "ssm-session-manager-plugin", "kubectl"),
+    # The last two `sky check` starts before it enables Kubernetes, and wants an nc that knows -h.
+    tools=("openssh", "rsync", "awscli2", "ssm-session-manager-plugin", "kubectl", "socat", "netcat-openbsd"),
     administrators="administrators",
 )

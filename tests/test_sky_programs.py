@@ -159,7 +159,7 @@ def test_no_program_ever_calls_stop_or_down() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"sdk", "asked.sdk", "self.sdk"}
     }
-    looks = {"get", "status", "queue", "cost_report", "_local_api_server_running"}
+    looks = {"get", "status", "queue", "cost_report", "api_status", "_local_api_server_running"}
     assert called == {*looks, "autostop"}
 
 

@@ -142,14 +142,14 @@ def look(asked: asking.Asked, remembered: Mapping[str, Any]) -> tuple[list[dict[
     return found, len(clusters) - len(found)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The state file of the last time; empty where there is none or where it is rotten."""
+def read(path: Path, kind: str = FORMAT) -> dict[str, Any]:
+    """The state file of the last time; empty where there is none, where it is rotten or of another format."""
     try:
         with path.open("rb") as file:
             told = json.loads(file.read(LIMIT))
     except (OSError, ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) and told.get("format") == FORMAT else {}
+    return told if isinstance(told, dict) and told.get("format") == kind else {}
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
@@ -168,7 +168,8 @@ def write(path: Path, state: Mapping[str, Any]) -> None:
         raise
 
 
-def _boot() -> str:
+def boot() -> str:
+    """What the kernel calls the time since it was started; empty where it does not say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -200,7 +201,7 @@ def main(arguments: Sequence[str]) -> int:
         "failed_at": None,
         "failure": None,
         "server_version": before.get("server_version"),
-        "clock": clock(before.get("clock"), wall, machine, _boot()),
+        "clock": clock(before.get("clock"), wall, machine, boot()),
     }
     code = 0
     try:

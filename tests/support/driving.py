@@ -413,6 +413,10 @@ def cluster() -> Any:
     subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", "/opt/test/sshd_config", "-E", OUT / "sshd.log"])
     more = {"CLUSTERS": json.dumps([{"train": {}}, {"train": NODE}]), "AMI": ami}
     made = run(python, "/opt/test/nodes.py", env={**env, **more})
+    # One that never had a job is watched for half an hour first.
+    job = "from sky.skylet import job_lib as j; "
+    job += "j.set_status(j.add_job('j', 'u', 'sky-2026', '1x[CPU:1]', '{}')[0], j.JobStatus.SUCCEEDED)"
+    run(python, "-c", job, env={**env, "HOME": str(node)})
     must("chown", "-R", "skypilot:skypilot", HOME)
 
     def told() -> Any:

@@ -33,12 +33,23 @@ let
   assignment = " *((export +)?[A-Za-z_][A-Za-z0-9_]*=(\"[^\"\\\\$`]*\"|'[^'\\\\]*'|[^\"'\\\\$`;&|<>() ]*) *|#.*)?";
   secretVariable = " *(export +)?[A-Za-z0-9_]*(SECRET|PASSWORD|PASSWD|TOKEN|(ACCESS|API|PRIVATE|SECRET)_KEY)(_ID)?=.+";
 
-  secretName = ".*(secret|password|passwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?";
+  secretName = ".*(secret|password|passwd|passphrase|sshpass|_pwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?";
 
   secretTexts = [
     ".*-----BEGIN [A-Z ]*PRIVATE KEY.*"
-    ".*[a-z][a-z0-9+.-]*://[^/@: ]*:[^/@ ]+@.*"
     ".*(AKIA|ASIA)[0-9A-Z]{16}.*"
+    "(.* )?-[PU] *[\"']?[^ :$`/]+:[\"']?[^\"'$` %/].*"
+    ".*sshpass +(-[^ p][^ ]* +)*-p *[\"']?[^\"'$` ].*"
+  ];
+
+  secretWords = [
+    ".*[a-z][a-z0-9+.-]*://[^/@: ]*:[^/@ ]+@.*"
+    ".*--?(proxy-auth|proxyauth|remproxyauth|proxy-user)( +|=)[\"']?[^ :$`]+:[\"']?[^\"'$` ].*"
+    ".*curl (.* )?--user( +|=)[\"']?[^ :$`]+:[\"']?[^\"'$` ].*"
+    ".*proxyauth=[^ :,$`]+:[\"']?[^\"'$` ,].*"
+    "(.* )?-pw +[\"']?[^\"'$` ].*"
+    ".*--?(password|passwd)( +|=)[\"']?[^\"'$` ].*"
+    "(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|(access|api|private|secret)_key)(_id)?=[\"']?[^\"'$` ;&|].*"
   ];
 
   # Whether a value is called or looks like a secret, however deep it lies.
@@ -56,10 +67,12 @@ let
     else if given == null || lib.isBool given || toString given == "" then
       false
     else
+      let
+        text = lib.replaceStrings [ "\n" "\t" ] [ " " " " ] (toString given);
+      in
       matches secretName (lib.toLower name)
-      || lib.any (
-        pattern: matches pattern (lib.replaceStrings [ "\n" ] [ " " ] (toString given))
-      ) secretTexts;
+      || lib.any (pattern: matches pattern text) secretTexts
+      || lib.any (pattern: matches pattern (lib.toLower text)) secretWords;
 
   inStore = file: file != null && lib.hasPrefix builtins.storeDir file;
 

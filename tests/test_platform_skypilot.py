@@ -49,6 +49,7 @@ from haversack.verbs.needs import completed
 from haversack.verbs.platform import origin_of
 from tests.support import tiny
 from tests.support.registry import Layout, RealRegistry
+from tests.support.services import COMMANDS
 from tests.support.site import plain_environ
 
 GOLDEN = Path(__file__).parent / "golden" / "skypilot"
@@ -254,29 +255,7 @@ def test_good_settings_raise_nothing(tmp_path: Path) -> None:
         assert not finding.blocking
 
 
-@pytest.mark.parametrize(
-    ("command", "hidden"),
-    [
-        ("nc -X connect -x http://me:hunter2@proxy:3128 %h %p", True),
-        ("ncat --proxy p:3128 --proxy-type http --proxy-auth me:hunter2 %h %p", True),
-        ("ncat --proxy-auth=me:hunter2 %h %p", True),
-        ("proxytunnel -p proxy:3128 -P me:hunter2 -d %h:%p", True),
-        ("proxytunnel -p proxy:3128 -Pme:hunter2 -d %h:%p", True),
-        ("socat - PROXY:proxy:%h:%p,proxyport=3128,proxyauth=me:hunter2", True),
-        ("sshpass -v -p hunter2 ssh -W %h:%p gate", True),
-        ("sshpass -phunter2 ssh -W %h:%p gate", True),
-        ("SSHPASS=hunter2 sshpass -e ssh -W %h:%p gate", True),
-        ("HTTP_PROXY_PASSWORD=hunter2 connect -H proxy:3128 %h %p", True),
-        ("ssh -W [%h]:%p -p 2222 -i ~/.ssh/gate me@gate.example.org", False),
-        ("sshpass -e ssh -p 2222 -W %h:%p gate", False),
-        ("sshpass -p $GATE ssh -W %h:%p gate", False),
-        ("nc -X connect -x proxy:3128 %h %p", False),
-        ('ncat --proxy-auth "$(cat ~/.proxy)" %h %p', False),
-        ("ncat --proxy-auth me:$PASS %h %p", False),
-        ("proxytunnel -p proxy:3128 -F ~/.proxy -d %h:%p", False),
-        ("corkscrew proxy 3128 %h %p ~/.ssh/proxy-auth", False),
-    ],
-)
+@pytest.mark.parametrize(("command", "hidden"), COMMANDS)
 def test_passwords_in_commands_are_known(command: str, hidden: bool) -> None:
     """Those that the usual programs take are refused; what the shell or a file gives when it runs is not."""
     assert secrets.in_command(command) is hidden

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,17 @@ def test_files_are_the_golden_ones(name: str, tmp_path: Path, inside: Inside) ->
     assert {path for path in files if path.startswith("usr/")} == set(programs)
     for path, source in programs.items():
         assert files[path] == f"# {ORIGIN}\n".encode() + source.read_bytes()
+
+
+def test_what_lock_refuses_of_skypilot_is_not_rendered(inside: Inside) -> None:
+    """Of a declaration, before anything is locked: a password of `[platform.skypilot]` reaches no file."""
+    base = {"version": "0.14.1", "aws": {"regions": ["us-west-2"], "use_ssm": True, "ssh_proxy_command": "nc %h %p"}}
+    blocked = [f for f in completed(replace(order(MINIMAL, base), crossed=False), inside)[2] if f.blocking]
+    assert [f.subject for f in blocked] == ["platform.skypilot.aws.use_ssm"]
+    base = {"version": "0.14.1", "aws": {"regions": ["us-west-2"], "ssh_proxy_command": "sshpass -p hunter2 ssh %h"}}
+    blocked = [f for f in completed(replace(order(MINIMAL, base), crossed=False), inside)[2] if f.blocking]
+    assert {"platform.skypilot.aws.ssh_proxy_command"} < {f.subject for f in blocked}
+    assert all("hunter2" not in f"{f.subject}{f.message}{f.remedy}" for f in blocked)
 
 
 def test_what_skypilot_declares_is_in_the_configuration(tmp_path: Path, inside: Inside) -> None:

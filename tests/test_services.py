@@ -19,6 +19,7 @@ from haversack.services.values import Values, fault, fill, secrets
 from tests.support.services import (
     AWAY,
     BROKEN,
+    COMMANDS,
     GUIDE,
     HOSTILE,
     ORIGIN,
@@ -171,6 +172,8 @@ def test_no_assertion_is_without_its_breach() -> None:
             }
         },
         {"config": {"aws": {"password_file": "/run/x", "token": "", "secret": None}}},
+        {"config": {"docker": {"run_options": ["--user=1000:1000", "--user root:root", "-P"]}}},
+        {"config": {"a": ["pip install -U https://h.example/x.whl", "run --token=$TOKEN --max_tokens=5"]}},
     ],
 )
 def test_what_is_harmless_is_taken(given: Mapping[str, Any]) -> None:
@@ -183,6 +186,14 @@ def test_a_secret_is_told_by_its_place() -> None:
     """Where in a table a secret is can be said without saying the secret."""
     table = {"a": [{"password": "x"}, {"b": PEM}], "env": [{"name": "API_KEY", "value": "y"}], "c": 1}
     assert list(secrets(table, "config")) == ["config.a.password", "config.a.b", "config.env.value"]
+
+
+@pytest.mark.parametrize(("command", "hidden"), COMMANDS)
+def test_a_password_in_a_command_is_a_secret(command: str, hidden: bool) -> None:
+    """What is refused in `[platform.skypilot.aws]` is refused in `config`, for one region or for all."""
+    for given in (command, {"us-west-2": command}):
+        told = tell("skypilot", {"enable": True, "config": {"aws": {"ssh_proxy_command": given}}})
+        assert bool(told.failed()) is hidden
 
 
 @pytest.mark.parametrize("name", SITES)

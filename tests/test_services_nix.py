@@ -23,6 +23,7 @@ from haversack.skypilot import known
 from tests.support.nix import FLAKE, MINILIB, MODULES, ROOT, Expression, evaluate, parse, run, shown
 from tests.support.services import (
     BROKEN,
+    COMMANDS,
     HOSTILE,
     PACKAGE,
     SITES,
@@ -205,7 +206,15 @@ def test_both_worlds_refuse_the_same() -> None:
             "TOKEN=",
             "${a}",
         ),
-        *("AKIAABCDEFGHIJKLMNOP", "http://u:p@h", "http://h", "-----BEGIN PRIVATE KEY"),
+        *(
+            "AKIAABCDEFGHIJKLMNOP",
+            "http://u:p@h",
+            "sshpass -p ",
+            "-P",
+            " --password=",
+            "http://h",
+            "-----BEGIN PRIVATE KEY",
+        ),
     ]
     names = ["secret", "_", "-", "Key", "key", "name", "file", "token", "s", "api", "ACCESS", "password", "x"]
 
@@ -246,6 +255,13 @@ def test_what_must_hold_fails_with_the_same_sentence(lib: str) -> None:
         assert one["failed"] == [f"services.{name}: {said}" for said in told.failed()], given
         warned = [f"services.{name}: {said}" for said in told.failed(block=False)]
         assert one["config"]["warnings"] == warned, given
+
+
+def test_a_password_in_a_command_is_a_secret_here_too() -> None:
+    """Commands with passwords are refused in both worlds, and those without in none."""
+    given = [{"config": {"aws": {"ssh_proxy_command": command}}} for command, _ in COMMANDS]
+    found = evaluate([("skypilot", {"enable": True, **one}) for one in given])
+    assert [bool(one["failed"]) for one in found] == [hidden for _, hidden in COMMANDS]
 
 
 def test_keys_of_the_guide_that_skypilot_refuses_are_refused_with_what_to_do() -> None:

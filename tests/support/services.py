@@ -379,6 +379,9 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
             "DB_PASSWORD='x'",
             "export HTTPS_PROXY=http://me:pw@proxy.example:3128",
             "A=AKIAABCDEFGHIJKLMNOP",
+            "SSHPASS=hunter2",
+            "export MYSQL_PWD=x",
+            "hf_token='x'",
         )
     ),
     *(
@@ -395,6 +398,9 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
             {"a": ["x", f"lines\nbefore\n{PEM}"]},
             {"kubernetes": {"pod_config": {"env": [{"name": "WANDB_API_KEY", "value": "x"}]}}},
             {"a": "the key is AKIAABCDEFGHIJKLMNOP."},
+            {"aws": {"ssh_proxy_command": "sshpass -p hunter2 ssh -W %h:%p me@gate"}},
+            {"aws": {"ssh_proxy_command": {"us-west-2": "ncat --proxy-auth\tme:hunter2 %h %p"}}},
+            {"docker": {"run_options": ["-e", "HF_TOKEN=x"]}},
         )
     ),
     (
@@ -434,4 +440,26 @@ WARNED: list[tuple[str, Mapping[str, Any], str]] = [
         "monitoring leaves out the API server's own metrics, which it would give at :: to whoever asks",
     ),
     ("haversack", {"openFirewall": True}, "openFirewall opens port 8090, where nothing but this machine"),
+]
+
+# Commands by which machines are reached, and whether a password stands in them.
+COMMANDS = [
+    ("nc -X connect -x http://me:hunter2@proxy:3128 %h %p", True),
+    ("ncat --proxy p:3128 --proxy-type http --proxy-auth me:hunter2 %h %p", True),
+    ("ncat --proxy-auth=me:hunter2 %h %p", True),
+    ("proxytunnel -p proxy:3128 -P me:hunter2 -d %h:%p", True),
+    ("proxytunnel -p proxy:3128 -Pme:hunter2 -d %h:%p", True),
+    ("socat - PROXY:proxy:%h:%p,proxyport=3128,proxyauth=me:hunter2", True),
+    ("sshpass -v -p hunter2 ssh -W %h:%p gate", True),
+    ("sshpass -phunter2 ssh -W %h:%p gate", True),
+    ("SSHPASS=hunter2 sshpass -e ssh -W %h:%p gate", True),
+    ("HTTP_PROXY_PASSWORD=hunter2 connect -H proxy:3128 %h %p", True),
+    ("ssh -W [%h]:%p -p 2222 -i ~/.ssh/gate me@gate.example.org", False),
+    ("sshpass -e ssh -p 2222 -W %h:%p gate", False),
+    ("sshpass -p $GATE ssh -W %h:%p gate", False),
+    ("nc -X connect -x proxy:3128 %h %p", False),
+    ('ncat --proxy-auth "$(cat ~/.proxy)" %h %p', False),
+    ("ncat --proxy-auth me:$PASS %h %p", False),
+    ("proxytunnel -p proxy:3128 -F ~/.proxy -d %h:%p", False),
+    ("corkscrew proxy 3128 %h %p ~/.ssh/proxy-auth", False),
 ]

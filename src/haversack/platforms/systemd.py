@@ -27,6 +27,7 @@ from haversack.services.description import Service
 from haversack.services.machine import listens, look
 from haversack.services.values import Values
 from haversack.skypilot import carried, config, known, schema
+from haversack.skypilot import settings as settings_of
 
 SERVICES: Mapping[str, Service] = {"skypilot": skypilot.SERVICE, "haversack": haversack.SERVICE}
 """The services by the names of their tables."""
@@ -168,6 +169,8 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
             said = f"is not given to the server: its URL holds a password, and stands in the secret {pods['proxy_secret']} alone"
             remedy = "systemctl edit skypilot-web-ui, and add EnvironmentFile=FILE, with HTTPS_PROXY=URL and NO_PROXY in a file that only root reads"
             findings.append(unknown(f"{KIND}.systemd.skypilot.proxy", said, remedy))
+        # Of a snapshot `lock` has judged it; what is declared may hold a secret, or mean nothing.
+        findings += [] if order.crossed else [f for f in settings_of.faults(base) if f.blocking]
         registry = asked.get("registry")
         tables, more = carried.files_of_catalogs(base, order.content, served, registry, inside.store)
         files |= {f"etc/skypilot/catalogs/{path}": data for path, data in tables.items()}

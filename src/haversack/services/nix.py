@@ -13,6 +13,7 @@ from haversack.services.nixlang import Words, argument, terms, tests, value
 from haversack.services.terms import (
     HIDDEN_KEYS,
     HIDDEN_TEXTS,
+    HIDDEN_WORDS,
     Called,
     Clean,
     Holds,
@@ -60,10 +61,12 @@ hides =
   else if given == null || lib.isBool given || toString given == "" then
     false
   else
+    let
+      text = lib.replaceStrings [ "\\n" "\\t" ] [ " " " " ] (toString given);
+    in
     matches secretName (lib.toLower name)
-    || lib.any (
-      pattern: matches pattern (lib.replaceStrings [ "\\n" ] [ " " ] (toString given))
-    ) secretTexts;"""
+    || lib.any (pattern: matches pattern text) secretTexts
+    || lib.any (pattern: matches pattern (lib.toLower text)) secretWords;"""
 
 _PYTHON = """\
 # A package of nixpkgs has no interpreter of its own; an environment has.
@@ -108,6 +111,7 @@ def _lets(service: Service, words: Words) -> Iterator[str]:
     if any(isinstance(test, Clean) for test in asked):
         yield binding("secretName", quoted(HIDDEN_KEYS))
         yield binding("secretTexts", lines([quoted(text) for text in HIDDEN_TEXTS]))
+        yield binding("secretWords", lines([quoted(text) for text in HIDDEN_WORDS]))
         yield _HIDES
     if any(option.secret for option in service.options.values()):
         yield "inStore = file: file != null && lib.hasPrefix builtins.storeDir file;"

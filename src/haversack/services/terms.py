@@ -127,7 +127,7 @@ class AtLeast:
 class Clean:
     """Whether a free table, or lines, hold nothing that is called or looks like a secret, however deep it lies.
 
-    The rules are :data:`HIDDEN_KEYS` and :data:`HIDDEN_TEXTS`.
+    The rules are :data:`HIDDEN_KEYS`, :data:`HIDDEN_TEXTS` and :data:`HIDDEN_WORDS`.
     """
 
     path: str
@@ -167,14 +167,31 @@ Term: TypeAlias = str | int | Opt | Place | Join | Named | When | Each
 
 ALWAYS = All()
 
-HIDDEN_KEYS = ".*(secret|password|passwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?"
+HIDDEN_KEYS = ".*(secret|password|passwd|passphrase|sshpass|_pwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?"
 """Keys of what is secret, in lower case.  Those that go on (``secretName``, ``token_file``) name where one lies."""
+# What a shell puts there when the command runs ($NAME, a command in backquotes) is no secret.
+_GIVEN = """["']?[^"'$` """
 HIDDEN_TEXTS = (
     ".*-----BEGIN [A-Z ]*PRIVATE KEY.*",
-    ".*[a-z][a-z0-9+.-]*://[^/@: ]*:[^/@ ]+@.*",
     ".*(AKIA|ASIA)[0-9A-Z]{16}.*",
+    # curl, proxytunnel, sshpass
+    f"(.* )?-[PU] *[\"']?[^ :$`/]+:{_GIVEN}%/].*",
+    f".*sshpass +(-[^ p][^ ]* +)*-p *{_GIVEN}].*",
 )
-"""Texts that are one, whatever their key."""
+"""Texts that are one, whatever their key; line breaks and tabs are blanks.  Most of them are commands, as in
+:mod:`haversack.skypilot.secrets`, whose patterns Nix does not have."""
+HIDDEN_WORDS = (
+    ".*[a-z][a-z0-9+.-]*://[^/@: ]*:[^/@ ]+@.*",
+    # ncat, curl, socat, plink
+    f".*--?(proxy-auth|proxyauth|remproxyauth|proxy-user)( +|=)[\"']?[^ :$`]+:{_GIVEN}].*",
+    f".*curl (.* )?--user( +|=)[\"']?[^ :$`]+:{_GIVEN}].*",
+    f".*proxyauth=[^ :,$`]+:{_GIVEN},].*",
+    f"(.* )?-pw +{_GIVEN}].*",
+    f".*--?(password|passwd)( +|=){_GIVEN}].*",
+    # Variables of any program.
+    f"(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|(access|api|private|secret)_key)(_id)?={_GIVEN};&|].*",
+)
+"""The same of texts in lower case."""
 
 
 def join(*parts: Term) -> Join:

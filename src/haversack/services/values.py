@@ -12,6 +12,7 @@ from haversack.services.description import Option, OptionType, Service
 from haversack.services.terms import (
     HIDDEN_KEYS,
     HIDDEN_TEXTS,
+    HIDDEN_WORDS,
     All,
     AtLeast,
     Called,
@@ -182,7 +183,7 @@ def _is_json(value: Any) -> bool:
 
 
 def secrets(value: Any, path: str, key: str = "") -> Iterator[str]:
-    """Where a table holds what is called or looks like a secret (:data:`HIDDEN_KEYS`, :data:`HIDDEN_TEXTS`).
+    """Where a table holds what is called or looks like a secret (:data:`HIDDEN_KEYS`, :data:`HIDDEN_TEXTS` and so on).
 
     ``key`` is what ``value`` is called.  Of ``{name = "API_KEY", value = "…"}``, as Kubernetes writes variables, the
     name is the key.
@@ -197,9 +198,10 @@ def secrets(value: Any, path: str, key: str = "") -> Iterator[str]:
         for inner in value:
             yield from secrets(inner, path, key)
     elif value is not None and not isinstance(value, bool):
-        one = str(value).replace("\n", " ")
+        one = re.sub("[\n\t]", " ", str(value))
         hidden = re.fullmatch(HIDDEN_KEYS, key.lower()) and one
-        if hidden or any(re.fullmatch(pattern, one) for pattern in HIDDEN_TEXTS):
+        looks = any(re.fullmatch(pattern, one) for pattern in HIDDEN_TEXTS)
+        if hidden or looks or any(re.fullmatch(pattern, one.lower()) for pattern in HIDDEN_WORDS):
             yield path
 
 

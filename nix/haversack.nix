@@ -301,7 +301,7 @@ in
 
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
 
-    security.sudo.extraRules = lib.optional (cfg.administrators != [ ]) {
+    security.sudo.extraRules = lib.optional (cfg.administrators != [ ] && units != [ ]) {
       users = cfg.administrators;
       runAs = "root";
       commands = map (words: {

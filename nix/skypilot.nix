@@ -868,7 +868,7 @@ in
       lib.optional (runsServer && cfg.webUI.openFirewall) cfg.webUI.port
       ++ lib.optional (givesMetrics && cfg.monitoring.openFirewall) cfg.monitoring.metricsPort;
 
-    security.sudo.extraRules = lib.optional (cfg.administrators != [ ]) {
+    security.sudo.extraRules = lib.optional (cfg.administrators != [ ] && units != [ ]) {
       users = cfg.administrators;
       runAs = "root";
       commands = map (words: {

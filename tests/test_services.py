@@ -291,6 +291,11 @@ def test_what_lies_where_a_link_belongs_is_left_alone(tmp_path: Path) -> None:
     ]
 
 
+def test_without_units_nobody_may_do_anything_with_them() -> None:
+    """A rule of sudoers without a command is a syntax error, with which sudo says no to everybody."""
+    assert not [path for path in site("no services").files() if "sudoers" in path]
+
+
 def test_a_user_of_ones_own_is_not_made() -> None:
     """Only the default user and group are made; a name that somebody chose is somebody's."""
     assert "etc/sysusers.d/skypilot.conf" not in site("own places").files()

@@ -39,7 +39,7 @@ GUIDE: Mapping[str, Any] = {
 SITES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "minimal": ("skypilot", {"enable": True}),
     "guide": ("skypilot", GUIDE),
-    "no services": ("skypilot", {**GUIDE, "systemdServices": False}),
+    "no services": ("skypilot", {**GUIDE, "systemdServices": False, "administrators": ["alice"]}),
     "endpoint elsewhere": (
         "skypilot",
         {

@@ -205,7 +205,7 @@ def _sudo(service: Service) -> str:
         "runAs": quoted("root"),
         "commands": f"map (words: {block(command)}) permitted",
     }
-    return f"lib.optional ({people} != [ ]) {block(rule)}"
+    return f"lib.optional ({people} != [ ] && units != [ ]) {block(rule)}"
 
 
 def permitted(service: Service, words: Words) -> str:

@@ -49,8 +49,8 @@ def files(service: Service, values: Values, origin: str) -> dict[str, str]:
     if logins:
         lines = [f"export {name}='{value}'" for name, value in sorted(logins.items())]
         found[f"etc/profile.d/{service.name}.sh"] = head + "".join(f"{line}\n" for line in lines)
-    if service.administrators and values.options[service.administrators]:
-        found[f"etc/sudoers.d/{service.name}"] = head + _sudo(service, values)
+    if service.administrators and (rules := _sudo(service, values)):
+        found[f"etc/sudoers.d/{service.name}"] = head + rules
     return found
 
 
@@ -130,15 +130,11 @@ def _users(service: Service, values: Values) -> str:
 
 
 def _sudo(service: Service, values: Values) -> str:
-    """Rules of sudoers(5): these words with these units, and nothing else."""
+    """Rules of sudoers(5): these words with these units, and nothing else; none where there are no units."""
     names = [name for unit in service.units if values.test(unit.when) for name in unit.files]
     commands = [f"/usr/bin/systemctl {verb} {name}" for name in names for verb in VERBS]
-    return _text(
-        [
-            f"{person} ALL=(root) NOPASSWD: {', '.join(commands)}"
-            for person in values.options[service.administrators]
-        ]
-    )
+    people = values.options[service.administrators] if commands else ()
+    return _text([f"{person} ALL=(root) NOPASSWD: {', '.join(commands)}" for person in people])
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -414,8 +414,9 @@ def cluster() -> Any:
     more = {"CLUSTERS": json.dumps([{"train": {}}, {"train": NODE}]), "AMI": ami}
     made = run(python, "/opt/test/nodes.py", env={**env, **more})
     # One that never had a job is watched for half an hour first.
+    user = (HOME / ".sky" / "user_hash").read_text().strip()
     job = "from sky.skylet import job_lib as j; "
-    job += "j.set_status(j.add_job('j', 'u', 'sky-2026', '1x[CPU:1]', '{}')[0], j.JobStatus.SUCCEEDED)"
+    job += f"j.set_status(j.add_job('j', '{user}', 'sky-2026', '1x[CPU:1]')[0], j.JobStatus.SUCCEEDED)"
     run(python, "-c", job, env={**env, "HOME": str(node)})
     must("chown", "-R", "skypilot:skypilot", HOME)
 

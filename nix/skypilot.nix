@@ -695,6 +695,7 @@ in
       etc."skypilot/environment".text = variables;
       variables = {
         SKYPILOT_API_SERVER_ENDPOINT = mkIf (runsServer || cfg.endpoint != null) endpoint;
+        SKYPILOT_DISABLE_LOCAL_API_SERVER = mkIf (runsServer || cfg.endpoint != null) "1";
         SKYPILOT_DISABLE_USAGE_COLLECTION = "1";
       };
     };

@@ -241,7 +241,9 @@ def test_what_is_made_is_what_was_said() -> None:
         files["etc/skypilot/environment"].split("\n", 1)[1] == 'A=b  \nB="c d"\nC=\'e f\'\nE=x=y\nF="it\'s"\n'
     )
     assert files["etc/profile.d/skypilot.sh"].split("\n", 1)[1] == (
-        "export SKYPILOT_API_SERVER_ENDPOINT='http://[::1]:9443'\nexport SKYPILOT_DISABLE_USAGE_COLLECTION='1'\n"
+        "export SKYPILOT_API_SERVER_ENDPOINT='http://[::1]:9443'\n"
+        "export SKYPILOT_DISABLE_LOCAL_API_SERVER='1'\n"
+        "export SKYPILOT_DISABLE_USAGE_COLLECTION='1'\n"
     )
     sudo = files["etc/sudoers.d/skypilot"].split("\n")[1:]
     assert [line.split(" ", 1)[0] for line in sudo if line] == ["alice", "bob.b"]
@@ -305,7 +307,10 @@ def test_a_user_of_ones_own_is_not_made() -> None:
 
 def test_who_has_no_server_is_told_none() -> None:
     """Without services there is no address for logins to ask, where nobody would answer."""
-    assert "ENDPOINT" not in site("no services").files()["etc/profile.d/skypilot.sh"]
+    told = site("no services").files()["etc/profile.d/skypilot.sh"]
+    assert "ENDPOINT" not in told
+    # They may have servers of their own.
+    assert "LOCAL" not in told
     assert (
         "'http://skypilot.site.example:8080'"
         in site("endpoint elsewhere").files()["etc/profile.d/skypilot.sh"]

@@ -174,6 +174,8 @@ UNITS = (
     ),
 )
 
+_ANSWERED = Some((SERVER, Given("endpoint")))
+
 SERVICE = Service(
     "skypilot",
     "SkyPilot",
@@ -214,7 +216,9 @@ SERVICE = Service(
         ("monitoring.metricsPort", both(MONITOR, On("monitoring.openFirewall"))),
     ),
     logins={
-        "SKYPILOT_API_SERVER_ENDPOINT": When(Some((SERVER, Given("endpoint"))), ENDPOINT),
+        "SKYPILOT_API_SERVER_ENDPOINT": When(_ANSWERED, ENDPOINT),
+        # A client starts one of its own for whoever logs in, where the endpoint is its default one and nobody answers.
+        "SKYPILOT_DISABLE_LOCAL_API_SERVER": When(_ANSWERED, "1"),
         "SKYPILOT_DISABLE_USAGE_COLLECTION": 1,
     },
     programs="skypilot",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from haversack.errors import FetchError, IntegrityError, NotFoundError
+from haversack.errors import FetchError, IntegrityError, NotFoundError, UsageError
 from haversack.model.site import Credentials, Registry
 from haversack.ports.registry import HttpPush
 from haversack.verbs.push import Pushed, push
@@ -172,3 +172,23 @@ def test_the_command(site: ImageSite, tmp_path: Path) -> None:
     bad = tiny.haversack("push", "https://alice:hunter2@host/x", store=store)
     assert bad.returncode == 2
     assert "hunter2" not in bad.stderr
+
+
+def test_a_snapshot_called_like_the_tag_of_an_environment(tmp_path: Path, registry: RealRegistry) -> None:
+    """`pack` gives no such name; one of before is not pushed over the environment's tag, its images alone are."""
+    layout = Layout(tmp_path / "layout")
+    layout.image("app", FILES)
+    named = ImageSite(tmp_path, "http://127.0.0.1:1")
+    named.declare(f'ref = "oci:{layout.root}:app"\nas = "{HOST}/team/app:1"')
+    named.pack(named.lock(), name="images__any")
+    with pytest.raises(UsageError, match="images__any") as caught:
+        pushed(named, registry)
+    assert "single underscores" in caught.value.remedy
+    with pytest.raises(AssertionError, match=r"unknown|not found"):
+        registry.raw("air/haversack/snapshot:images__any")
+    assert dict(pushed(named, registry, "images").references)[
+        f"{registry.host}/air/haversack/snapshot:images__any"
+    ]
+    words = ("pack", "--name", "images__any", "-o", tmp_path / "never")
+    refused = tiny.haversack(*words, store=tmp_path / "store")
+    assert (refused.returncode, "single underscores" in refused.stderr) == (UsageError.exit_code, True)

@@ -163,7 +163,7 @@ def pack(
     haversack pack -o bundle/ --base site.receipt   what the site lacks
     haversack pack -o - | ssh gate 'cat > …'        one tar stream
     """
-    from haversack.model.snapshot import is_snapshot_name
+    from haversack.model.snapshot import NAME_RULE, is_name_to_give
     from haversack.ports.media import FolderWriter, TarWriter
     from haversack.verbs import collect
     from haversack.verbs import pack as verb
@@ -171,8 +171,8 @@ def pack(
 
     if output is None and not dry_run:
         raise UsageError("say where the bundle goes", remedy="haversack pack -o FOLDER, or -o - for a stream")
-    if name is not None and not is_snapshot_name(name):
-        raise UsageError(f"{name!r} is no name for a snapshot", remedy="letters, digits, dots and dashes")
+    if name is not None and not is_name_to_give(name):
+        raise UsageError(f"{name!r} is no name for a snapshot", remedy=NAME_RULE)
     if output == "-":
         setting.console.to_stderr()
     site = _declared(file)

@@ -101,6 +101,18 @@ def is_snapshot_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and name != CURRENT
 
 
+def is_name_to_give(name: str) -> bool:
+    """Whether a snapshot may be newly called so: not with ``__``, which parts environment and target in a tag.
+
+    Snapshots of before may have such a name (``is_snapshot_name``).
+    """
+    return is_snapshot_name(name) and "__" not in name
+
+
+NAME_RULE = "letters and digits, joined by dots, dashes or single underscores, and not `current`"
+"""What :func:`is_name_to_give` says, for people."""
+
+
 def free_name(wanted: str, taken: Collection[str]) -> str:
     """``wanted``, or ``wanted.2``, ``wanted.3`` … whichever is not taken first."""
     if wanted not in taken:

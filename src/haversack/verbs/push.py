@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from haversack.errors import NotFoundError
+from haversack.errors import NotFoundError, UsageError
 from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
 from haversack.images.manifest import read
 from haversack.images.reference import Reference
 from haversack.model.artifact import Artifact, Digest, digest_of
 from haversack.model.finding import Finding
-from haversack.model.snapshot import CURRENT, Snapshot, SnapshotEnvironment
+from haversack.model.snapshot import CURRENT, NAME_RULE, Snapshot, SnapshotEnvironment
 from haversack.ports import Inside, Manifest, Push, Store
 from haversack.verbs import holdings
 from haversack.views.v2 import OWN
@@ -63,7 +63,8 @@ def push(
     Images keep their names and digests below it: ``REGISTRY/docker.io/library/python:3.11-slim``.  The snapshot
     and its environments are ``REGISTRY/haversack/snapshot`` with the tags ``NAME-OF-SNAPSHOT``, ``current`` and
     ``ENVIRONMENT__TARGET``.  ``only`` names environments and images.  What is there already is not sent, so that
-    a second run goes on where the first one ended.  Raises ``FetchError``, ``NotFoundError``, ``IntegrityError``.
+    a second run goes on where the first one ended.  Raises ``FetchError``, ``NotFoundError``, ``IntegrityError``,
+    and ``UsageError`` for a snapshot that is called like the tag of one of its environments.
     """
     held, content = holdings.current_snapshot(inside.store, snapshot)
     findings: list[Finding] = []
@@ -210,10 +211,20 @@ def _own(
             repository.blobs[part["digest"]] = part["size"]
         repository.manifests[entry["digest"]] = Manifest(oci.MANIFEST, data)
         if environment is not None:
-            repository.tags[environment.ref.replace("/", "__")] = entry["digest"]
+            repository.tags[_tag(environment)] = entry["digest"]
     if not only:
+        if name in {_tag(environment) for environment in content.environments}:
+            raise UsageError(
+                f"the snapshot {name!r} is called like the tag of one of its environments",
+                remedy=f"pack it under another name (haversack pack --name): {NAME_RULE}",
+            )
         repository.manifests[content.id] = Manifest(oci.INDEX, index)
         repository.tags |= {name: content.id, **({CURRENT: content.id} if current else {})}
+
+
+def _tag(environment: SnapshotEnvironment) -> str:
+    """The tag of an environment: no tag has a slash."""
+    return environment.ref.replace("/", "__")
 
 
 def _blobs(

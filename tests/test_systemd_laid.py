@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from haversack.errors import PrefixError
+from haversack.verbs.render import keep
 from tests.support import tiny
 from tests.test_platform_systemd import MINIMAL, python, store_of
 
@@ -26,3 +34,29 @@ def test_what_is_not_wanted_is_left_nowhere(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     left = [path for top in ("etc", "usr") for path in (root / top).rglob("*") if not path.is_dir()]
     assert not [path for path in left if "skypilot" in str(path.relative_to(root))]
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """As a person who may read what everybody may."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_dry_run_needs_to_read_no_rules_of_sudo() -> None:
+    """What a person may not read counts as rendered last: the same again is nothing, and other rules are written."""
+    with tempfile.TemporaryDirectory(prefix="haversack-test-") as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        keep(root, {"x": {"rules": b"alice\n", "unit": b"u\n"}})
+        (root / "rules").chmod(0o400)
+        for rules, unit, written in ((b"alice\n", b"u\n", ()), (b"bob\n", b"v\n", ("rules", "unit"))):
+            with nobody():
+                made = {"x": {"rules": rules, "unit": unit}}
+                assert keep(root, made, dry_run=True) == (written, ())
+                assert keep(root, {"x": {}}, dry_run=True) == ((), ("rules", "unit"))
+                with pytest.raises(PrefixError, match="Permission denied"):
+                    keep(root, made)

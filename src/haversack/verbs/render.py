@@ -109,7 +109,8 @@ def keep(
     last, or that nobody rendered, is never replaced nor removed unless ``force``: all of them are shown as
     differences in one ``PrefixError``, and nothing is written; a file that another renderer wants too is never
     replaced.  Each file is replaced in one step, and after a write that failed the same call, or any other, goes on.
-    What would be removed stays for another call unless ``removing``.
+    What would be removed stays for another call unless ``removing``.  On a dry run a file that may not be read
+    counts as it was rendered last.
     """
     try:
         return _keep(folder, made, folder / marker, force=force, dry_run=dry_run, removing=removing)
@@ -130,7 +131,11 @@ def _keep(
     files = {name: data for of_one in made.values() for name, data in of_one.items()}
     now = {name: Kept(digest_of(data), who) for who in made for name, data in made[who].items()}
     stays = {name: kept for name, kept in before.items() if name not in files and kept.by not in made}
-    held = {name: _read(folder / name) for name in {*files, *before}}
+    unread = {name for name in {*files, *before} if dry_run and not _may_read(folder / name)}
+    held = {name: None if name in unread else _read(folder / name) for name in {*files, *before}}
+    for name in unread & before.keys():
+        same = name in now and before[name].is_as_rendered(now[name].digest)
+        held[name] = files[name] if same else b""
     for name, kept in now.items():
         other = before[name].by if name in before and held[name] is not None else None
         if other not in {None, kept.by}:
@@ -144,7 +149,8 @@ def _keep(
     findings = [
         Finding("rendered-edited", name, difference(name, data, files.get(name)), "keep it, or say --force")
         for name in (*written, *removed)
-        if (data := held[name]) is not None
+        if name not in unread
+        and (data := held[name]) is not None
         and (name not in before or not before[name].is_as_rendered(digest_of(data)))
     ]
     if not force:
@@ -182,6 +188,17 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _may_read(path: Path) -> bool:
+    """Whether nobody forbids it."""
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        return False
+    except OSError:
+        """There is none, or it cannot be read by anybody."""
+    return True
 
 
 def _record(marker: Path, kept: Mapping[str, Kept]) -> None:

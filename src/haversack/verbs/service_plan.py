@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def differs(path: Path, data: bytes) -> bool:
     """Whether a file says something else; its first line, which names the snapshot, does not count."""
     try:
         return path.read_bytes().partition(b"\n")[2] != data.partition(b"\n")[2]
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return True
 
 
@@ -133,6 +133,18 @@ def address_of(plan: Plan) -> str | None:
         host = plan.found.options["host"]
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{plan.found.options['port']}/"
     return None
+
+
+def unread(plan: Plan, root: Path) -> Iterator[Finding]:
+    """Files in place that this person may not read, of which a dry run cannot say whether somebody edited them."""
+    for path in plan.files:
+        try:
+            (root / path).open("rb").close()
+        except PermissionError as problem:
+            said = f"cannot be read, nor told from what was rendered last: {problem.strerror}"
+            yield Finding("platform-unknown", str(root / path), said, "look as root", blocking=False)
+        except OSError:
+            """There is none, or the install says why not."""
 
 
 def check_within(plan: Plan, root: Path) -> None:

@@ -84,6 +84,8 @@ try:
     with open(os.open("/etc/secrets/aws", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
         file.write("[default]\\n")
     seen["mended"] = install("three")
+    os.chmod("/etc/secrets/aws", 0o644)
+    seen["open"] = install("three")
     seen["off"] = install("off")
     seen["left"] = [
         active(WEB, *TIMERS),
@@ -199,6 +201,15 @@ def test_a_step_that_fails_says_how_far_it_came(seen: dict[str, Any]) -> None:
     assert "there is no /etc/secrets/aws" in said
     assert seen["mended"][0] == 0, seen["mended"][2]
     assert "started: skypilot-web-ui.service" in seen["mended"][1]
+
+
+def test_credentials_that_everybody_can_read_are_told(seen: dict[str, Any]) -> None:
+    """The service runs with them all the same, and the command that mends it is said."""
+    code, out, said = seen["open"]
+    assert code == 0, said
+    assert "is of snapshot three already" in out
+    assert "/etc/secrets/aws can be read by everybody" in said
+    assert "chmod 0600 /etc/secrets/aws" in said
 
 
 def test_a_service_that_is_turned_off_ends(seen: dict[str, Any]) -> None:

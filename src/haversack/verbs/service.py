@@ -28,6 +28,7 @@ from haversack.verbs.service_plan import (
     is_ours,
     plan_of,
     to_start,
+    unread,
 )
 from haversack.verbs.service_steps import (
     Steps,
@@ -132,15 +133,17 @@ def install_service(
     anew = to_start(plan, changed, anew=planned is not None)
     started = tuple(unit for unit in plan.units if unit in {*anew, *left})
     stopped = tuple(Path(path).name for path in removed if path.startswith(text.UNITS))
+    # What another machine has is not known here.
+    lacking = () if staged else tuple(machine.credentials(name, plan.found))
     done = Placed(
         *(name, order.name, root, str(package), planned, written, removed, started, stopped),
         address=address_of(plan),
-        findings=plan.findings,
+        findings=(*plan.findings, *unread(plan, root), *(replace(one, blocking=False) for one in lacking)),
     )
     if dry_run:
         return done
     check_sudoers(plan, inside)
-    steps = Steps(inside, say, () if staged else tuple(machine.credentials(name, plan.found)))
+    steps = Steps(inside, say, lacking)
     with readable():
         if not staged:
             pending.write_text(" ".join(started))

@@ -140,7 +140,8 @@ def test_both_forms_of_a_page_say_the_same(site: Shelf) -> None:
         with ZipFile(path) as archive:
             metadata = archive.read(next(n for n in archive.namelist() if n.endswith("/METADATA")))
         told = hashlib.sha256(metadata).hexdigest()
-        assert file["core-metadata"] == file["dist-info-metadata"] == {"sha256": told}
+        # PEP 714: pip 22.3 to 23.1 end with an error on JSON that has the old name.
+        assert (file["core-metadata"], "dist-info-metadata" in file) == ({"sha256": told}, False)
         assert link["data-core-metadata"] == link["data-dist-info-metadata"] == f"sha256={told}"
         assert file["upload-time"] == link["data-upload-time"]
         side = site.view.get(f"{urlsplit(url).path[1:]}.metadata")

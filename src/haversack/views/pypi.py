@@ -161,7 +161,11 @@ def _document(title: str, lines: Iterator[str] | Sequence[str]) -> bytes:
 
 
 def _json(project: str, wheels: Sequence[Artifact]) -> bytes:
-    """PEP 691 with ``versions``, ``size`` and ``upload-time`` of PEP 700, and both names of core metadata."""
+    """PEP 691 with ``versions``, ``size`` and ``upload-time`` of PEP 700.
+
+    Core metadata has its new name alone, as PEP 714 asks of JSON: pip 22.3 to 23.1 end with an error on a
+    page where ``dist-info-metadata`` is an object.
+    """
     files = []
     for wheel in wheels:
         entry: dict[str, Any] = {
@@ -177,7 +181,7 @@ def _json(project: str, wheels: Sequence[Artifact]) -> bytes:
         if moment := _text(wheel, "upload_time"):
             entry["upload-time"] = moment
         if metadata := _metadata(wheel):
-            entry["core-metadata"] = entry["dist-info-metadata"] = {"sha256": hex_of(metadata)}
+            entry["core-metadata"] = {"sha256": hex_of(metadata)}
         files.append(entry)
     versions = list(dict.fromkeys(wheel.version for wheel in wheels))
     return _dumped({"meta": {"api-version": _API}, "name": project, "versions": versions, "files": files})

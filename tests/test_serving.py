@@ -69,6 +69,8 @@ def test_the_simple_index_comes_in_the_form_that_is_asked_for(live: Live) -> Non
     form = "application/vnd.pypi.simple.v1+html"
     assert live.get("pypi/simple/", accept=form).headers["content-type"] == form
     assert live.get("pypi/simple/alpha/", accept="image/png").body == page.body
+    latest = live.get("pypi/simple/alpha/", accept="application/vnd.pypi.simple.latest+json")
+    assert (latest.headers["content-type"], latest.body) == (JSON, value.body)
 
 
 def test_names_lead_to_their_normal_form(live: Live) -> None:

@@ -26,6 +26,8 @@ _FORMS = {
     "text/html": "index.html",
     "application/vnd.pypi.simple.v1+html": "index.html",
     "application/vnd.pypi.simple.v1+json": "index.v1_json",
+    "application/vnd.pypi.simple.latest+html": "index.html",
+    "application/vnd.pypi.simple.latest+json": "index.v1_json",
 }
 _INDEX = "index.html"
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
@@ -98,7 +100,8 @@ def _simple(view: View, path: str, request: Request) -> Found | None:
     page = view.get(path + _FORMS[form])
     if page is None:
         return None
-    media = page.media_type if form == "text/html" else form
+    # The content type names the version that it is (PEP 691, "Version + Format Selection").
+    media = page.media_type if form == "text/html" else form.replace("latest", "v1")
     headers = {"Content-Type": media, "Vary": "Accept, Accept-Encoding"}
     return Found(path + _FORMS[form], page, headers=headers)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from haversack.model.artifact import Artifact, digest_of, hex_of
 from haversack.model.lock import LockedEnvironment
 from haversack.model.snapshot import Snapshot
 from haversack.ports.disk import DiskStore
 from haversack.views import view_of
 from haversack.views.files import Files
+from tests.support.mirror import BASE, SERVERS, Airgap, Crossed
 from tests.support.viewing import ViewServer, stocked
 
 FILES = LockedEnvironment("files", "any", "file")
@@ -88,3 +91,20 @@ def test_curl_takes_files_and_ranges_and_sha256sum_agrees(tmp_path: Path) -> Non
     for sums in ("SHA256SUMS", "one"):
         done = subprocess.run(["sha256sum", "-c", "--strict", sums], cwd=tmp_path, capture_output=True)
         assert done.returncode == 0
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_file_called_index_html_hides_no_list(tmp_path: Path, server: str) -> None:
+    """The folder is the list of its files; the file is there under its own name, and no browser runs it."""
+    page = b"<script>alert(1)</script>"
+    site(tmp_path, index_html=page, b_deb=b"two")
+    with Airgap() as gap, SERVERS[server](Crossed(tmp_path, tmp_path / "store", "", "", {}), gap):
+        for start in (BASE, f"{BASE}/@2026-11"):
+            listed = gap("curl", "-sfi", f"{start}/files/").stdout
+            assert 'href="b.deb"' in listed
+            assert 'href="index.html"' in listed
+            assert "alert" not in listed
+            head, _, body = gap("curl", "-sfi", f"{start}/files/index.html").stdout.partition("\n\n")
+            assert body == page.decode()
+            assert "content-type: application/octet-stream" in head.lower()
+            assert "x-content-type-options: nosniff" in head.lower()

@@ -170,10 +170,15 @@ http {
 }
 """
 _HTTP = r"""# Which of the two forms of an index page (PEP 691, "Version + Format Selection"): JSON for who asks for it.
-map $http_accept $haversack_index {
+map $http_accept $haversack_form {
     default index.html;
     "~application/vnd\.pypi\.simple\.(v1|latest)\+json\s*;\s*q=0(\.0*)?\s*(,|$)" index.html;
     "~application/vnd\.pypi\.simple\.(v1|latest)\+json" index.v1_json;
+}
+# Elsewhere a folder is its list, whatever files are there: no name has a colon, but those of digests.
+map $uri $haversack_index {
+    default ":";
+    "~^/pypi/simple/" $haversack_form;
 }
 map $uri $haversack_vary {
     default "";
@@ -187,7 +192,7 @@ map $arg_ns $haversack_registry {
         "${haversack_ns_host}_${haversack_ns_port}";
 }
 """
-_SERVER = r"""index $haversack_index index.html;
+_SERVER = r"""index $haversack_index;
 autoindex on;
 autoindex_exact_size off;
 absolute_redirect off;

@@ -1,8 +1,8 @@
 """What a path means: a page of a view, another path, or nothing.  Pure, and slow enough for a thread.
 
 The paths are those of the views, with three liberties that clients expect: a path that ends in ``/`` is the
-index page there, the simple index chooses between its two forms by ``Accept`` (PEP 691), and who asks by the
-name of a host that files came from gets them at the paths of that host.
+list of what lies there, but an index page of the simple index, in one of its two forms by ``Accept`` (PEP 691),
+and who asks by the name of a host that files came from gets them at the paths of that host.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def find(view: View, path: str, request: Request) -> Found:
         found = _simple(view, path, request)
         if found:
             return found
+    # Somebody's file that is called index.html is a file, and hides no list.
     if not path or path.endswith("/"):
-        page = view.get(path + _INDEX)
-        return Found(path + _INDEX, page) if page else Found(path, folder=True)
+        return Found(path, folder=True)
     return Found(path, view.get(path))
 
 

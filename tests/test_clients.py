@@ -387,14 +387,15 @@ def test_a_write_that_fails_makes_no_edits(tmp_path: Path) -> None:
     keep(tmp_path, {"x": one})
     (tmp_path / "d").symlink_to("nowhere")
     for back in (False, True):
-        with pytest.raises(PrefixError, match="cannot be rendered to"):
+        with pytest.raises(PrefixError, match="cannot be rendered: ") as problem:
             keep(tmp_path, {"x": two})
+        assert problem.value.where == str(tmp_path / "d")
         assert (tmp_path / "a.conf").read_bytes() == b"two\n"
         assert (tmp_path / "c.conf").read_bytes() == b"c\n"
         assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
         if back:
             assert keep(tmp_path, {"x": one}) == (("a.conf",), ("b.conf",))
-    with pytest.raises(PrefixError, match="cannot be rendered to"):
+    with pytest.raises(PrefixError, match="cannot be rendered: "):
         keep(tmp_path, {"x": two})
     (tmp_path / "a.conf").write_bytes(b"mine\n")
     with pytest.raises(PrefixError, match="edited"):

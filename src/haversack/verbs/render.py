@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Mapping
@@ -115,7 +116,8 @@ def keep(
     try:
         return _keep(folder, made, folder / marker, force=force, dry_run=dry_run, removing=removing)
     except OSError as problem:
-        raise unwritable(problem, "rendered to", folder) from problem
+        place = Path(problem.filename) if isinstance(problem.filename, str) else folder
+        raise unwritable(problem, "rendered", place) from problem
 
 
 def _keep(
@@ -215,6 +217,8 @@ def _write(path: Path, data: bytes) -> None:
     try:
         aside.write_bytes(data)
         aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
+    except OSError as problem:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        problem.filename = str(path)
         raise

@@ -244,7 +244,7 @@ in
     };
 
     logsKeepDays = mkOption {
-      type = types.ints.positive;
+      type = types.ints.between 1 36500;
       default = 30;
       description = "After how many days logs are removed.";
     };
@@ -398,13 +398,13 @@ in
 
     cluster = {
       refreshMinutes = mkOption {
-        type = types.ints.positive;
+        type = types.ints.between 1 525600;
         default = 5;
         description = "Minutes between two looks at the clusters.";
       };
 
       autoStop = mkOption {
-        type = types.nullOr types.ints.positive;
+        type = types.nullOr (types.ints.between 1 525600);
         default = null;
         example = 60;
         description = ''

@@ -299,7 +299,7 @@ def test_the_words_of_a_refusal_help() -> None:
         ],
         [
             "A definition for option `services.skypilot.cluster.autoStop' is not of type "
-            "`null or positive integer, meaning >0'."
+            "`null or integer between 1 and 525600 (both inclusive)'."
         ],
         ["The option `services.skypilot.webUI.prot' does not exist."],
         [

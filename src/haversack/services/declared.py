@@ -49,7 +49,7 @@ def _key(option: Option, default: bool | None = None) -> Key:
         case "port":
             return Key("integer", said, most=_PORT)
         case "positive":
-            return Key("integer", said)
+            return Key("integer", said, most=option.most)
         case "word":
             return Key("string", said, pattern=WORD, expects=_WORD_SAYS)
         case "words":

@@ -11,7 +11,7 @@ from haversack.services.terms import ALWAYS, Term, Test, When
 OptionType: TypeAlias = Literal[
     "bool", "port", "positive", "word", "path", "package", "lines", "words", "paths", "free", "enum"
 ]
-"""``positive`` is an integer above zero, ``word`` a text without blanks, ``path`` an absolute path, ``package`` the
+"""``positive`` is an integer above zero and not above ``most``, ``word`` a text without blanks, ``path`` an absolute path, ``package`` the
 prefix of what runs (a derivation of Nix or an absolute path), ``lines`` a text of lines, ``words`` a list of words,
 ``paths`` a table of absolute paths, ``free`` a table of anything."""
 
@@ -22,7 +22,8 @@ class Option:
 
     ``nullable`` ones are null by default.  ``choices`` are the texts of an ``enum``, or the keys of ``paths``.
     ``example`` stands in both documentations and is evaluated by their tests.  A path that is ``secret`` names a file
-    that nobody but root may read: on NixOS it is refused in the store, which is everybody's to read.
+    that nobody but root may read: on NixOS it is refused in the store, which is everybody's to read.  ``most`` bounds
+    what is ``positive``, where systemd or SkyPilot would refuse more.
     """
 
     type: OptionType
@@ -32,6 +33,7 @@ class Option:
     choices: tuple[str, ...] = ()
     example: Any = None
     secret: bool = False
+    most: int = 525_600
 
 
 @dataclass(frozen=True, slots=True)

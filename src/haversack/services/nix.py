@@ -188,7 +188,7 @@ def _type(option: Option) -> str:
         case "port":
             said = "types.ints.between 1 65535"
         case "positive":
-            said = "types.ints.positive"
+            said = f"types.ints.between 1 {option.most}"
         case "word":
             said = "word"
         case "path":

@@ -49,7 +49,7 @@ OPTIONS = {
     ),
     "configDir": Option("path", "Where its configuration lies.", "/var/lib/skypilot/config"),
     "logsDir": Option("path", "Where logs of requests and jobs lie.", "/var/log/skypilot"),
-    "logsKeepDays": Option("positive", "After how many days logs are removed.", 30),
+    "logsKeepDays": Option("positive", "After how many days logs are removed.", 30, most=36_500),
     "cacheDir": Option("path", "Where caches and the state of clusters lie.", "/var/cache/skypilot"),
     "config": Option(
         "free",

@@ -43,7 +43,7 @@ WORD = r"[A-Za-z0-9_@:=,.+/~][A-Za-z0-9_@:=,.+/~-]*"
 _SAYS: Mapping[OptionType, str] = {
     "bool": "true or false",
     "port": "a port, 1 to 65535",
-    "positive": "a whole number above 0",
+    "positive": "a whole number, 1 to {most}",
     "word": "a word of letters, digits and _@:=,.+/~-",
     "path": "an absolute path of letters, digits and _@=,.+- (no . or .. in it, no / at its end)",
     "package": "an absolute path of letters, digits and _@=,.+- (no . or .. in it, no / at its end)",
@@ -149,7 +149,7 @@ def fault(option: Option, value: Any) -> str:
         case "port":
             good = whole and 0 < value < 65536
         case "positive":
-            good = whole and value > 0
+            good = whole and 0 < value <= option.most
         case "lines":
             good = isinstance(value, str) and all(line.isprintable() for line in value.split("\n"))
         case "word":
@@ -170,7 +170,11 @@ def fault(option: Option, value: Any) -> str:
             )
         case "free":
             good = isinstance(value, Mapping) and _is_json(value)
-    says = f"one of {', '.join(option.choices)}" if option.type == "enum" else _SAYS[option.type]
+    says = (
+        f"one of {', '.join(option.choices)}"
+        if option.type == "enum"
+        else _SAYS[option.type].replace("{most}", str(option.most))
+    )
     return "" if good else f"is not {says}"
 
 

@@ -447,6 +447,9 @@ def test_users_are_added_without_a_secret_on_the_command_line(made: Tiny, tmp_pa
     rules = auth.read(path, time.time)
     assert rules.login(basic("alice", PASSWORD)).name == "alice"
     assert rules.login(f"Bearer {token}").name == "ci"
+    alone = haversack("user", "add", path, "more", "--token", store=made.store)
+    assert auth.read(path, time.time).login(f"Bearer {alone.stdout.strip()}").name == "more"
+    assert f"added more to {path}" in alone.stderr
     twice = haversack("user", "add", path, "ci", "--token", store=made.store)
     assert twice.returncode == DeclarationError.exit_code
     assert haversack("user", "add", path, "a:b", "--token", store=made.store).returncode != 0

@@ -191,7 +191,7 @@ def user() -> None:
 @click.argument("file", type=_FILE)
 @click.argument("name")
 @click.option(
-    "--token", is_flag=True, help="Make a token and print it once, instead of asking for a password."
+    "--token", is_flag=True, help="Make a token and print it once, alone, instead of asking for a password."
 )
 @click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input, not from a terminal."
@@ -227,7 +227,11 @@ def user_add(
         stored = hashed_password(password)
     add(file, name, stored, token=token, expires=expires.date() if expires else None)
     told = {"file": file, "name": name, **({"token": given} if token else {})}
-    setting.console.report(told, [f"added {name} to {file}", *([given] if token else [])])
+    added = f"added {name} to {file}"
+    if token:
+        # Alone on standard output, a token can be given on: TOKEN=$(haversack user add … --token).
+        setting.console.notes([added])
+    setting.console.report(told, [given if token else added])
 
 
 def _asked() -> str:

@@ -232,6 +232,8 @@ def test_python_is_looked_for(registry: RealRegistry, tmp_path: Path) -> None:
         site.pack(site.lock())
     said = sorted(f.subject for f in caught.value.findings if f.code == "image-python")
     assert said == ["local.example/gone:1", "local.example/none:1", "local.example/opaque:1"]
+    # An image has no requirements to mend: what to do stands in each finding.
+    assert "findings" in caught.value.remedy
 
 
 def test_python_is_missed_under_the_name_that_needs_it(registry: RealRegistry, tmp_path: Path) -> None:

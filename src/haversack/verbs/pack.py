@@ -108,7 +108,7 @@ def pack(
         raise_blocking(
             findings,
             "the closure proof failed",
-            remedy="run: haversack lock --upgrade, or mend the requirements",
+            remedy="do what the findings say, and lock again: haversack lock (or lock --upgrade)",
         )
         if rehearsing:
             rehearsals, more = rehearse(snapshot.environments, out)

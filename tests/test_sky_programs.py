@@ -160,7 +160,7 @@ def test_no_program_ever_calls_stop_or_down() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"sdk", "asked.sdk", "self.sdk"}
     }
     looks = {"get", "status", "queue", "cost_report", "api_status", "_local_api_server_running"}
-    assert called == {*looks, "autostop"}
+    assert called == {*looks, "autostop", "api_cancel"}
 
 
 @pytest.mark.parametrize("minutes", ["0", "-5", "soon", "1.5", "99999999"])

@@ -51,9 +51,14 @@ def queue(name, all_users=False):
     return lambda: time.sleep(99) if name.startswith("hung") else scene.get("jobs", {}).get(name, [{"job_id": 1}])
 def autostop(name, minutes, down=False):
     def put():
+        if name.startswith("slow"):
+            time.sleep(99)
         with open(f"{folder}/told", "a") as file:
             file.write(f"{name} {minutes} {down}\\n")
     return put
+def api_cancel(requests):
+    with open(f"{folder}/told", "a") as file:
+        file.write(f"cancelled {len(requests)}\\n")
 """
 
 
@@ -184,6 +189,13 @@ def test_clusters_that_hang_starve_no_others(tmp_path: Path) -> None:
     done, told = scene(tmp_path, listed, *words)
     assert (done.returncode, told) == (1, ["well 60 False"])
     assert set(json.loads(state.read_text())["clusters"]) == {"hung"}
+
+
+def test_what_took_too_long_is_not_done_later(tmp_path: Path) -> None:
+    """A request that waits in the server's queue is taken back: the cluster may be another by then."""
+    done, told = scene(tmp_path, [{"name": "slow"}], "--timeout", 2)
+    assert (done.returncode, done.stdout) == (1, "slow: not set, it took too long.\n")
+    assert told == ["cancelled 1"]
 
 
 # What it keeps, and what the monitor tells of it

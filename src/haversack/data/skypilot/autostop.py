@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,14 @@ def _put(asked: asking.Asked, cluster: asking.Cluster, change: Change, dry: bool
     if word := at_work(sdk.api_status(), cluster.name):
         return Done(f"left alone, {word} is under way.")
     if not dry:
-        sdk.get(sdk.autostop(settle.cluster, settle.minutes, down=settle.down))
+        request = sdk.autostop(settle.cluster, settle.minutes, down=settle.down)
+        try:
+            sdk.get(request)
+        except asking.Late:
+            # It would be done later, perhaps to another cluster of that name.
+            with suppress(Exception, asking.Late):
+                sdk.api_cancel([request])
+            raise
     what = f"{'torn down' if settle.down else 'stopped'} after {settle.minutes} idle minutes"
     return Done(f"{'would be' if dry else 'will be'} {what} ({settle.why}).")
 

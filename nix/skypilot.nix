@@ -670,6 +670,10 @@ in
           message = "services.skypilot: the API server listens at ${toString cfg.webUI.host} and asks nobody for a password: whoever reaches its port runs commands with your credentials";
         }
         {
+          when = cfg.systemdServices && cfg.cluster.autoStop != null && !cfg.enableCluster;
+          message = "services.skypilot: cluster.autoStop stops nothing without enableCluster: set that too, or leave autoStop out";
+        }
+        {
           when = runsServer && givesMetrics && !measuresServer;
           message = "services.skypilot: monitoring leaves out the API server's own metrics, which it would give at ${toString cfg.webUI.host} to whoever asks: let webUI.host be 127.0.0.1, behind a proxy";
         }
@@ -793,7 +797,7 @@ in
         inherit path environment;
         serviceConfig = serviceConfig // {
           Type = "oneshot";
-          ExecStart = "${python} ${programs}/autostop.py --idle-minutes ${toString cfg.cluster.autoStop} --timeout 240";
+          ExecStart = "${python} ${programs}/autostop.py --idle-minutes ${toString cfg.cluster.autoStop} --timeout 240 --state ${cfg.cacheDir}/autostop.json";
           TimeoutStartSec = 300;
           SystemCallFilter = "@system-service";
           ReadWritePaths = [
@@ -820,7 +824,9 @@ in
         serviceConfig = serviceConfig // {
           Type = "exec";
           ExecStart = lib.concatStrings [
-            "${python} ${programs}/monitor.py --host ${cfg.monitoring.host} --port ${toString cfg.monitoring.metricsPort} --state ${cfg.cacheDir}/clusters.json --server ${endpoint}"
+            "${python} ${programs}/monitor.py --host ${cfg.monitoring.host} --port ${toString cfg.monitoring.metricsPort} --server ${endpoint}"
+            (lib.optionalString asksClusters " --state ${cfg.cacheDir}/clusters.json")
+            (lib.optionalString stopsClusters " --autostop-state ${cfg.cacheDir}/autostop.json")
             (lib.optionalString measuresServer " --server-metrics http://${near}:${toString cfg.monitoring.serverPort}/metrics")
             " --disk ${cfg.stateDir} --disk ${cfg.logsDir} --disk ${cfg.cacheDir} --log-level ${cfg.monitoring.logLevel}"
           ];

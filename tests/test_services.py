@@ -270,6 +270,19 @@ def test_the_servers_own_metrics_are_for_this_machine_alone() -> None:
     assert away.failed(block=False) == []
 
 
+def test_the_monitor_reads_what_others_write() -> None:
+    """State files are named to it where a unit writes them, and nowhere else."""
+    unit = "etc/systemd/system/skypilot-{}.service"
+    guide = site("guide").files()
+    assert "--state /var/cache/skypilot/clusters.json" in guide[unit.format("monitor")]
+    assert "--autostop-state /var/cache/skypilot/autostop.json" in guide[unit.format("monitor")]
+    assert "--state /var/cache/skypilot/autostop.json" in guide[unit.format("autostop")]
+    assert "state" not in site("own places").files()[unit.format("monitor")].partition("--server")[2].replace(
+        "/srv/sky/state", ""
+    )
+    assert "autostop" not in site("air gap").files()[unit.format("monitor")]
+
+
 def test_what_lies_where_a_link_belongs_is_left_alone(tmp_path: Path) -> None:
     """Logs and a configuration that somebody has there already are not removed, also not at the next start."""
     made = site("minimal").files()["etc/tmpfiles.d/skypilot.conf"]

@@ -439,6 +439,11 @@ WARNED: list[tuple[str, Mapping[str, Any], str]] = [
     ),
     (
         "skypilot",
+        {"enableCluster": False, "cluster": {"autoStop": 60}},
+        "cluster.autoStop stops nothing without enableCluster",
+    ),
+    (
+        "skypilot",
         merged(SERVERS, {"webUI": {"host": "::"}}),
         "monitoring leaves out the API server's own metrics, which it would give at :: to whoever asks",
     ),

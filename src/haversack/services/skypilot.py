@@ -79,6 +79,7 @@ def _program(name: str, *words: Term) -> Term:
 
 _USER: dict[str, Term] = {"User": Opt("user"), "Group": Opt("group"), "WorkingDirectory": Opt("stateDir")}
 _STATE = join(Opt("cacheDir"), "/clusters.json")
+_STOPPED = join(Opt("cacheDir"), "/autostop.json")
 _WRITES: tuple[Term, ...] = (Opt("stateDir"), Opt("configDir"), Opt("logsDir"), Opt("cacheDir"))
 
 UNITS = (
@@ -137,7 +138,8 @@ UNITS = (
         service={
             "Type": "oneshot",
             "ExecStart": _program(
-                "autostop.py", " --idle-minutes ", Opt("cluster.autoStop"), " --timeout 240"
+                *("autostop.py", " --idle-minutes ", Opt("cluster.autoStop"), " --timeout 240"),
+                *(" --state ", _STOPPED),
             ),
             **_USER,
             "TimeoutStartSec": 300,
@@ -158,7 +160,10 @@ UNITS = (
             "Type": "exec",
             "ExecStart": _program(
                 *("monitor.py", " --host ", Opt("monitoring.host"), " --port "),
-                *(Opt("monitoring.metricsPort"), " --state ", _STATE, " --server ", ENDPOINT),
+                *(Opt("monitoring.metricsPort"), " --server ", ENDPOINT),
+                # What no unit writes is not waited for.
+                When(ASKING, join(" --state ", _STATE)),
+                When(STOPPING, join(" --autostop-state ", _STOPPED)),
                 When(
                     MEASURED,
                     join(" --server-metrics http://", NEAR, ":", Opt("monitoring.serverPort"), "/metrics"),

@@ -239,6 +239,11 @@ ASSERTIONS = (
         block=False,
     ),
     Assertion(
+        Not(both(On("systemdServices"), Given("cluster.autoStop"), Not(On("enableCluster")))),
+        "cluster.autoStop stops nothing without enableCluster: set that too, or leave autoStop out",
+        block=False,
+    ),
+    Assertion(
         Not(both(SERVER, MONITOR, Not(MEASURED))),
         "monitoring leaves out the API server's own metrics, which it would give at {webUI.host} to whoever asks: let webUI.host be 127.0.0.1, behind a proxy",
         block=False,

@@ -317,10 +317,16 @@ def test_files_are_the_golden_ones(name: str, tmp_path: Path, inside: Inside) ->
 
 def test_what_lock_refuses_of_skypilot_is_not_rendered(inside: Inside) -> None:
     """Of a declaration, before anything is locked: a password of `[platform.skypilot]` reaches no file."""
-    base = {"version": "0.14.1", "aws": {"regions": ["us-west-2"], "use_ssm": True, "ssh_proxy_command": "nc %h %p"}}
+    base = {
+        "version": "0.14.1",
+        "aws": {"regions": ["us-west-2"], "use_ssm": True, "ssh_proxy_command": "nc %h %p"},
+    }
     blocked = [f for f in completed(replace(order(MINIMAL, base), crossed=False), inside)[2] if f.blocking]
     assert [f.subject for f in blocked] == ["platform.skypilot.aws.use_ssm"]
-    base = {"version": "0.14.1", "aws": {"regions": ["us-west-2"], "ssh_proxy_command": "sshpass -p hunter2 ssh %h"}}
+    base = {
+        "version": "0.14.1",
+        "aws": {"regions": ["us-west-2"], "ssh_proxy_command": "sshpass -p hunter2 ssh %h"},
+    }
     blocked = [f for f in completed(replace(order(MINIMAL, base), crossed=False), inside)[2] if f.blocking]
     assert {"platform.skypilot.aws.ssh_proxy_command"} < {f.subject for f in blocked}
     assert all("hunter2" not in f"{f.subject}{f.message}{f.remedy}" for f in blocked)
@@ -608,6 +614,11 @@ def test_a_link_out_of_the_root_is_refused(link: str, tmp_path: Path) -> None:
     assert f"{root / link}: leads to {host}, out of {root}" in done.stderr
     assert sorted(root.rglob("*")) == before
     assert list(host.iterdir()) == []
+    (root / link).unlink()
+    (root / link).symlink_to(Path(link).name)
+    done = tiny.haversack(*words, store=store)
+    assert done.returncode == 15, done.stdout
+    assert "Traceback" not in done.stderr
     # One that stays within is followed, as on the machine itself.
     (root / link).unlink()
     if link == "opt":
@@ -634,6 +645,10 @@ def test_what_lies_where_a_link_belongs_is_kept(tmp_path: Path) -> None:
         assert f"{logs}: lies where a link to /var/log/skypilot belongs" in done.stderr
         assert str(config) in done.stderr
         assert sorted(root.rglob("*")) == before
+    done = tiny.haversack(*words, "--snapshot", "one", "--force", "--dry-run", store=store)
+    assert done.returncode == 0, done.stderr
+    assert f"{logs} would make way" in done.stderr
+    assert sorted(root.rglob("*")) == before
     done = tiny.haversack(*words, "--snapshot", "one", "--force", store=store)
     assert done.returncode == 0, done.stderr
     assert f"{logs} is kept as {logs}.1" in done.stderr

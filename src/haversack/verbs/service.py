@@ -141,6 +141,8 @@ def install_service(
         findings=(*plan.findings, *unread(plan, root), *(replace(one, blocking=False) for one in lacking)),
     )
     if dry_run:
+        for one in kept:
+            say(f"{one.subject} would make way for a link, and what is no link would be kept beside")
         return done
     check_sudoers(plan, inside)
     steps = Steps(inside, say, lacking)

@@ -161,15 +161,22 @@ def check_within(plan: Plan, root: Path) -> None:
     ]
     real = root.resolve()
     for place in (root / path.lstrip("/") for path in laid):
-        if place.resolve().is_relative_to(real):
+        if not _leads_out(place, real):
             continue
         below = (path for path in (*reversed(place.parents), place) if root in path.parents)
-        link = next(path for path in below if not path.resolve().is_relative_to(real))
+        link = next(path for path in below if _leads_out(path, real))
         raise PrefixError(
             f"leads to {link.readlink()}, out of {root}",
             where=str(link),
             remedy="let the link be a relative one, within that folder; nothing was changed",
         )
+
+
+def _leads_out(path: Path, real: Path) -> bool:
+    try:
+        return not path.resolve().is_relative_to(real)
+    except (OSError, RuntimeError):
+        return True  # links in a circle
 
 
 def in_the_way(plan: Plan, root: Path) -> tuple[list[Finding], list[Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from haversack.model.snapshot import Snapshot
 from haversack.ports.disk import DiskStore
 from haversack.views import view_of
 from haversack.views.files import Files
+from tests.support.live import Live
 from tests.support.mirror import BASE, SERVERS, Airgap, Crossed
 from tests.support.viewing import ViewServer, stocked
 
@@ -108,3 +110,15 @@ def test_a_file_called_index_html_hides_no_list(tmp_path: Path, server: str) -> 
             assert body == page.decode()
             assert "content-type: application/octet-stream" in head.lower()
             assert "x-content-type-options: nosniff" in head.lower()
+
+
+def test_the_list_tells_which_package_a_file_is(tmp_path: Path) -> None:
+    """Name, architecture and version stand beside a package's file name, as `diff` tells them, and escaped."""
+    facts = {"package": {"format": "deb", "name": "code-<b>", "version": "4.96.2", "architecture": "amd64"}}
+    package = replace(artifact("editor.deb", b"deb"), facts=facts)
+    plain = artifact("model.bin", b"bin")
+    stocked(tmp_path / "store", [FILES], [package, plain], [b"deb", b"bin"])
+    with Live(tmp_path / "store", tmp_path / "live") as live:
+        page = live.get("files/").body.decode()
+    assert '<a href="editor.deb">editor.deb</a><br>code-&lt;b&gt;:amd64 4.96.2</td>' in page
+    assert '<a href="model.bin">model.bin</a></td>' in page

@@ -39,8 +39,9 @@ def folder(view: View, paths: Sequence[str], path: str, base: str) -> bytes | No
         page = None if name.endswith("/") else view.get(path + name)
         size = human_size(page.size) if page and page.size is not None else ""
         digest = hex_of(page.blob) if page and page.blob and not page.start and not page.metadata else ""
+        told = f"<br>{html.escape(page.told)}" if page and page.told else ""
         rows.append(
-            f'<tr><td><a href="{_link(name)}">{html.escape(name)}</a></td>'
+            f'<tr><td><a href="{_link(name)}">{html.escape(name)}</a>{told}</td>'
             f'<td class="n">{size}</td><td><code>{digest}</code></td></tr>'
         )
     title = html.escape(base + path)

@@ -32,7 +32,8 @@ class Page:
 
     Of a blob it is what begins at the byte ``start``; with ``metadata`` it is the ``METADATA`` file within
     the wheel that the blob is (PEP 658): of that digest, and of a size that nobody has counted (``None``).
-    ``haversack.verbs.pages.body`` gives the bytes of what is not simply a blob.
+    ``haversack.verbs.pages.body`` gives the bytes of what is not simply a blob.  ``told`` is what people want
+    to know of it beside its name, for lists.
     """
 
     media_type: str
@@ -41,6 +42,7 @@ class Page:
     blob: Digest | None = None
     start: int = 0
     metadata: Digest | None = None
+    told: str = ""
 
 
 class View(Protocol):

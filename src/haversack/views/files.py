@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from haversack.model.artifact import Artifact, hex_of
+from haversack.model.artifact import Artifact, described, hex_of
 from haversack.model.finding import Finding
 from haversack.model.snapshot import Snapshot
 from haversack.views import FILE, Page, clash
@@ -41,7 +41,9 @@ class Files:
     def get(self, path: str) -> Page | None:
         """See the protocol."""
         if artifact := self._files.get(path):
-            return Page(FILE, artifact.size or 0, blob=artifact.digest)
+            name, version = described(artifact)
+            told = f"{name} {version}" if "package" in artifact.facts else ""
+            return Page(FILE, artifact.size or 0, blob=artifact.digest, told=told)
         if path == SUMS and self._files:
             return _sums(*(self._files[name] for name in sorted(self._files)))
         summed = self._files.get(path.removesuffix(_SUFFIX))

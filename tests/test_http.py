@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import resource
 import socket
 import time
@@ -398,10 +400,10 @@ def _target(link: Path) -> str:
 
 
 def test_thousands_of_slow_clients_hurt_nobody(made: Tiny, tmp_path: Path) -> None:
-    """While as many clients as may be open hold half a head each, another is served at once."""
+    """While 10,000 clients hold half a head each, or as many as may be open, another is served at once."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    many = min(10_000, (hard - 1000) // 4)
+    many = min(10_000, hard - 1000)
     with Live(made.store, tmp_path) as live:
         host, port = live.url.removeprefix("http://").strip("/").split(":")
         clients: list[socket.socket] = []
@@ -425,3 +427,108 @@ def test_thousands_of_slow_clients_hurt_nobody(made: Tiny, tmp_path: Path) -> No
             for one in clients:
                 one.close()
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+FILES = 320
+"""Descriptors of a server, of which 64 are for clients."""
+
+
+def _gone(one: socket.socket) -> bool:
+    """Whether the server has closed a connection, which was read to its end so far."""
+    one.setblocking(False)
+    try:
+        return one.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def _connected(
+    ends: contextlib.ExitStack, live: Live, many: int, said: bytes, *, answered: bool = False
+) -> list[socket.socket]:
+    """So many clients that said something, one after the other."""
+    host, port = live.url.removeprefix("http://").strip("/").split(":")
+    clients = []
+    for _ in range(many):
+        one = ends.enter_context(socket.create_connection((host, int(port)), timeout=10))
+        one.sendall(said)
+        if answered:
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        clients.append(one)
+    return clients
+
+
+def _lost(live: Live) -> dict[str, int]:
+    """What the numbers say of the clients for whom there was no room."""
+    told = live.get("metrics").body.decode()
+    return {k: int(n) for k, n in re.findall(r'connections_lost_total\{state="(\w+)"\} (\d+)', told)}
+
+
+def test_idle_clients_give_way(made: Tiny, tmp_path: Path) -> None:
+    """At the limit nobody goes; above it those who are idle the longest, and whoever asks is always answered."""
+    with Live(made.store, tmp_path, files=FILES) as live, contextlib.ExitStack() as ends:
+        # An answer takes four.
+        clients = _connected(ends, live, 60, PAGE, answered=True)
+        assert _lost(live) == {"idle": 0, "head": 0, "refused": 0}
+        assert not any(map(_gone, clients))
+        clients[0].setblocking(True)
+        clients[0].sendall(PAGE)
+        assert clients[0].recv(4096).startswith(b"HTTP/1.1 200")
+        more = _connected(ends, live, 300, PAGE, answered=True)
+        assert live.get("pypi/simple/alpha/").status == 200
+        lost = _lost(live)
+        assert lost["idle"] >= 300
+        assert lost["head"] == lost["refused"] == 0
+        assert all(map(_gone, clients))
+        here = [not _gone(one) for one in more]
+        assert sum(here) >= 50
+        assert here == sorted(here)
+        # Who asked last stays longest, however long it has been here.
+        first = more[here.index(True)]
+        first.setblocking(True)
+        first.sendall(PAGE)
+        assert first.recv(4096).startswith(b"HTTP/1.1 200")
+        _connected(ends, live, 10, PAGE, answered=True)
+        assert not _gone(first)
+        assert _gone(more[here.index(True) + 1])
+        assert live.errors.read_text().count("64 descriptors") == 1
+
+
+def test_heads_that_do_not_end_give_way(made: Tiny, tmp_path: Path) -> None:
+    """Where nobody is idle, those who were waited for the longest go, with half a head or without a word."""
+    with Live(made.store, tmp_path, files=FILES) as live, contextlib.ExitStack() as ends:
+        kept = _connected(ends, live, 1, PAGE, answered=True)[0]
+        clients = _connected(ends, live, 150, b"GET / HTTP/1.1\r\nHo")
+        silent = _connected(ends, live, 150, b"")
+        begun = time.monotonic()
+        assert live.get("pypi/simple/alpha/").status == 200
+        assert time.monotonic() - begun < 5
+        assert _gone(kept)
+        assert all(map(_gone, clients))
+        here = [not _gone(one) for one in silent]
+        assert sum(here) >= 50
+        assert here == sorted(here)
+        lost = _lost(live)
+        assert lost["head"] >= 240
+        assert lost["refused"] == 0
+
+
+def test_nobody_who_is_being_answered_gives_way(tmp_path: Path) -> None:
+    """A download goes on whoever comes; where there are nothing but downloads, the next client is refused."""
+    made = tiny_bundle(tmp_path / "site", names=("alpha",), padding=24_000_000)
+    wheel = next(made.wheels.iterdir())
+    digits = digest_of(wheel.read_bytes()).removeprefix("sha256:")
+    path = f"/pypi/files/{digits[:2]}/{digits}/{wheel.name}"
+    request = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+    with Live(made.store, tmp_path / "live", files=FILES) as live, contextlib.ExitStack() as ends:
+        downloads = _connected(ends, live, 15, request, answered=True)
+        _connected(ends, live, 200, PAGE, answered=True)
+        assert _lost(live)["refused"] == 0
+        last = _connected(ends, live, 1, request, answered=True)[0]
+        with pytest.raises(ConnectionResetError):
+            _connected(ends, live, 1, PAGE, answered=True)
+        for one in (*downloads, last):
+            one.settimeout(20)
+            assert _all(one) > wheel.stat().st_size - 4096
+        assert _lost(live)["refused"] >= 1

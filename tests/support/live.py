@@ -53,13 +53,17 @@ class _Staying(urllib.request.HTTPRedirectHandler):
 class Live:
     """``haversack serve`` over a store, at a port of its own; ended, and its exit code checked, on leaving.
 
-    ``url`` ends in a slash.  ``log`` is the file of the access log.
+    ``url`` ends in a slash.  ``log`` is the file of the access log.  ``files`` is how many files it may have open.
     """
 
-    def __init__(self, store: Path, folder: Path, *words: str | Path, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self, store: Path, folder: Path, *words: str | Path, listen: str = "127.0.0.1:0", files: int = 0
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log, self.errors = folder / "access.log", folder / "errors.log"
         argv = tiny.command("serve", "--listen", listen, "--access-log", self.log, *words)
+        if files:
+            argv = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *argv]
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(argv, env=tiny.environ(store), stderr=errors)
         for _ in range(1000):

@@ -93,16 +93,16 @@ class App:
     # What the sockets call
 
     def fresh(self) -> bool:
-        """See :class:`haversack.serving.http.Application`."""
+        """See :class:`haversack.serving.application.Application`."""
         return self.catalog.fresh()
 
     def log(self, peer: str, request: Request | None, answer: Answer, sent: int, seconds: float) -> None:
-        """See :class:`haversack.serving.http.Application`."""
+        """See :class:`haversack.serving.application.Application`."""
         self.metrics.count(answer.view or "other", answer.status, sent, seconds)
         self._journal.record(peer, request, answer, sent, seconds)
 
     def log_ready(self, peer: str, ready: Ready, seconds: float) -> None:
-        """See :class:`haversack.serving.http.Application`."""
+        """See :class:`haversack.serving.application.Application`."""
         answer = ready.answer
         self.metrics.count(answer.view or "other", answer.status, answer.length, seconds)
         self._journal.record_ready(peer, ready, seconds)

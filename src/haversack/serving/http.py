@@ -2,7 +2,7 @@
 
 A connection holds no thread and little memory, so that many slow clients cost little.  Bytes of files go
 from the page cache to the socket (``sendfile``) where there is no TLS.  A client has ten seconds for a head,
-may be idle for 75, and must take a KiB a second.
+may be idle for 75 where there is room (:mod:`haversack.serving.room`), and must take a KiB a second.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import re
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any
 
 from haversack.errors import HaversackError
 from haversack.serving.answers import Answer, Passage, head_of, text
+from haversack.serving.application import Application
 from haversack.serving.kernel import sendfile
-from haversack.serving.remembering import Memory, Ready
+from haversack.serving.remembering import Ready
 from haversack.serving.requests import END, HEAD_LIMIT, RefusedError, Request, parse
+from haversack.serving.room import Room
 
 _READ = 512 << 10
 _BACKLOG = 64 << 10
@@ -42,36 +44,14 @@ class Patience:
     drain: float = 30.0
 
 
-class Application(Protocol):
-    """What gives answers."""
-
-    memory: Memory
-
-    async def answer(self, request: Request) -> Answer:
-        """The answer to a request; raises nothing but what is a defect."""
-        ...
-
-    def log(self, peer: str, request: Request | None, answer: Answer, sent: int, seconds: float) -> None:
-        """Record an answer that was given, as far as ``sent`` bytes of its body."""
-        ...
-
-    def log_ready(self, peer: str, ready: Ready, seconds: float) -> None:
-        """Record an answer from the memory."""
-        ...
-
-    def fresh(self) -> bool:
-        """Whether what the memory holds is still so; called before each look into it."""
-        ...
-
-
 class Server:
-    """The connections of one server, and what all of them share."""
+    """The connections of one server, and what all of them share.  Its clients may take so many ``descriptors``."""
 
-    def __init__(self, app: Application, limit: int, patience: Patience) -> None:
+    def __init__(self, app: Application, descriptors: int, patience: Patience) -> None:
         self.app = app
         self.patience = patience
-        self.limit = limit
-        self.connections: set[Connection] = set()
+        self.room: Room[Connection] = Room(descriptors)
+        self.connections = self.room.guests
         self.accepted = 0
         self.draining = False
         self.date = b""
@@ -109,6 +89,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._app = server.app
+        self._room = server.room
         self._loop = server._loop
         self._transport: Any = None
         self._buffer = bytearray()
@@ -132,10 +113,9 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._since = self._marked = self._loop.time()
         server.accepted += 1
-        if len(server.connections) >= server.limit or server.draining:
+        if server.draining or not server.room.enter(self):
             transport.abort()
             return
-        server.connections.add(self)
         # Not 0: under TLS, asyncio takes an empty buffer for one that reached it.
         transport.set_write_buffer_limits(1, 0)
         name = transport.get_extra_info("peername")
@@ -144,7 +124,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what was being answered is not answered further."""
-        self._server.connections.discard(self)
+        self._room.leave(self)
         if self._task is not None:
             self._task.cancel()
         if self._drained is not None and not self._drained.done():
@@ -154,6 +134,7 @@ class Connection(asyncio.Protocol):
         """The client is slower than we."""
         self._paused = True
         self._mark, self._marked = self._delivered(), self._loop.time()
+        self._room.stay(self)
 
     def resume_writing(self) -> None:
         """All bytes are on their way."""
@@ -179,6 +160,7 @@ class Connection(asyncio.Protocol):
             self._since = self._loop.time()
         self._buffer += data
         self._advance()
+        self._wait()
         if len(self._buffer) > _BACKLOG and not self._stopped:
             self._stopped = True
             self._transport.pause_reading()
@@ -197,6 +179,8 @@ class Connection(asyncio.Protocol):
         self._since = self._loop.time()
         self._written += len(data)
         self._transport.write(data)
+        if not self._paused:
+            self._room.rest(self)
         self._app.log_ready(self._peer, ready, time.perf_counter() - begun)
         return True
 
@@ -230,12 +214,16 @@ class Connection(asyncio.Protocol):
             except RefusedError as problem:
                 self._refuse(problem)
                 return
+            if not self._room.begin(self):
+                self._refuse(RefusedError(503, "too many requests are being answered"))
+                return
             self._task = self._loop.create_task(self._give(request, head))
 
     def _refuse(self, problem: RefusedError) -> None:
         """Say what is wrong with a request, and part."""
         answer = text(problem.status, problem.reason)
         self._buffer.clear()
+        self._room.stay(self)
         self._task = self._loop.create_task(self._send(None, answer, False, time.perf_counter()))
         self._task.add_done_callback(self._done)
 
@@ -291,8 +279,10 @@ class Connection(asyncio.Protocol):
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None
+        self._room.end(self)
         self._since = self._loop.time()
         if task.cancelled() or self._transport.is_closing():
+            self._wait()
             return
         if problem := task.exception():
             self._transport.abort()
@@ -307,6 +297,16 @@ class Connection(asyncio.Protocol):
         self._advance()
         if self._ended and self._task is None and not self._paused:
             self._transport.close()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Say how long ago this client was of use, where it is not told anything."""
+        if self._task is not None or self._paused:
+            return
+        if self._buffer or self._closing_at or not self._written or self._transport.is_closing():
+            self._room.wait(self)
+        else:
+            self._room.rest(self)
 
     # Bytes
 
@@ -392,3 +392,4 @@ class Connection(asyncio.Protocol):
             self._stopped = False
             self._transport.resume_reading()
         self._transport.write_eof()
+        self._wait()

@@ -18,6 +18,8 @@ from haversack.serving.remembering import Ready
 from haversack.serving.requests import Request
 
 _BLOCK = 256
+_SELDOM = 60.0
+"""Seconds between two lines that say that there is no room."""
 
 
 class Journal:
@@ -27,6 +29,7 @@ class Journal:
         self._path = path
         self._lines: list[str] = []
         self._writing = threading.Lock()
+        self._crowded = -_SELDOM
         self._file: TextIO = sys.stdout
         self.reopen()
 
@@ -91,6 +94,13 @@ class Journal:
         """Say at once what is wrong."""
         with self._writing:
             print(json.dumps({"level": "error", "error": told}), file=sys.stderr, flush=True)
+
+    def crowded(self, told: str) -> None:
+        """Say that there is no room for more clients, once a minute: it may be so thousands of times a second."""
+        now = time.monotonic()
+        if now - self._crowded >= _SELDOM:
+            self._crowded = now
+            self.error(told)
 
 
 def _opening(request: Request | None, answer: Answer) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from typing import get_args
 
 from haversack.model.artifact import Digest
+from haversack.serving.room import Loss
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
@@ -18,6 +20,7 @@ class Metrics:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.bytes: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.lost: Counter[Loss] = Counter()
         self.in_flight = 0
         self.damaged: set[Digest] = set()
         self._buckets = [0] * (len(_BOUNDS) + 1)
@@ -67,6 +70,12 @@ class Metrics:
         family("http_in_flight", "gauge", "Requests that are being answered.", {"": self.in_flight})
         family("connections", "gauge", "Open connections.", {"": connections})
         family("connections_accepted_total", "counter", "Connections accepted.", {"": accepted})
+        family(
+            "connections_lost_total",
+            "counter",
+            "Connections that there was no room for: let go idle or with no whole head, or refused.",
+            {_labels(state=state): self.lost[state] for state in get_args(Loss)},
+        )
         family("answers_remembered_bytes", "gauge", "Ready answers in memory.", {"": remembered})
         family("blobs_damaged", "gauge", "Blobs found damaged since the start.", {"": len(self.damaged)})
         if snapshot[0]:

@@ -14,13 +14,16 @@ from haversack.serving.answers import Answer, text
 from haversack.serving.app import App
 from haversack.serving.http import Patience, Server
 from haversack.serving.journal import Journal
-from haversack.serving.listening import drop_name, inherited, listening, url_of
+from haversack.serving.listening import BACKLOG, drop_name, inherited, listening, url_of
 from haversack.serving.remembering import Memory, Ready
 from haversack.serving.requests import Request
+from haversack.serving.room import Loss
 
 _FLUSH_SECONDS = 0.2
 _SPARE = 256
-"""Descriptors that are not for clients: logs, threads, files of the store."""
+"""Descriptors that are not for clients: logs, threads, files of the store, and clients that are not looked at yet."""
+_AT_ONCE = 32
+"""Connections that are accepted before those that were before them are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,17 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     context = _context(certificate) if certificate else None
-    server = Server(app, _room(), Patience())
+    descriptors = _descriptors()
+    server = Server(app, descriptors, Patience())
+
+    def lost(loss: Loss) -> None:
+        app.metrics.lost[loss] += 1
+        journal.crowded(
+            f"clients take all of the {descriptors} descriptors that there are for them: those who ask nothing are "
+            "let go, others refused; a higher limit of open files (LimitNOFILE) is room for more"
+        )
+
+    server.room.on_loss = lost
     app.connections = lambda: (len(server.connections), server.accepted)
     given = inherited()
     sockets = given or [listening(address) for address in addresses]
@@ -84,11 +97,14 @@ async def _serve(
             server.connection,
             sock=one,
             ssl=context,
-            backlog=4096,
+            backlog=_AT_ONCE,
             ssl_handshake_timeout=Patience().head if context else None,
         )
         for one in sockets
     ]
+    for one in sockets:
+        # asyncio has one number for how many may wait, and how many it accepts at once.
+        one.listen(BACKLOG)
     urls = [url_of(one, context is not None) for one in sockets]
     numbers = Server(_Numbers(app), 64, Patience(drain=1)) if metrics else None
     if metrics and numbers:
@@ -170,11 +186,8 @@ def _context(certificate: Certificate) -> ssl.SSLContext:
     return context
 
 
-def _room() -> int:
-    """How many clients there is room for, by the files that may be open.
-
-    Each may be downloading, which takes four: two of its socket, the file, and the file as it is hashed.
-    """
+def _descriptors() -> int:
+    """How many descriptors clients may take, by the files that may be open."""
     try:
         import resource
     except ImportError:
@@ -182,4 +195,4 @@ def _room() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(16, (hard - _SPARE) // 4)
+    return max(64, hard - _SPARE)

@@ -300,6 +300,25 @@ def test_a_store_that_is_too_small(lab: Lab, tmp_path: Path) -> None:
     assert lab.index.asked("/files/") == []
 
 
+def test_a_new_file_without_an_end_leaves_room(lab: Lab, tmp_path: Path) -> None:
+    """A first lock takes what nobody knows the size of, and stops while a tenth of the room is left."""
+    if not can_mount(tmp_path):
+        pytest.skip("cannot mount a tmpfs here")
+    (lab.wheels / "model.bin").write_bytes(b"one")
+    lab.index.fault("model.bin", endless=True)
+    url = lab.index.file_url("model.bin")
+    lab.write("haversack.toml", f'[site]\nname = "lab"\n[[file]]\nurl = "{url}"\n')
+    store = lab.folder / "small"
+    words = ["sh", "-c", '"$@"; code=$?; du -sk "$0" >&2; exit $code', str(store)]
+    words += tiny.command("lock", "--json", "--store", str(store))
+    done = small_disk(lab, store, "20m", words)
+    assert done.returncode == 14, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert "came and no end of them, with a tenth of the room" in told["message"]
+    assert told["where"] == url
+    assert int(done.stderr.split()[0]) < 2000
+
+
 def test_a_medium_that_is_too_small(lab: Lab, tmp_path: Path) -> None:
     """Where the bundle does not fit on its medium, pack ends with 14 and leaves no volume there."""
     if not can_mount(tmp_path):

@@ -31,6 +31,7 @@ from haversack.model.artifact import digest_of
 from haversack.model.site import Credentials
 from haversack.ports import Fetch
 from haversack.ports.fetch import HttpFetch, redact
+from haversack.ports.s3fetch import S3Fetch
 from tests.support.index import Index
 
 NAME = "demo-1.0-py3-none-any.whl"
@@ -655,6 +656,62 @@ def test_a_full_disk_is_a_space_error(index: Index, tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     get(quick(), index, tmp_path / "f")
     assert (tmp_path / "f").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("held", [0, 100_000])
+def test_a_host_without_an_end_is_stopped(index: Index, tmp_path: Path, held: int) -> None:
+    """No more than the size is taken, also after a part that was there, and nothing of it stays."""
+    index.fault(endless=True)
+    (tmp_path / "f").write_bytes(BODY[:held])
+    seen = Counter()
+    with pytest.raises(IntegrityError, match=f"sent more than the {len(BODY)} bytes") as caught:
+        quick().get(index.file_url(NAME), DIGEST, tmp_path / "f", seen, size=len(BODY))
+    assert index.file_url(NAME) in str(caught.value)
+    assert not (tmp_path / "f").exists()
+    assert (seen.peak <= len(BODY), seen.total) == (True, 0)
+
+
+def test_a_host_that_offers_too_much_is_not_listened_to(index: Index, tmp_path: Path) -> None:
+    """A Content-Length above the size is refused before a byte of the body."""
+    seen = Counter()
+    with pytest.raises(IntegrityError, match="300000 bytes, more than the 299999 bytes"):
+        quick().get(index.file_url(NAME), DIGEST, tmp_path / "f", seen, size=len(BODY) - 1)
+    assert seen.calls == []
+    (tmp_path / "f").write_bytes(b"of another file" * 10_000)
+    index.fault(endless=True, times=1)
+    assert quick().get(index.file_url(NAME), DIGEST, tmp_path / "f", seen, size=len(BODY)) == len(BODY)
+
+
+def test_a_part_that_nobody_asked_for_is_refused_once(index: Index, tmp_path: Path) -> None:
+    """206 with too much, to a request for the whole, is not asked for again and again."""
+    index.fault(endless=True, status=206, headers={"Content-Range": "bytes 0-9/10"})
+    with pytest.raises(IntegrityError, match="sent more than the 10 bytes"):
+        quick().get(index.file_url(NAME), DIGEST, tmp_path / "f", lambda _: None, size=10)
+    assert len(index.requests) == 1
+
+
+def test_a_file_that_no_disk_holds_is_refused(index: Index, tmp_path: Path) -> None:
+    """Where nobody knows the size the host's own word counts: more than is free is not begun."""
+    index.fault(no_size=True, headers={"Content-Length": str(1 << 60)})
+    seen = Counter()
+    with pytest.raises(SpaceError, match=f"{1 << 60} bytes are to be fetched and [0-9]+ are free"):
+        quick().take(index.file_url(NAME), tmp_path / "f", seen)
+    with pytest.raises(SpaceError, match=f"{1 << 60} bytes are to be fetched and [0-9]+ are free"):
+        quick().get(index.file_url(NAME), DIGEST, tmp_path / "f", seen)
+    assert seen.calls == []
+
+
+def test_a_bucket_without_an_end_is_stopped(index: Index, tmp_path: Path) -> None:
+    """What s3:// names is bounded by its size too, and told by that URL."""
+    index.fault(endless=True)
+    environ = {"AWS_ENDPOINT_URL": index.origin, "AWS_SKIP_SIGNATURE": "true", "HOME": str(tmp_path)}
+    url, dest = f"s3://files/{NAME}", tmp_path / "f"
+    for held in (b"", b"x"):
+        dest.write_bytes(held)
+        seen = Counter()
+        with pytest.raises(IntegrityError, match=f"^{url}: .* more than the {len(BODY)} bytes"):
+            S3Fetch(quick(), environ).get(url, DIGEST, dest, seen, size=len(BODY))
+        assert (seen.peak <= len(BODY), seen.total, dest.exists()) == (True, 0, False)
 
 
 def test_the_proxy_of_the_environment_is_used(

@@ -90,6 +90,23 @@ def test_a_file_that_changed_upstream_does_not_cross(tmp_path: Path) -> None:
         assert "haversack lock --upgrade" in finding.remedy
 
 
+def test_a_host_that_sends_without_an_end_is_stopped(tmp_path: Path) -> None:
+    """Once a file was locked its size is known: no more is taken, and nothing of it stays."""
+    with Lab(tmp_path) as lab:
+        (lab.wheels / "model.bin").write_bytes(b"one" * 1000)
+        declare(lab, f'url = "{lab.index.file_url("model.bin")}"')
+        (first,) = lab.lock_kind()
+        partial = lab.outside(lab.site()).cache / "partial"
+        for left in partial.iterdir():
+            left.unlink()
+        lab.index.fault("model.bin", endless=True)
+        with pytest.raises(IntegrityError) as caught:
+            collected(lab, first)
+        (finding,) = caught.value.findings
+        assert "sent more than the 3000 bytes" in finding.message
+        assert list(partial.iterdir()) == []
+
+
 def test_a_file_at_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     """A relative path is read at each lock; between lock and pack it must not change."""
     with Lab(tmp_path) as lab:

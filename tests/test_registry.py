@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from haversack.ports.tokens import challenges
 from haversack.testing import MemoryRegistries
 from haversack.testing.contracts import FetchBench, FetchContract, RegistriesBench, RegistriesContract
 from haversack.testing.contracts.fetch import BODY
+from haversack.verbs import collect
 from tests.support.imagesite import HOST, ImageSite, told
 from tests.support.registry import Front, Layout, RealRegistry, certificate, digest_of, skopeo
 
@@ -196,6 +198,32 @@ def test_lies(plain: RealRegistry, tmp_path: Path) -> None:
         for reference in ("1", root):
             with pytest.raises(IntegrityError, match="app"):
                 registries.manifest(APP, reference)
+
+
+def test_registries_without_an_end(plain: RealRegistry, tmp_path: Path) -> None:
+    """A layer, a config and a manifest are bounded: by what the manifest says, and by what a manifest may be."""
+    site = ImageSite(tmp_path, plain.url)
+    site.declare(f'ref = "{APP}:1"')
+    locked = site.lock()
+    with Front(plain) as front:
+        partial = tmp_path / "outside" / "haversack" / "cache" / "partial"
+        site = ImageSite(tmp_path, front.url)
+        site.declare(f'ref = "{APP}:1"')
+        for left in partial.iterdir():
+            left.unlink()
+        front.fail("/blobs/", endless=True, times=1000)
+        (finding,) = site.lock().findings
+        assert finding.code == "image-invalid"
+        assert re.search("more than the [0-9]{2,4} bytes", finding.message)
+        out, lock = site.outside(), site.lock_of(locked)
+        with pytest.raises(IntegrityError) as caught:
+            collect.collect(lock, tmp_path, collect.plan(lock, out), out)
+        assert {finding.code for finding in caught.value.findings} == {"blob-damaged"}
+        assert any(f"more than the {len(NOISE)} bytes" in str(found) for found in caught.value.findings)
+        assert [left.stat().st_size for left in partial.iterdir()] == []
+        front.fail("/manifests/", endless=True, times=1000)
+        with pytest.raises(FetchError, match=r"sent more than [0-9]+ bytes"):
+            client(front.url).manifest(APP, "1")
 
 
 def test_what_is_not_there(plain: RealRegistry) -> None:

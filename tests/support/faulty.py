@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 _PIECE = 1024
+_MORE = 1 << 16
 
 
 @dataclass
@@ -61,6 +62,8 @@ class Fault:
     """Send no Content-Length; the end of the connection ends the body."""
     chunked: bool | None = None
     """Send the body in chunks, without Content-Length."""
+    endless: bool | None = None
+    """Send what was asked for in chunks, and then more of them, for as long as the client takes any."""
 
     hits: int = 0
 
@@ -242,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, media_type: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> None:
         wrong = self.wrong
-        chunked = wrong.get("chunked")
+        chunked = wrong.get("chunked") or wrong.get("endless")
         self.send_response(status)
         self.send_header("Content-Type", media_type)
         if chunked:
@@ -269,6 +272,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
         if stops and stall is not None and min(stops) == stall:
             self.server.stopping.wait()
+        while wrong.get("endless") and not self.server.stopping.is_set():
+            self.wfile.write(b"%x\r\n%b\r\n" % (_MORE, bytes(_MORE)))
         if stops:
             self.close_connection = True
         elif chunked:

@@ -240,6 +240,8 @@ class Trouble:
     redirect: str | None = None
     body: bytes = b"{}"
     """What is said with ``status``."""
+    endless: bool = False
+    """Send more and more, for as long as the client takes any."""
 
 
 class Front:
@@ -336,10 +338,21 @@ class _Handler(BaseHTTPRequestHandler):
                 trouble.times -= 1
         if trouble and trouble.redirect:
             self._send(307, {"Location": trouble.redirect + self.path}, b"")
+        elif trouble and trouble.endless:
+            self._endless()
         elif trouble and trouble.status:
             self._send(trouble.status, trouble.headers, trouble.body)
         else:
             self._pass(body, trouble)
+
+    def _endless(self) -> None:
+        self.close_connection = True
+        self.send_response_only(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
 
     def _token(self, word: str) -> None:
         site = self.site

@@ -47,7 +47,7 @@ class InRegistry:
         if self._out.store.size(config.digest) is not None:
             file = self._out.store.path(config.digest)
         else:
-            self._out.fetch.get(self.origin(config), config.digest, file, lambda _: None)
+            self._out.fetch.get(self.origin(config), config.digest, file, lambda _: None, size=config.size)
         return platform_of(file.read_bytes(), f"{self._repository}: {config.digest}")
 
     def origin(self, part: Part) -> str:

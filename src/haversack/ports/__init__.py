@@ -22,7 +22,6 @@ from haversack.model.target import Target, VirtualPackage
 UNKNOWN_ROOM = 1 << 62
 """What a store answers that cannot know how much room it has: more than anybody will ever add."""
 
-
 Watch: TypeAlias = Callable[[int, int], None]
 """Told of a file that grows: its descriptor, and how many of its bytes are there and were hashed."""
 
@@ -207,12 +206,14 @@ class Fetch(Protocol):
         """What the host says the file's size is, in bytes, or ``None`` if it does not say."""
         ...
 
-    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+    def get(
+        self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None], size: int | None = None
+    ) -> int:
         """Fetch into ``dest`` and return the size.
 
         Resumes what ``dest`` already holds, retries with backoff what may pass, hashes every byte against
-        ``digest``.  Raises ``FetchError`` (host down, slow, gone) or ``IntegrityError`` (other bytes), whose
-        texts name the URL without credentials.
+        ``digest``; takes no more than ``size`` bytes, or leaves some room where nobody knows it.  Raises
+        ``FetchError``, ``IntegrityError`` (other bytes, more) or ``SpaceError``; no text has credentials.
         """
         ...
 
@@ -220,7 +221,7 @@ class Fetch(Protocol):
         """Fetch a file whose digest nobody knows yet into ``dest``, and return the digest of what came.
 
         What ``dest`` held is thrown away.  Retries as :meth:`get` does, and never joins two versions of a
-        file where the host tells them apart.  Raises ``FetchError``.
+        file where the host tells them apart.  Raises ``FetchError`` or ``SpaceError``.
         """
         ...
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +19,7 @@ from haversack.errors import FetchError, IntegrityError
 from haversack.model.artifact import Digest
 from haversack.model.site import Credentials
 from haversack.ports.http import BasicLogin, Hitch, Http, chunked, length_of, let_go, redact, via
-from haversack.ports.partial import CHUNK, Partial
+from haversack.ports.partial import CHUNK, Partial, TooMuchError
 
 __all__ = ["HttpFetch", "redact"]
 
@@ -73,26 +75,33 @@ class HttpFetch:
         answer, _ = self._http.patiently(url, lambda: self._http.open("HEAD", url, self._headers), lambda: 0)
         return length_of(answer) if answer.status == 200 else None
 
-    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+    def get(
+        self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None], size: int | None = None
+    ) -> int:
         """See the protocol.  The numbers that ``on_bytes`` gets add up to the size of ``dest``.
 
         They include what was there before, and a negative one when a transfer starts over.
         """
-        with Partial(dest, on_bytes) as part:
-            if part.digest != digest:
-                self._deliver(url, digest, part)
-        if part.digest == digest:
+        problem = ""
+        with Partial(dest, on_bytes, redact(url), size) as part:
+            try:
+                if part.digest != digest:
+                    self._deliver(url, digest, part)
+            except TooMuchError as much:
+                problem = str(much)
+                part.restart()
+        if not problem and part.digest == digest:
             return part.size
         dest.unlink(missing_ok=True)
         raise IntegrityError(
-            f"{part.size} bytes arrived and their digest is {part.digest}, not {digest}",
+            problem or f"{part.size} bytes arrived and their digest is {part.digest}, not {digest}",
             where=redact(url),
             remedy="if the host's file was meant to change, lock again; else find out who changed it",
         )
 
     def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
         """See the protocol.  What broke off is gone on with where the host says that its file is still the same."""
-        with Partial(dest, on_bytes) as part:
+        with Partial(dest, on_bytes, redact(url), None) as part:
             part.restart()
             if _is_file(url):
                 _copy(url, part)
@@ -159,17 +168,21 @@ class HttpFetch:
                 self._pour(url, here, answer, part)
                 return length_of(answer) is not None or chunked(answer)
             if answer.status == 206 and _start(answer) == part.size:
-                self._pour(url, here, answer, part)
-                return False
-            if not (part.size and answer.status in {206, 416}):
+                # More than the file has: what was there may be of another one. What nobody asked for is refused.
+                with contextlib.suppress(TooMuchError) if rest else contextlib.nullcontext():
+                    self._pour(url, here, answer, part)
+                    return False
+            elif not (part.size and answer.status in {206, 416}):
                 raise self._http.refusal(answer, url, here)
-            let_go(answer)
+            else:
+                let_go(answer)
         # The host cannot go on from here: it has another file, or another idea of ranges.
         part.restart()
         return self._fill(url, part)
 
     def _pour(self, url: str, here: str, answer: urllib3.BaseHTTPResponse, part: Partial) -> None:
-        """Move the body into ``part`` as it arrives."""
+        """Move the body into ``part`` as it arrives; more than it takes is not asked for."""
+        part.expect(length_of(answer))
         due, count = time.monotonic() + self._http.timeout, 0
         while True:
             try:
@@ -221,6 +234,7 @@ def _copy(url: str, part: Partial) -> None:
     part.restart()
     try:
         with _local(url).open("rb") as file:
+            part.expect(os.fstat(file.fileno()).st_size)
             while chunk := file.read(CHUNK):
                 part.write(chunk)
     except OSError as error:

@@ -18,7 +18,9 @@ class Sized(Protocol):
         """See :class:`haversack.ports.Fetch`."""
         ...
 
-    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+    def get(
+        self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None], size: int | None = None
+    ) -> int:
         """See :class:`haversack.ports.Fetch`."""
         ...
 
@@ -42,9 +44,11 @@ class ByScheme:
         """See the protocol."""
         return self._of(url).size(url)
 
-    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+    def get(
+        self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None], size: int | None = None
+    ) -> int:
         """See the protocol."""
-        return self._of(url).get(url, digest, dest, on_bytes)
+        return self._of(url).get(url, digest, dest, on_bytes, size=size)
 
     def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
         """See the protocol."""

@@ -118,11 +118,13 @@ class HttpRegistries:
         """See :class:`haversack.ports.Fetch`."""
         return self._fetch.size(self._url(url))
 
-    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+    def get(
+        self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None], size: int | None = None
+    ) -> int:
         """See :class:`haversack.ports.Fetch`."""
         place = self._url(url)
         try:
-            return self._fetch.get(place, digest, dest, on_bytes)
+            return self._fetch.get(place, digest, dest, on_bytes, size=size)
         except (FetchError, IntegrityError) as problem:
             raise type(problem)(str(problem), where=url, remedy=problem.remedy) from problem
 

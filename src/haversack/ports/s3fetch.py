@@ -30,25 +30,27 @@ class S3Fetch:
         with _named(url) as bucket:
             return self._http.size(signed(bucket, self._environ, "HEAD"))
 
-    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+    def get(
+        self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None], size: int | None = None
+    ) -> int:
         """See the protocol."""
         told = 0
 
-        def count(size: int) -> None:
+        def count(more: int) -> None:
             nonlocal told
-            told += size
-            on_bytes(size)
+            told += more
+            on_bytes(more)
 
         with _named(url) as bucket:
             source, held = signed(bucket, self._environ, "GET"), dest.exists()
             try:
-                return self._http.get(source, digest, dest, count)
+                return self._http.get(source, digest, dest, count, size=size)
             except IntegrityError:
                 # Some servers give a part of the file when asked for one, and call it the whole.
                 if not held:
                     raise
                 on_bytes(-told)
-                return self._http.get(source, digest, dest, on_bytes)
+                return self._http.get(source, digest, dest, on_bytes, size=size)
 
     def take(self, url: str, dest: Path, on_bytes: Callable[[int], None]) -> Digest:
         """See the protocol."""

@@ -24,9 +24,14 @@ class MemoryFetch:
         data = self._files.get(url)
         return None if data is None else len(data)
 
-    def get(self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None]) -> int:
+    def get(
+        self, url: str, digest: Digest, dest: Path, on_bytes: Callable[[int], None], size: int | None = None
+    ) -> int:
         """See the protocol."""
         data = self._asked(url)
+        if size is not None and len(data) > size:
+            dest.unlink(missing_ok=True)
+            raise IntegrityError(f"has more than the {size} bytes that it should be", where=_redacted(url))
         if hashlib.sha256(data).hexdigest() != hex_of(digest):
             raise IntegrityError("sent other bytes than were locked", where=_redacted(url))
         dest.write_bytes(data)

@@ -170,7 +170,7 @@ def _bring(
         return
     file = partial / hex_of(artifact.digest)
     try:
-        out.fetch.get(artifact.origin, artifact.digest, file, advance)
+        out.fetch.get(artifact.origin, artifact.digest, file, advance, size=artifact.size)
     except IntegrityError as problem:
         if artifact.kind != "file":
             raise

@@ -78,7 +78,8 @@ def build(order: Order, out: Outside) -> tuple[Artifact | None, list[Finding]]:
 def _build(order: Order, folder: Path, out: Outside) -> tuple[dict[str, object], Path] | Finding:
     source = folder / order.sdist.filename
     if "://" in order.sdist.location:
-        out.fetch.get(order.sdist.location, order.sdist.digest, source, lambda _: None)
+        sdist = order.sdist
+        out.fetch.get(sdist.location, sdist.digest, source, lambda _: None, size=sdist.size)
     else:
         source = Path(order.sdist.location)
         if digest_of(source.read_bytes()) != order.sdist.digest:
@@ -141,7 +142,7 @@ def collect_one(artifact: Artifact, folder: Path, out: Outside) -> None:
     """Bring one artifact into the store, from its origin."""
     if out.store.size(artifact.digest) is None:
         part = folder / artifact.filename
-        out.fetch.get(artifact.origin, artifact.digest, part, lambda _: None)
+        out.fetch.get(artifact.origin, artifact.digest, part, lambda _: None, size=artifact.size)
         out.store.add(artifact.digest, [part.read_bytes()])
 
 

@@ -52,6 +52,19 @@ class FetchContract:
         assert bench.url in str(problem)
         assert not dest.exists()
 
+    def test_no_more_than_its_size_is_taken(self, bench: FetchBench, tmp_path: Path) -> None:
+        """A file that is larger than it should be raises ``IntegrityError`` saying so, and nothing of it stays."""
+        dest, digest, size = tmp_path / "file", digest_of(BODY), len(BODY)
+        dest.write_bytes(BODY[:1000])
+        told: list[int] = []
+        problem = refused(
+            IntegrityError, lambda: bench.fetch.get(bench.url, digest, dest, told.append, size=size - 1)
+        )
+        assert f"more than the {size - 1} bytes" in str(problem)
+        assert bench.url in str(problem)
+        assert (sum(told), dest.exists()) == (0, False)
+        assert bench.fetch.get(bench.url, digest, dest, lambda _: None, size=size) == size
+
     def test_a_file_that_nobody_knows_yet_is_taken(self, bench: FetchBench, tmp_path: Path) -> None:
         """Without a digest the whole file arrives, whatever lay there, and what it is is told."""
         dest = tmp_path / "file"

@@ -630,6 +630,71 @@ in
         message = "services.skypilot: config.admin_policy excludes cluster.defaultInstanceType and cluster.defaultRegion, which are given to tasks by such a policy";
       }
       {
+        assertion =
+          !lib.any (matches " *(export +)?(DO_NOT_TRACK|HOME|PATH|PIP_NO_BUILD_ISOLATION|PYTHONDONTWRITEBYTECODE|SCARF_NO_ANALYTICS|SHELL|SKYPILOT_API_SERVER_ENDPOINT|SKYPILOT_DISABLE_LOCAL_API_SERVER|SKYPILOT_DISABLE_USAGE_COLLECTION|SKYPILOT_GLOBAL_CONFIG|SKYPILOT_GRACE_PERIOD_SECONDS|XDG_CACHE_HOME)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          cfg.mirror != null
+          -> !lib.any (matches " *(export +)?(PIP_INDEX_URL|UV_DEFAULT_INDEX)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          cfg.caFile != null
+          -> !lib.any (matches " *(export +)?(PIP_CERT|SSL_CERT_FILE)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          cfg.proxy != null
+          -> !lib.any (matches " *(export +)?(HTTPS_PROXY|HTTP_PROXY|NO_PROXY|http_proxy|https_proxy|no_proxy)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          hasDefaults
+          -> !lib.any (matches " *(export +)?(PYTHONPATH)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          cfg.cluster.defaultRegion != null
+          -> !lib.any (matches " *(export +)?(SITE_DEFAULT_REGION)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          cfg.cluster.defaultInstanceType != null
+          -> !lib.any (matches " *(export +)?(SITE_DEFAULT_INSTANCE_TYPE)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          cfg.cloudCredentials ? aws
+          -> !lib.any (matches " *(export +)?(AWS_CONFIG_FILE|AWS_SHARED_CREDENTIALS_FILE)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          cfg.cloudCredentials ? gcp
+          -> !lib.any (matches " *(export +)?(GOOGLE_APPLICATION_CREDENTIALS)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          cfg.cloudCredentials ? azure
+          -> !lib.any (matches " *(export +)?(AZURE_AUTH_LOCATION)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion =
+          cfg.monitoring.logLevel == "DEBUG"
+          -> !lib.any (matches " *(export +)?(SKYPILOT_DEBUG)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+        message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
         assertion = !(cfg.config ? cloud);
         message = "services.skypilot: config.cloud is no key that there is: name clouds in config.allowed_clouds, and the region in cluster.defaultRegion";
       }

@@ -171,6 +171,7 @@ def test_no_assertion_is_without_its_breach() -> None:
                 }
             }
         },
+        {"extraEnvironment": "AWS_CONFIG_FILE=/etc/aws\nPYTHONPATH=/x\nHTTPS_PROXY=http://p:1\nMYHOME=/x"},
         {"config": {"aws": {"password_file": "/run/x", "token": "", "secret": None}}},
         {"config": {"docker": {"run_options": ["--user=1000:1000", "--user root:root", "-P"]}}},
         {"config": {"a": ["pip install -U https://h.example/x.whl", "run --token=$TOKEN --max_tokens=5"]}},

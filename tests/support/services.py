@@ -388,6 +388,17 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
         )
     ),
     *(
+        ("skypilot", given, "extraEnvironment sets a variable that the service sets by itself")
+        for given in (
+            {"extraEnvironment": "A=b\nexport SKYPILOT_API_SERVER_ENDPOINT=http://other.example"},
+            {"extraEnvironment": "SKYPILOT_DISABLE_LOCAL_API_SERVER=0"},
+            {"extraEnvironment": " HOME=/srv/sky"},
+            {"extraEnvironment": "PATH=/opt/bin"},
+            {"extraEnvironment": "AWS_CONFIG_FILE=/etc/aws", "cloudCredentials": {"aws": "/run/aws"}},
+            {"extraEnvironment": "PYTHONPATH=/x", "cluster": {"defaultRegion": "eu-west-1"}},
+        )
+    ),
+    *(
         ("skypilot", {"config": config}, "config holds a secret, which everybody on this machine could read")
         for config in (
             {"password": "x"},

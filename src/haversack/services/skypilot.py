@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from haversack.services.description import Config, Line, Service, Unit
+from haversack.services.assertions import unless
+from haversack.services.description import Assertion, Config, Line, Service, Unit
 from haversack.services.hardening import HARDENED, LOOKING, PERSISTING, RESTARTED
 from haversack.services.skypilot_options import (
     ASKING,
@@ -17,7 +18,24 @@ from haversack.services.skypilot_options import (
     STOPPING,
     TABLES,
 )
-from haversack.services.terms import Each, Given, Has, On, Opt, Place, Same, Some, Term, When, both, join
+from haversack.services.terms import (
+    ALWAYS,
+    Each,
+    Given,
+    Has,
+    Holds,
+    Not,
+    On,
+    Opt,
+    Place,
+    Same,
+    Some,
+    Term,
+    Test,
+    When,
+    both,
+    join,
+)
 
 
 def _every(**more: Term) -> dict[str, Term]:
@@ -179,6 +197,22 @@ UNITS = (
     ),
 )
 
+
+def _own_variables() -> tuple[Assertion, ...]:
+    """No line of ``extraEnvironment``, which wins (``EnvironmentFile=`` of systemd.exec(5)), replaces what units set."""
+    found: dict[Test, set[str]] = {ALWAYS: {"PATH"}}
+    for unit in UNITS:
+        for name, term in unit.environment.items():
+            found.setdefault(term.test if isinstance(term, When) else ALWAYS, set()).add(name)
+    said = "extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out"
+    return tuple(
+        Assertion(
+            unless(test, Not(Holds("extraEnvironment", f" *(export +)?({'|'.join(sorted(names))})=.*"))), said
+        )
+        for test, names in found.items()
+    )
+
+
 _ANSWERED = Some((SERVER, Given("endpoint")))
 
 SERVICE = Service(
@@ -187,7 +221,7 @@ SERVICE = Service(
     Opt("stateDir"),
     OPTIONS,
     TABLES,
-    ASSERTIONS,
+    (*ASSERTIONS, *_own_variables()),
     UNITS,
     tmpfiles=(
         *(

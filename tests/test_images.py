@@ -188,6 +188,28 @@ def test_a_tag_that_moved(registry: RealRegistry, tmp_path: Path) -> None:
     assert new in {a.digest for a in site.lock().artifacts}
 
 
+def test_a_tag_that_moved_away_from_what_is_gone(tmp_path: Path) -> None:
+    """Where the registry dropped what the lock keeps, both are told, and how to take the tag as it is."""
+    layout = Layout(tmp_path / "layout")
+    with RealRegistry(tmp_path / "registry") as registry:
+        old = layout.image("moving", PYTHON)
+        registry.load(layout, "moving", "team/moving:1")
+        site = ImageSite(tmp_path, registry.url)
+        site.declare(f'ref = "{HOST}/team/moving:1"')
+        held = site.lock()
+        new = layout.image("moving", {**PYTHON, "etc/new": b"new"})
+        registry.load(layout, "moving", "team/moving:1")
+        registry.delete("team/moving", old)
+        (finding,) = site.lock(held).findings
+        assert told([finding]) == [("fetch-failed", True)]
+        assert f"the tag means {new} now" in finding.message
+        assert f"{old}, which the lock keeps, is gone" in finding.message
+        assert "haversack lock --upgrade" in finding.remedy
+        registry.delete("team/moving", new)
+        (finding,) = site.lock(held).findings
+        assert "has the tag no more, and" in finding.message
+
+
 def test_a_tag_that_is_not_there(registry: RealRegistry, tmp_path: Path) -> None:
     """It is told by its name, and blocks."""
     site = ImageSite(tmp_path, registry.url)

@@ -199,6 +199,13 @@ class RealRegistry:
             "copy", "-q", "--all", f"oci:{layout.root}:{name}", f"docker://{self.host}/{into}", registry=self
         )
 
+    def delete(self, repository: str, digest: str) -> None:
+        """Drop a manifest."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        with contextlib.closing(connection):
+            connection.request("DELETE", f"/v2/{repository}/manifests/{digest}")
+            assert connection.getresponse().status == 202
+
     def raw(self, name: str) -> bytes:
         """The bytes of a manifest, as skopeo sees them."""
         return skopeo("inspect", "--raw", f"docker://{self.host}/{name}", registry=self)

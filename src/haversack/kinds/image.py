@@ -229,14 +229,20 @@ def _resolved(
     try:
         now = out.registries.manifest(asked.repository, asked.tag)
     except NotFoundError:
-        message = f"its registry has the tag no more; the lock keeps {known}"
-        gone = Finding("image-moved", wish.reference.name, message, remedy, blocking=False)
-        return source.manifest(known), source, [gone]
-    if (found := digest_of(now.data)) == known:
-        return now, source, []
-    message = f"the tag means {found} now; the lock keeps {known}"
-    moved = Finding("image-moved", wish.reference.name, message, remedy, blocking=False)
-    return source.manifest(known), source, [moved]
+        message = "its registry has the tag no more"
+    else:
+        if (found := digest_of(now.data)) == known:
+            return now, source, []
+        message = f"the tag means {found} now"
+    try:
+        kept = source.manifest(known)
+    except NotFoundError as problem:
+        message = f"{message}, and {known}, which the lock keeps, is gone from its registry"
+        raise NotFoundError(message, where=f"{asked.repository}:{asked.tag}", remedy=remedy) from problem
+    moved = Finding(
+        "image-moved", wish.reference.name, f"{message}; the lock keeps {known}", remedy, blocking=False
+    )
+    return kept, source, [moved]
 
 
 def _images(environment: SnapshotEnvironment) -> list[Artifact]:

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from haversack.platforms.systemd import PLATFORM, SERVICES, completed, joined, v
 from haversack.ports import Inside
 from haversack.ports.machine import base_python, probe
 from haversack.ports.media import FolderWriter
-from haversack.services import machine
+from haversack.services import machine, sockets
 from haversack.services.declared import is_hidden
 from haversack.skypilot import proxies
 from haversack.verbs import pack
@@ -799,8 +800,8 @@ def test_a_port_that_is_taken_is_found(inside: Inside) -> None:
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         with socket.create_server((address, 0), family=family) as listener:
             port = listener.getsockname()[1]
-            found = looked({"skypilot": {"enable": True, "webUI": {"port": port}}}, inside)
-            assert "is taken" in found["platform.systemd.skypilot.webUI.port"].message
+            found = looked({"skypilot": {"enable": True, "webUI": {"host": address, "port": port}}}, inside)
+            assert "is taken: " in found["platform.systemd.skypilot.webUI.port"].message
     assert "platform.systemd.skypilot.webUI.port" not in looked(
         {"skypilot": {"enable": True, "webUI": {"port": port}}}, inside
     )
@@ -857,9 +858,30 @@ def test_a_link_that_is_none_is_found(tmp_path: Path, inside: Inside) -> None:
 def test_sockets_are_read_as_the_kernel_writes_them() -> None:
     """Only what listens counts, of either protocol."""
     head = "  sl  local_address rem_address   st tx_queue rx_queue\n"
-    four = f"{head}   0: 0100007F:1F90 00000000:0000 0A 0:0\n   1: 0100007F:1F91 0100007F:0016 01 0:0\n"
-    six = f"{head}   0: 00000000000000000000000001000000:2382 00000000000000000000000000000000:0000 0A 0:0\n"
-    assert machine.listened_at([four, six, ""]) == {8080, 9090}
+    rest = "00000000:00000000 00:00000000 00000000 0 0 4711 1\n"
+    four = f"{head}   0: 0100007F:1F90 00000000:0000 0A {rest}   1: 0100007F:1F91 0100007F:0016 01 {rest}"
+    six = f"{head}   0: 00000000000000000000000001000000:2382 00000000000000000000000000000000:0000 0A {rest}"
+    found = sockets.parsed([four, six, ""])
+    assert [(str(one.address), one.port) for one in found] == [("127.0.0.1", 8080), ("::1", 9090)]
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "taken"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "10.0.0.5", False),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("0.0.0.0", "10.0.0.5", True),
+        ("0.0.0.0", "::1", False),
+        ("::", "10.0.0.5", True),
+        ("127.0.0.1", "::", True),
+        ("127.0.0.1", "localhost", True),
+        ("127.0.0.1", None, True),
+    ],
+)
+def test_a_port_is_taken_where_both_would_listen(address: str, host: str | None, taken: bool) -> None:
+    """Another address of the machine is another port; all addresses are each of them."""
+    assert sockets.Listener(ip_address(address), 8080, "1").is_in_the_way_of(host) is taken
 
 
 def test_doctor_without_the_mirrors_address_says_so(inside: Inside) -> None:

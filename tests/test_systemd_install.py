@@ -63,6 +63,9 @@ try:
     }}
     seen["sudo"] = run("sudo", "-l", "-U", "root")
     seen["well"] = haversack("doctor", "systemd")
+    run("systemctl", "start", "skypilot-autostop.service")
+    seen["lame"] = haversack("doctor", "systemd")
+    run("systemctl", "reset-failed")
     then = since(WEB)
     seen["again"] = install("one")
     seen["kept"] = since(WEB) == then
@@ -79,6 +82,7 @@ try:
     run("systemctl", "stop", WEB)
     with socket.create_server(("127.0.0.1", 18090)):
         seen["taken"] = haversack("doctor", "systemd")
+        seen["refused"] = install("three")
     seen["failed"] = install("three")
     os.mkdir("/etc/secrets")
     with open(os.open("/etc/secrets/aws", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
@@ -185,6 +189,23 @@ def test_a_taken_port_is_found_while_the_server_is_down(seen: dict[str, Any]) ->
     assert code == 20
     assert "18090 is taken" in said
     assert "skypilot-web-ui.service: does not run" in said
+
+
+def test_a_taken_port_ends_an_install_before_it_begins(seen: dict[str, Any]) -> None:
+    """Nothing is written for a server that could not listen, and nobody waits for it."""
+    code, _, said = seen["refused"]
+    assert code == 20
+    assert "18090 is taken: " in said
+    assert "nothing was changed" in said
+    assert "systemctl" not in said
+
+
+def test_a_timer_whose_program_fails_is_found(seen: dict[str, Any]) -> None:
+    """The timer runs, and what it starts does not: doctor says which, and where to look."""
+    code, _, said = seen["lame"]
+    assert code == 20
+    assert "skypilot-autostop.service: failed when it ran last: exit-code, status " in said
+    assert "journalctl -u skypilot-autostop.service" in said
 
 
 def test_a_step_that_fails_says_how_far_it_came(seen: dict[str, Any]) -> None:

@@ -9,13 +9,14 @@ import pwd
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from haversack.errors import ToolError
 from haversack.model.finding import Finding
 from haversack.ports import Completed, Run
+from haversack.services import sockets
 from haversack.services.description import Service
 from haversack.services.skypilot_options import MEASURED
 from haversack.services.text import UNITS, units
@@ -24,7 +25,8 @@ from haversack.services.values import Values
 # LoadCredential= and ProtectProc= came with 247, %d with 250 (systemd's NEWS).
 _OLDEST, _CREDENTIALS = 247, 250
 _LOW = 1 << 30
-_LISTENING = "0A"  # include/net/tcp_states.h
+# The addresses of ports; those without an option of their own may be any.
+_HOSTS = {"port": "host", "webUI.port": "webUI.host", "monitoring.metricsPort": "monitoring.host"}
 # What asks a server for its health lies beside the other programs; nothing is imported but them.
 _HEALTH = (
     "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -50,7 +52,7 @@ def look(
         return
     yield from _systemd(found, run)
     yield from credentials(name, found)
-    yield from _ports(service, found, run)
+    yield from taken(service, found, run)
     yield from _room(name, found)
     # Two services have files of their own in one tree.
     if not any((root / path).exists() for path in files):
@@ -63,6 +65,7 @@ def look(
     for unit in units(service, found):
         if not is_active(unit, run):
             yield _unready(unit, "does not run", f"systemctl status {unit}")
+    yield from _last_runs(service, found, run)
     yield from _package(name, found, version, run)
 
 
@@ -85,17 +88,6 @@ def listens(service: Service, found: Values) -> dict[str, str]:
         for path, unit in told.items()
         if unit in mine and path not in quiet and found.options.get(path) is not None
     }
-
-
-def listened_at(tables: Sequence[str]) -> set[int]:
-    """The ports that somebody listens at, of the texts of ``/proc/net/tcp`` and ``tcp6`` (proc(5))."""
-    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
-    return {int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == _LISTENING}
-
-
-def listening() -> set[int]:
-    """The ports of this machine that somebody listens at."""
-    return listened_at([_text(Path("/proc/net", table)) for table in ("tcp", "tcp6")])
 
 
 def endpoint(found: Values) -> str:
@@ -173,14 +165,34 @@ def credentials(name: str, found: Values) -> Iterator[Finding]:
             yield _unready(subject, f"{file} is empty", "put the credentials into it")
 
 
-def _ports(service: Service, found: Values, run: Run) -> Iterator[Finding]:
-    taken = listening()
+def taken(service: Service, found: Values, run: Run) -> Iterator[Finding]:
+    """Ports of a service that another program listens at."""
+    mine = {name for unit in service.units for name in unit.files}
+    every = sockets.listeners()
     for path, unit in listens(service, found).items():
-        port = found.options[path]
-        if port in taken and not is_active(f"{unit}.service", run):
-            said = f"{port} is taken: another program listens there"
-            remedy = f"give it another port, or end that program: ss -ltnp 'sport = :{port}'"
-            yield _unready(f"platform.systemd.{service.name}.{path}", said, remedy)
+        port, host = found.options[path], found.options.get(_HOSTS.get(path, ""))
+        there = [one for one in every if one.port == port and one.is_in_the_way_of(host)]
+        if not there:
+            continue
+        who = sockets.holders(there)
+        if who & mine or (not who and is_active(f"{unit}.service", run)):
+            continue
+        said = f"{port} is taken: {', '.join(sorted(who)) or 'another program'} listens there"
+        remedy = f"give it another port, or end that program: ss -ltnp 'sport = :{port}'"
+        yield _unready(f"platform.systemd.{service.name}.{path}", said, remedy)
+
+
+def _last_runs(service: Service, found: Values, run: Run) -> Iterator[Finding]:
+    """What timers start, and what failed when it ran last."""
+    for unit in units(service, found):
+        name, _, kind = unit.rpartition(".")
+        if kind != "timer":
+            continue
+        done = asked(run, "systemctl", "show", "-p", "Result", "-p", "ExecMainStatus", f"{name}.service")
+        told = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line) if done else {}
+        if told.get("Result", "success") != "success":
+            said = f"failed when it ran last: {told['Result']}, status {told.get('ExecMainStatus')}"
+            yield _unready(f"{name}.service", said, f"journalctl -u {name}.service says why")
 
 
 def _room(name: str, found: Values) -> Iterator[Finding]:

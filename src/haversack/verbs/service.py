@@ -135,10 +135,17 @@ def install_service(
     stopped = tuple(Path(path).name for path in removed if path.startswith(text.UNITS))
     # What another machine has is not known here.
     lacking = () if staged else tuple(machine.credentials(name, plan.found))
+    ports = () if staged else tuple(machine.taken(SERVICES[name], plan.found, inside.run))
+    if start and not dry_run:
+        raise_blocking(ports, "it could not listen; nothing was changed")
     done = Placed(
         *(name, order.name, root, str(package), planned, written, removed, started, stopped),
         address=address_of(plan),
-        findings=(*plan.findings, *unread(plan, root), *(replace(one, blocking=False) for one in lacking)),
+        findings=(
+            *plan.findings,
+            *unread(plan, root),
+            *(replace(one, blocking=False) for one in (*lacking, *ports)),
+        ),
     )
     if dry_run:
         for one in kept:

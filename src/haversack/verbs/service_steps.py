@@ -7,14 +7,15 @@ import os
 import pwd
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from haversack.errors import NotFoundError, ToolError, UsageError
 from haversack.model.finding import Finding
+from haversack.platforms.systemd import SERVICES
 from haversack.ports import Inside
-from haversack.services import machine
+from haversack.services import machine, sockets
 from haversack.verbs.aside import unwritable
 from haversack.verbs.service_plan import SUFFIX, Plan
 
@@ -156,26 +157,39 @@ def _has_user(name: str) -> bool:
 
 
 def wait(plan: Plan, inside: Inside, say: Callable[[str], object]) -> None:
-    """Until the server answers.  Raises ``ToolError`` for one that does not in time."""
-    (unit,) = [u for u in plan.units if u in {"skypilot-web-ui.service", "haversack.service"}] or [""]
-    if not unit:
-        return
-    say(f"waiting for {unit}")
-    end = time.monotonic() + _HEALTHY_WITHIN
-    told: object = "it does not run"
-    while time.monotonic() < end:
-        if machine.is_active(unit, inside.run):
-            told = machine.health(plan.found, inside.run) if plan.name == "skypilot" else _listening(plan)
-            if isinstance(told, Mapping):
-                return
-        time.sleep(1)
-    raise ToolError(
-        f"does not answer after {_HEALTHY_WITHIN:.0f} s: {told}",
-        where=unit,
-        remedy=f"journalctl -u {unit}; everything is in place, and systemd goes on starting it",
-    )
+    """Until all that listens does, and the API server says that it is healthy.
+
+    Raises ``ToolError`` for what does not in time.
+    """
+    # The server's own metrics are part of the server.
+    ports = {
+        unit: plan.found.options[path] for path, unit in _listens(plan) if path != "monitoring.serverPort"
+    }
+    for unit, port in ports.items():
+        say(f"waiting for {unit}.service")
+        end = time.monotonic() + _HEALTHY_WITHIN
+        while told := _lacking(plan, f"{unit}.service", port, inside):
+            if time.monotonic() > end:
+                raise ToolError(
+                    f"does not answer after {_HEALTHY_WITHIN:.0f} s: {told}",
+                    where=f"{unit}.service",
+                    remedy=f"journalctl -u {unit}.service; everything is in place, and systemd goes on starting it",
+                    findings=tuple(machine.taken(SERVICES[plan.name], plan.found, inside.run)),
+                )
+            time.sleep(1)
 
 
-def _listening(plan: Plan) -> Mapping[str, object] | str:
-    port = plan.found.options["port"]
-    return {"port": port} if port in machine.listening() else f"nobody listens at port {port}"
+def _listens(plan: Plan) -> list[tuple[str, str]]:
+    return list(machine.listens(SERVICES[plan.name], plan.found).items())
+
+
+def _lacking(plan: Plan, unit: str, port: int, inside: Inside) -> str:
+    """What is missing until a unit can be used; nothing where it can."""
+    if not machine.is_active(unit, inside.run):
+        return "it does not run"
+    there = [one for one in sockets.listeners() if one.port == port]
+    who = sockets.holders(there)
+    if not there or (who and unit not in who):
+        return f"it does not listen at port {port}"
+    told = machine.health(plan.found, inside.run) if unit == "skypilot-web-ui.service" else {}
+    return told if isinstance(told, str) else ""

@@ -265,6 +265,19 @@ def test_retry_after_is_bounded(index: Index, tmp_path: Path, value: str) -> Non
     assert time.monotonic() - start < 3
 
 
+def test_long_patience_is_told(index: Index, tmp_path: Path) -> None:
+    """A host that wants to be waited for is named, once for all that wait; a short pause is nobody's concern."""
+    index.fault(status=429, headers={"Retry-After": "86400"}, times=3)
+    said: list[str] = []
+    fetch = quick(longest_wait=2, say=said.append)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda n: get(fetch, index, tmp_path / str(n)), range(3)))
+    assert said == [f"waiting 2 s: {index.origin.removeprefix('http://')} asks for patience"]
+    index.fault(status=429, headers={"Retry-After": "1"}, times=1)
+    get(fetch, index, tmp_path / "f")
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [(401, "`auth`"), (403, "`auth`"), (404, "lock again"), (410, "lock again"), (400, "")],

@@ -26,6 +26,7 @@ from haversack.testing import MemoryRegistries
 from haversack.testing.contracts import FetchBench, FetchContract, RegistriesBench, RegistriesContract
 from haversack.testing.contracts.fetch import BODY
 from haversack.verbs import collect
+from tests.support import tiny
 from tests.support.imagesite import HOST, ImageSite, told
 from tests.support.registry import Front, Layout, RealRegistry, certificate, digest_of, skopeo
 
@@ -175,6 +176,30 @@ def test_patience(plain: RealRegistry, layout: Layout, tmp_path: Path) -> None:
         front.fail("/manifests/", status=429, times=100)
         with pytest.raises(FetchError, match="429"):
             registries.manifest(APP, "1")
+
+
+def test_waiting_is_told(plain: RealRegistry, tmp_path: Path) -> None:
+    """lock, pack and push name a registry that asks for patience while they wait for it; --json stays JSON."""
+    bundle = tmp_path / "bundle"
+    with Front(plain) as front:
+        site = ImageSite(tmp_path, front.url)
+        site.declare(f'ref = "{APP}:1"')
+
+        def told(path: str, *words: str | Path, method: str = "GET") -> str:
+            front.fail(path, method=method, status=429, headers={"Retry-After": "2"})
+            done = tiny.haversack(*words, store=tmp_path / "store", cwd=site.root)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stderr
+
+        line = f"waiting 2 s: {front.host} asks for patience\n"
+        assert told("/manifests/1", "lock") == line
+        assert told(f"/blobs/{digest_of(NOISE)}", "pack", "-o", bundle, "--no-rehearse").count(line) == 1
+        done = tiny.haversack("receive", bundle, store=tmp_path / "inside")
+        assert done.returncode == 0, done.stderr
+        front.fail("/v2/", method="HEAD", status=429, headers={"Retry-After": "2"})
+        done = tiny.haversack("push", front.url, store=tmp_path / "inside")
+        assert (done.returncode, done.stderr.count(line)) == (0, 1), done.stderr
+        assert told("/manifests/1", "lock", "--json", "--upgrade") == ""
 
 
 def test_redirects_get_no_login(plain: RealRegistry, tmp_path: Path) -> None:

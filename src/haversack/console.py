@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,6 +34,7 @@ class Console:
         self.as_json = as_json
         self.quiet = quiet
         self._out: TextIO = sys.stdout
+        self._aside: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     def to_stderr(self) -> None:
         """Leave standard output to a stream of bytes."""
@@ -53,8 +56,13 @@ class Console:
     def notes(self, lines: Sequence[str]) -> None:
         """What a person may want to know while work goes on: beside the result, not part of it."""
         if not self.as_json:
-            for line in lines:
-                click.echo(_line(line), err=True)
+            with self._aside():
+                for line in lines:
+                    click.echo(_line(line), err=True)
+
+    def note(self, line: str) -> None:
+        """One line of such notes."""
+        self.notes([line])
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Findings for a person; JSON carries them in the report."""
@@ -93,6 +101,8 @@ class Console:
         from tqdm import tqdm
 
         lock, done = threading.Lock(), threading.Event()
+        # A note is a line above the bar, not behind it.
+        self._aside = functools.partial(tqdm.external_write_mode, file=sys.stderr)
         with tqdm(
             total=total or None,
             desc=label,

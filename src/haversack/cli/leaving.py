@@ -187,7 +187,7 @@ def push(
     from haversack.cli.setting import registry_to_fill
     from haversack.verbs.push import push as run
 
-    place, port = registry_to_fill(registry, auth)
+    place, port = registry_to_fill(registry, auth, setting.console.note)
     done = run(place, setting.inside(), port, snapshot=snapshot, only=only, dry_run=dry_run)
     setting.console.findings(done.findings)
     verb = "would push" if dry_run else "pushed"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,9 +112,9 @@ class Setting:
         from haversack.ports.s3fetch import S3Fetch
 
         credentials = IndexCredentials((*site.indexes, *site.channels, *site.registries), os.environ)
-        registries = HttpRegistries(site.registries, credentials.by_registry)
+        registries = HttpRegistries(site.registries, credentials.by_registry, say=self.console.note)
         common = self._common(create=True)
-        http = HttpFetch(credentials=credentials.by_url)
+        http = HttpFetch(credentials=credentials.by_url, say=self.console.note)
         return Outside(
             **common,
             fetch=ByScheme(http, docker=registries, s3=S3Fetch(http, os.environ)),
@@ -210,10 +211,10 @@ class Setting:
         return Folders([Path(path) for path in paths])
 
 
-def registry_to_fill(text: str, auth: str) -> tuple[str, Push]:
+def registry_to_fill(text: str, auth: str, say: Callable[[str], None]) -> tuple[str, Push]:
     """The place that ``push`` was given, and the port to it; plain http where ``text`` begins with ``http://``.
 
-    Raises ``UsageError`` for what is no place in a registry.
+    ``say`` hears when the registry asks for long patience.  Raises ``UsageError`` for what is no place in a registry.
     """
     import re
 
@@ -241,7 +242,7 @@ def registry_to_fill(text: str, auth: str) -> tuple[str, Push]:
                 raise
             return None
 
-    return f"{host}{prefix}", HttpPush([there], login)
+    return f"{host}{prefix}", HttpPush([there], login, say=say)
 
 
 pass_setting = click.make_pass_decorator(Setting)

@@ -38,7 +38,8 @@ class HttpFetch:
     when it redirects.  ``attempts`` counts tries without progress (a mebibyte more than ever before);
     ``timeout`` is in seconds, for connecting and for each read; ``backoff`` is the first pause between
     tries, which doubles up to ``longest_wait``, the bound of Retry-After too.  Proxies come from the
-    environment (``https_proxy``, ``http_proxy``, ``all_proxy``, ``no_proxy``) at construction.
+    environment (``https_proxy``, ``http_proxy``, ``all_proxy``, ``no_proxy``) at construction.  ``say``
+    hears when a host asks for long patience.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class HttpFetch:
         backoff: float = 0.5,
         longest_wait: float = 60.0,
         connections: int = 32,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._http = Http(
             BasicLogin(credentials),
@@ -58,6 +60,7 @@ class HttpFetch:
             backoff=backoff,
             longest_wait=longest_wait,
             connections=connections,
+            say=say,
         )
         self._headers: Mapping[str, str] = {}
 

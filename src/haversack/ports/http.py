@@ -8,6 +8,7 @@ import http
 import random
 import re
 import ssl
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ _SECRET = {"authorization", "cookie"}
 # The distribution specification asks registries to take manifests of this size; tokens are shorter.
 _MOST = 4 << 20
 _LATER = "check the network and the *_proxy variables, then run this again: what has arrived is kept"
+_LONG = 2
+"""Seconds of waiting that are told; what is shorter nobody wonders about."""
 _Result = TypeVar("_Result")
 
 
@@ -105,7 +108,7 @@ class Http:
     for connecting and for each read; ``backoff`` is the first pause between tries, which doubles up to
     ``longest_wait``, the bound of Retry-After too.  Proxies come from the environment (``https_proxy``,
     ``http_proxy``, ``all_proxy``, ``no_proxy``) at construction.  ``login_remedy`` is what to do when a login is
-    refused.
+    refused; ``say`` hears a line when a host asks for so much patience that work seems to have stopped.
     """
 
     def __init__(
@@ -118,7 +121,10 @@ class Http:
         longest_wait: float = 60.0,
         connections: int = 32,
         login_remedy: str = "set `auth` of the index in haversack.toml, and check the credentials it names",
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._say, self._telling = say, threading.Lock()
+        self._patient: dict[str, float] = {}
         self._login, self._login_remedy = login, login_remedy
         self._attempts, self.timeout = attempts, timeout
         self._backoff, self._longest_wait = backoff, longest_wait
@@ -144,7 +150,19 @@ class Http:
                 pause = min(self._backoff * 2 ** (tries - 1), self._longest_wait)
                 # Jitter, so that the threads of one run do not come back all at once.
                 pause *= random.uniform(0.5, 1)  # noqa: S311
-                time.sleep(max(pause, min(hitch.wait, self._longest_wait)))
+                asked = min(hitch.wait, self._longest_wait)
+                if asked >= _LONG:
+                    self._tell(urlsplit(redact(url)).netloc, asked)
+                time.sleep(max(pause, asked))
+
+    def _tell(self, host: str, seconds: float) -> None:
+        """Say that a host is waited for; once, where several threads wait for one."""
+        now = time.monotonic()
+        with self._telling:
+            if self._patient.get(host, now) > now:
+                return
+            self._patient[host] = now + seconds
+        self._say(f"waiting {seconds:.0f} s: {host} asks for patience")
 
     def open(
         self,

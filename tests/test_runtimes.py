@@ -151,6 +151,14 @@ def test_rattler_installs_through_the_mirrors_of_pixi(inside: Inside, tmp_path: 
     assert (tmp_path / "p" / "share" / "data").read_bytes() == b"data\n"
 
 
+def test_rattler_installs_from_all_channels_as_one(inside: Inside, tmp_path: Path) -> None:
+    """A client that is given the one address of all channels, and no mirrors, solves and installs from there."""
+    channel = f"{BASE}/conda/_merged"
+    words = (sys.executable, "-W", "ignore", "-c", _RATTLER, channel, "{}", tmp_path / "p", "linux-64")
+    assert json.loads(inside.told(*words)) == [f"{channel}/noarch/data-1.0-0.conda"]
+    assert (tmp_path / "p" / "share" / "data").read_bytes() == b"data\n"
+
+
 def test_skopeo_copies_under_the_image_s_own_name(inside: Inside, tmp_path: Path) -> None:
     """All platforms, digests unchanged, of Docker Hub and of a registry with a port."""
     skopeo = ("skopeo", "--registries-conf", inside.clients / "registries.conf")

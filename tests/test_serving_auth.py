@@ -17,11 +17,13 @@ from pathlib import Path
 import pytest
 
 from haversack.errors import DeclarationError
-from haversack.model.artifact import digest_of
+from haversack.formats import repodata
+from haversack.model.artifact import Artifact, digest_of
 from haversack.model.lock import LockedEnvironment
 from haversack.ports.run import scrubbed
 from haversack.serving import auth
 from haversack.serving.auth import DeniedError
+from tests.support.conda import make_conda
 from tests.support.live import Live, Reply, ask
 from tests.support.tiny import Tiny, command, environ, haversack, tiny_bundle
 from tests.support.viewing import stocked, wheel_of
@@ -158,6 +160,29 @@ def test_ways_around_a_rule_are_told_at_the_start(tmp_path: Path) -> None:
         )
     path.write_text('[[rule]]\npath = "/pypi/"\nallow = []\n[[rule]]\npath = "/upstream/"\nallow = []\n')
     with Live(tmp_path / "store", tmp_path / "two", "--auth", path) as live:
+        assert "rule-around" not in live.errors.read_text()
+
+
+def test_the_channel_of_all_is_a_way_around_a_rule_for_one(tmp_path: Path) -> None:
+    """A package that a rule guards in its channel is open in the merged one, until a rule guards that too: it is told."""
+    package = make_conda(tmp_path / "made", "tool", "1.0", files={"bin/tool": b"x"})
+    channel = "https://conda.example.org/private"
+    url = f"{channel}/{package.subdir}/{package.filename}"
+    record = {**package.record, "fn": package.filename, "url": url, "channel": channel}
+    artifact = repodata.artifact_of(record, "lab/node")
+    assert isinstance(artifact, Artifact)
+    environment = LockedEnvironment("lab", "node", "conda")
+    stocked(tmp_path / "store", [environment], [artifact], [package.path.read_bytes()])
+    path = tmp_path / "auth.toml"
+    path.write_text('[[rule]]\npath = "/conda/conda.example.org/"\nallow = []\n')
+    path.chmod(0o600)
+    with Live(tmp_path / "store", tmp_path / "one", "--auth", path) as live:
+        assert live.get(f"conda/conda.example.org/private/{package.subdir}/{package.filename}").status == 401
+        assert live.get(f"conda/_merged/{package.subdir}/{package.filename}").status == 200
+        assert "write a rule for /conda/_merged/ as well" in live.errors.read_text()
+    path.write_text(path.read_text() + '[[rule]]\npath = "/conda/_merged/"\nallow = []\n')
+    with Live(tmp_path / "store", tmp_path / "two", "--auth", path) as live:
+        assert live.get(f"conda/_merged/{package.subdir}/repodata.json").status == 401
         assert "rule-around" not in live.errors.read_text()
 
 

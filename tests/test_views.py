@@ -119,7 +119,12 @@ def test_a_channel_has_its_packages_and_indexes_for_every_target(tool: Package, 
     base = "conda.example.org/conda-forge"
     indexes = ["current_repodata.json", "repodata.json", "repodata.json.zst"]
     files = {"linux-64": [tool.filename], "noarch": [old.filename], "osx-arm64": []}
-    wanted = [f"{base}/{subdir}/{name}" for subdir, own in files.items() for name in [*own, *indexes]]
+    wanted = [
+        f"{folder}/{subdir}/{name}"
+        for folder in (base, "_merged")
+        for subdir, own in files.items()
+        for name in [*own, *indexes]
+    ]
     assert list(view.paths()) == sorted(wanted)
     assert set(read(view, f"{base}/linux-64/repodata.json")["packages.conda"]) == {tool.filename}
     assert set(read(view, f"{base}/noarch/repodata.json")["packages"]) == {old.filename}
@@ -290,9 +295,28 @@ def test_one_file_of_two_channels_is_in_both(tool: Package) -> None:
     view = Channels(snapshot({"a": [conda(tool)], "b": [conda(tool, other)]})[0])
     found = [path for path in view.paths() if path.endswith(".conda")]
     assert found == [
+        f"_merged/linux-64/{tool.filename}",
         f"conda.example.org/conda-forge/linux-64/{tool.filename}",
         f"mirror.example.org/base/forge/linux-64/{tool.filename}",
     ]
+
+
+def test_all_channels_are_one_too(tmp_path: Path, tool: Package, old: Package) -> None:
+    """The merged channel has the packages of all; of one name in two that of the first by URL, which is told."""
+    other = make_conda(tmp_path / "other", "tool", "1.0", files={"bin/tool": b"other"})
+    second = "http://a.example.org/main"
+    content, _ = snapshot({"a": [conda(other, second)], "b": [conda(tool), conda(old, second)]})
+    view = Channels(content)
+    page = view.get(f"_merged/linux-64/{tool.filename}")
+    assert page is not None
+    assert page.blob == conda(tool).digest
+    records = read(view, "_merged/linux-64/repodata.json")["packages.conda"]
+    assert records[tool.filename]["sha256"] == tool.record["sha256"]
+    assert set(read(view, "_merged/noarch/repodata.json")["packages"]) == {old.filename}
+    (finding,) = view.findings()
+    assert (finding.code, finding.blocking) == ("name-clash", False)
+    assert finding.subject == f"_merged/linux-64: {tool.filename}"
+    assert Channels(snapshot({})[0]).get("_merged/noarch/repodata.json") is None
 
 
 def test_channels_that_were_folders_lie_apart(tool: Package, old: Package) -> None:
@@ -453,7 +477,9 @@ def test_an_export_is_the_views_as_files(tmp_path: Path, site: Inside, tool: Pac
     place = tmp_path / "www/conda/conda.example.org/conda-forge/linux-64" / tool.filename
     assert place.samefile(site.store.path(conda(tool).digest))
     assert done.shared > 100
-    assert len([path for path in files if path.endswith(tool.filename)]) == 1
+    merged = tmp_path / "www/conda/_merged/linux-64" / tool.filename
+    assert merged.samefile(place)
+    assert len([path for path in files if path.endswith(tool.filename)]) == 2
     assert acts(site) == ["export"]
     assert [path.name for path in tmp_path.iterdir() if "haversack" in path.name] == []
 
@@ -692,6 +718,27 @@ def test_rattler_solves_from_the_folder(tmp_path: Path, site: Inside) -> None:
     channel = (tmp_path / "www/conda/conda.example.org/conda-forge").as_uri()
     records = asyncio.run(solved(channel, Gateway(cache_dir=tmp_path / "cache")))
     assert sorted(record.file_name for record in records) == ["data-2.0-0.tar.bz2", "tool-1.0-0.conda"]
+
+
+def test_rattler_solves_and_installs_from_all_channels_as_one(
+    tmp_path: Path, tool: Package, old: Package
+) -> None:
+    """A client that knows the merged channel alone finds packages of two channels there, indexes and files."""
+    environments = {"a": [conda(tool, depends=["data >=2"]), conda(old, "https://other.example.org/main")]}
+    inside = stocked(tmp_path / "store", environments, tool.path, old.path)
+    with ChannelServer(tmp_path / "www") as server:
+        serve.export(tmp_path / "www", inside, base_url=server.url)
+
+        async def go() -> None:
+            client = Client()
+            records = await solved(
+                f"{server.url}conda/_merged", Gateway(cache_dir=tmp_path / "cache", client=client)
+            )
+            await installed(records, client, tmp_path)
+
+        asyncio.run(go())
+    assert (tmp_path / "prefix/bin/tool").read_bytes() == b"#!/bin/sh\n"
+    assert (tmp_path / "prefix/conda-meta/data-2.0-0.json").exists()
 
 
 def test_rattler_installs_from_the_served_folder_by_canonical_names(tmp_path: Path, site: Inside) -> None:

@@ -1,7 +1,8 @@
 """What rules guard in one view while another view shows it: found by digest, when a server starts.
 
-The same bytes lie under several views: a wheel in ``pypi``, and where it came from in ``upstream``.  Each path
-has a rule of its own, and what one guards another may leave open.
+The same bytes lie under several views: a wheel in ``pypi``, and where it came from in ``upstream``; and within
+one, as a conda package in its channel and in the one of all.  Each path has a rule of its own, and what one guards
+another may leave open.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ def ways_around(rules: Rules, view: Union) -> list[Finding]:
         for guard in rulings:
             for other, path in rulings.items():
                 if guard and guard.keeps() and _wider(other, guard):
-                    found.setdefault((guard.path, path.split("/")[1]), []).append(path)
+                    _, prefix, folder, *_ = path.split("/")
+                    # In the view that it guards a part of, the rule that lacks is one for another part.
+                    place = f"{prefix}/{folder}" if guard.path.startswith(f"/{prefix}/") else prefix
+                    found.setdefault((guard.path, place), []).append(path)
     return [
         Finding(
             "rule-around",
             path,
-            f"guards {len(paths)} files that /{prefix}/ shows to others too, as {min(paths)}",
-            f"write a rule for /{prefix}/ as well, if that is not meant",
+            f"guards {len(paths)} files that /{place}/ shows to others too, as {min(paths)}",
+            f"write a rule for /{place}/ as well, if that is not meant",
             blocking=False,
         )
-        for (path, prefix), paths in sorted(found.items())
+        for (path, place), paths in sorted(found.items())
     ]
 
 

@@ -1,4 +1,4 @@
-"""The conda packages of a snapshot as channels: ``<host>/<path of the channel>/<subdir>/…``.
+"""The conda packages of a snapshot as channels: ``<host>/<path of the channel>/<subdir>/…``, and all as one.
 
 A channel is written from the records of the lock.  To index the packages anew would undo what the channel
 corrected in its records since, and stamp the time of the day into them.
@@ -21,13 +21,15 @@ from haversack.views import FILE, JSON, Page, place_of, safe
 PREFIX = "conda"
 LOCAL = "local"
 """Where channels lie that were a folder: nobody asks for those by a host."""
+MERGED = "_merged"
+"""The channel that holds those of all.  No host is called so: names of hosts have no ``_`` (RFC 952)."""
 ZST = "application/zstd"
 INDEXES = ("current_repodata.json", "repodata.json", "repodata.json.zst")
 """What stands in every subdir beside packages.  Shards (CEP 16) do not: a client that asks goes on without."""
 
 
 class Channels:
-    """Every channel that a snapshot's packages came from, with only those packages.
+    """Every channel that a snapshot's packages came from, with only those packages, and one of them all.
 
     Each channel has ``noarch``, without which no solve begins, and the subdir of every target, so that an
     answer there is empty instead of an error.
@@ -56,7 +58,29 @@ class Channels:
             for channel, all_files in found.items()
             for subdir, files in all_files.items()
         }
+        for subdir, files in self._merged(found).items():
+            self._subdirs[f"{MERGED}/{safe(subdir)}"] = subdir, files
         self._written: dict[str, bytes] = {}
+
+    def _merged(
+        self, found: Mapping[str, Mapping[str, Mapping[str, Artifact]]]
+    ) -> dict[str, dict[str, Artifact]]:
+        """The files of all channels by subdir; of one name in two of them, that of the first channel by URL.
+
+        In which order a site prefers its channels is not in a snapshot, and may differ between environments.
+        """
+        merged: dict[str, dict[str, Artifact]] = {}
+        for channel in self.folders:
+            for subdir, files in found[channel].items():
+                whole = merged.setdefault(subdir, {})
+                for name, artifact in files.items():
+                    held = whole.setdefault(name, artifact)
+                    if held.digest != artifact.digest:
+                        subject = f"{MERGED}/{subdir}: {name}"
+                        told = f"is {held.digest} in one channel and {artifact.digest} in another; {held.digest} is shown"
+                        remedy = "nothing, if clients are given the channels themselves"
+                        self._findings[subject] = Finding("name-clash", subject, told, remedy, blocking=False)
+        return merged
 
     def _choose(self, one: Artifact, other: Artifact, channel: str) -> Artifact:
         """Which of two artifacts of one name to show; a difference of their bytes is worth a finding."""

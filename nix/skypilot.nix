@@ -139,16 +139,19 @@ let
     "status --no-pager ${unit}"
   ]) units;
 
-  path = [
-    cfg.package
-    pkgs.openssh
-    pkgs.rsync
-    pkgs.awscli2
-    pkgs.ssm-session-manager-plugin
-    pkgs.kubectl
-    pkgs.socat
-    pkgs.netcat-openbsd
-  ];
+  path =
+    [
+      cfg.package
+      pkgs.openssh
+      pkgs.rsync
+      pkgs.awscli2
+      pkgs.ssm-session-manager-plugin
+      pkgs.kubectl
+      pkgs.socat
+      pkgs.netcat-openbsd
+    ]
+    ++ lib.optional (cfg.cloudCredentials ? gcp) pkgs.google-cloud-sdk
+    ++ lib.optional (cfg.cloudCredentials ? azure) pkgs.azure-cli;
 
   environment = {
     HOME = cfg.stateDir;
@@ -733,6 +736,14 @@ in
         {
           when = !(runsServer -> matches loopback cfg.webUI.host);
           message = "services.skypilot: the API server listens at ${toString cfg.webUI.host} and asks nobody for a password: whoever reaches its port runs commands with your credentials";
+        }
+        {
+          when = runsServer && cfg.cloudCredentials ? gcp;
+          message = "services.skypilot: cloudCredentials.gcp is not all that SkyPilot needs: it asks gcloud who is active. As ${toString cfg.user}, with HOME=${toString cfg.stateDir}, say once: gcloud auth activate-service-account --key-file FILE";
+        }
+        {
+          when = runsServer && cfg.cloudCredentials ? azure;
+          message = "services.skypilot: cloudCredentials.azure is read by nothing in SkyPilot: it asks az, which has logins of its own. As ${toString cfg.user}, with HOME=${toString cfg.stateDir}, say once: az login --service-principal";
         }
         {
           when = cfg.systemdServices && cfg.cluster.autoStop != null && !cfg.enableCluster;

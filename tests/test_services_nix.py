@@ -487,6 +487,19 @@ def test_what_lies_around_units_is_the_same(name: str) -> None:
     assert "".join(f"{line}\n" for line in sudo) == files.get(f"etc/sudoers.d/{service}", "")
 
 
+def test_what_a_cloud_is_asked_with_is_there_where_it_is_given() -> None:
+    """SkyPilot asks gcloud and az; both are large, and on no path of who has no credentials for them."""
+    found = {}
+    for name in ("minimal", "guide", "air gap"):
+        path = _made(name)[1]["systemd"]["services"]["skypilot-web-ui"]["path"]
+        found[name] = [one.rpartition("00000-")[2] for one in path if "sdk" in one or "azure" in one]
+    assert found == {
+        "minimal": [],
+        "guide": ["google-cloud-sdk"],
+        "air gap": ["google-cloud-sdk", "azure-cli"],
+    }
+
+
 def test_only_what_was_asked_for_is_opened() -> None:
     """The firewall has a hole for a port whose switch is on and whose service runs, and no other."""
     opened = {name: _made(name)[1]["networking"]["firewall"]["allowedTCPPorts"] for name in SITES}

@@ -109,6 +109,8 @@ rec {
     awscli2 = package "awscli2";
     ssm-session-manager-plugin = package "ssm-session-manager-plugin";
     kubectl = package "kubectl";
+    google-cloud-sdk = package "google-cloud-sdk";
+    azure-cli = package "azure-cli";
     socat = package "socat";
     netcat-openbsd = package "netcat-openbsd";
     stdenv.cc.cc.lib = package "gcc-lib";

@@ -450,6 +450,16 @@ WARNED: list[tuple[str, Mapping[str, Any], str]] = [
     ),
     (
         "skypilot",
+        {"cloudCredentials": {"gcp": "/run/gcp"}},
+        "cloudCredentials.gcp is not all that SkyPilot needs",
+    ),
+    (
+        "skypilot",
+        {"cloudCredentials": {"azure": "/run/azure"}},
+        "cloudCredentials.azure is read by nothing in",
+    ),
+    (
+        "skypilot",
         {"enableCluster": False, "cluster": {"autoStop": 60}},
         "cluster.autoStop stops nothing without enableCluster",
     ),

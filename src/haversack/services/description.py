@@ -103,7 +103,8 @@ class Service:
     file of its folder in ``/etc``, and ``variables`` names an option of lines that become an environment file there,
     ``environment``, which every unit reads.  ``ports`` are options that the firewall of NixOS opens under a condition.
     ``logins`` are variables of every login.  ``programs`` is the folder of ``haversack/data`` with its small programs,
-    ``commands`` what the package brings for people, ``tools`` packages of nixpkgs on the path of each unit.
+    ``commands`` what the package brings for people, ``tools`` packages of nixpkgs on the path of each unit, and
+    ``clouds`` those that are there under a condition.
     ``administrators`` is an option with the names of people who may start, stop and look at its units.
     """
 
@@ -122,4 +123,5 @@ class Service:
     programs: str = ""
     commands: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    clouds: tuple[tuple[str, Test], ...] = ()
     administrators: str = ""

@@ -46,7 +46,9 @@ def indented(text: str, by: int = 2) -> str:
 
 def binding(name: str, expression: str) -> str:
     """``name = expression;``; a name that stands for itself is inherited."""
-    return f"inherit {name};" if name == expression else f"{name} = {expression};"
+    if name == expression:
+        return f"inherit {name};"
+    return f"{name} ={expression};" if expression.startswith("\n") else f"{name} = {expression};"
 
 
 def block(attributes: Mapping[str, str] | Iterable[tuple[str, str]], apart: str = "\n") -> str:

@@ -132,7 +132,7 @@ def _lets(service: Service, words: Words) -> Iterator[str]:
         yield _VARIABLES.replace("OPTION", service.variables)
     yield permitted(service, words)
     if shared := common(service, words):
-        yield binding("path", path(service))
+        yield binding("path", path(service, words))
         yield from (binding(name, block(said)) for name, said in shared.items())
 
 

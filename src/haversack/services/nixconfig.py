@@ -147,9 +147,11 @@ def common(service: Service, words: Words) -> dict[str, dict[str, str]]:
     }
 
 
-def path(service: Service) -> str:
+def path(service: Service, words: Words) -> str:
     """What is on the path of each unit, beside what NixOS puts there."""
-    return lines(["cfg.package", *(f"pkgs.{tool}" for tool in service.tools)])
+    always = lines(["cfg.package", *(f"pkgs.{tool}" for tool in service.tools)])
+    more = [f"lib.optional {argument(words.test(test))} pkgs.{tool}" for tool, test in service.clouds]
+    return "\n" + indented("\n++ ".join([always, *more])) if more else always
 
 
 def _unit(service: Service, unit: Unit, words: Words) -> str:
@@ -160,7 +162,7 @@ def _unit(service: Service, unit: Unit, words: Words) -> str:
     made |= {
         name: words.directive(told) for name, told in (("after", unit.after), ("wants", unit.wants)) if told
     }
-    made["path"] = "path" if shared else path(service)
+    made["path"] = "path" if shared else path(service, words)
     made["environment"] = _beside("environment", _variables(unit, words), shared)
     if unit.unit:
         made["unitConfig"] = block({key: words.directive(term) for key, term in unit.unit.items()})

@@ -87,6 +87,7 @@ _SERVING: dict[str, Term] = {
     # _get_credentials_path).
     "AWS_CONFIG_FILE": When(Has("cloudCredentials", "aws"), "%d/aws"),
     "GOOGLE_APPLICATION_CREDENTIALS": When(Has("cloudCredentials", "gcp"), "%d/gcp"),
+    # SDKs of Azure have read it; SkyPilot 0.14.1 asks `az` alone (sky/adaptors/azure.py), of which people are warned.
     "AZURE_AUTH_LOCATION": When(Has("cloudCredentials", "azure"), "%d/azure"),
 }
 
@@ -264,5 +265,9 @@ SERVICE = Service(
     commands=("sky",),
     # The last two `sky check` starts before it enables Kubernetes, and wants an nc that knows -h.
     tools=("openssh", "rsync", "awscli2", "ssm-session-manager-plugin", "kubectl", "socat", "netcat-openbsd"),
+    clouds=(
+        ("google-cloud-sdk", Has("cloudCredentials", "gcp")),
+        ("azure-cli", Has("cloudCredentials", "azure")),
+    ),
     administrators="administrators",
 )

@@ -238,6 +238,17 @@ ASSERTIONS = (
         "the API server listens at {webUI.host} and asks nobody for a password: whoever reaches its port runs commands with your credentials",
         block=False,
     ),
+    # `gcloud auth list` (sky/clouds/gcp.py), `az account` (sky/adaptors/azure.py, AzureCliCredential), both of 0.14.1.
+    Assertion(
+        Not(both(SERVER, Has("cloudCredentials", "gcp"))),
+        "cloudCredentials.gcp is not all that SkyPilot needs: it asks gcloud who is active. As {user}, with HOME={stateDir}, say once: gcloud auth activate-service-account --key-file FILE",
+        block=False,
+    ),
+    Assertion(
+        Not(both(SERVER, Has("cloudCredentials", "azure"))),
+        "cloudCredentials.azure is read by nothing in SkyPilot: it asks az, which has logins of its own. As {user}, with HOME={stateDir}, say once: az login --service-principal",
+        block=False,
+    ),
     Assertion(
         Not(both(On("systemdServices"), Given("cluster.autoStop"), Not(On("enableCluster")))),
         "cluster.autoStop stops nothing without enableCluster: set that too, or leave autoStop out",

@@ -36,6 +36,25 @@ def test_what_is_not_wanted_is_left_nowhere(tmp_path: Path) -> None:
     assert not [path for path in left if "skypilot" in str(path.relative_to(root))]
 
 
+def test_what_a_newer_snapshot_leaves_is_told(tmp_path: Path) -> None:
+    """Another state folder does not move what is in the old one; a table that is gone needs ``enable = false``."""
+    moved = {"skypilot": {"enable": True, "stateDir": "/srv/sky"}}
+    other = {"haversack": {"enable": True, "package": "/opt/haversack", "store": "/srv/store"}}
+    store = store_of(tmp_path, one=MINIMAL, two=moved, none=other)
+    root = tmp_path / "root"
+    root.mkdir()
+    words = ("install", "skypilot-service", "--root", root, "--python", python(), "--snapshot")
+    first, second = (tiny.haversack(*words, name, store=store) for name in ("one", "two"))
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    assert "stays as it is" not in first.stderr
+    assert (
+        f"{root}/var/lib/skypilot: stays as it is, and the service uses another folder now" in second.stderr
+    )
+    gone = tiny.haversack(*words, "none", store=store)
+    assert gone.returncode == 18
+    assert "enable = false" in gone.stderr
+
+
 @contextmanager
 def nobody() -> Iterator[None]:
     """As a person who may read what everybody may."""

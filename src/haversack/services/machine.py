@@ -258,6 +258,12 @@ def links(lines: bytes) -> dict[str, str]:
     return dict(re.findall(r"^L\+? '([^']+)' - - - - (.+)$", lines.decode(), re.MULTILINE))
 
 
+def folders(lines: bytes) -> set[str]:
+    """The folders that a file of tmpfiles.d(5) makes."""
+    found = re.findall(r"^d (?:'([^']+)'|(\S+)) ", lines.decode(), re.MULTILINE)
+    return {quoted or plain for quoted, plain in found}
+
+
 def _links(name: str, files: Mapping[str, bytes], root: Path) -> Iterator[Finding]:
     """What lies where links of the service belong, and is none: tmpfiles.d leaves it, and SkyPilot uses it."""
     for place, target in links(files.get(f"etc/tmpfiles.d/{name}.conf", b"")).items():

@@ -26,6 +26,8 @@ from haversack.verbs.service_plan import (
     differs,
     in_the_way,
     is_ours,
+    left_behind,
+    marker_of,
     plan_of,
     to_start,
     unread,
@@ -99,9 +101,12 @@ def install_service(
         may(name, staged=staged, start=start)
     order = order_of(_PLATFORM, inside, snapshot, None, asked or {}, ())[1]
     if name not in order.settings:
+        table = f"[platform.systemd.{name}]"
+        there = (root / marker_of(name)).exists()
+        off = f"; to take it away from here, one with {table} and enable = false" if there else ""
         raise NotFoundError(
             f"snapshot {order.name} declares no service {name!r}",
-            remedy=f"declare [platform.systemd.{name}], and bring a snapshot that has it",
+            remedy=f"declare {table}, and bring a snapshot that has it{off}",
         )
     plan = plan_of(name, order, inside, prefix)
     if staged:
@@ -143,6 +148,7 @@ def install_service(
         address=address_of(plan),
         findings=(
             *plan.findings,
+            *left_behind(plan, root),
             *unread(plan, root),
             *(replace(one, blocking=False) for one in (*lacking, *ports)),
         ),

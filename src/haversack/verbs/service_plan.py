@@ -36,7 +36,7 @@ class Plan:
     @property
     def marker(self) -> str:
         """The file that says what was rendered for it; `render clients` may have one in the same folder."""
-        return f"etc/{self.name}/haversack-service.json"
+        return marker_of(self.name)
 
     @property
     def rendered(self) -> dict[str, Mapping[str, bytes]]:
@@ -52,6 +52,11 @@ class Plan:
     def units(self) -> tuple[str, ...]:
         """The units that start by themselves."""
         return tuple(text.units(SERVICES[self.name], self.found)) if self.found.options["enable"] else ()
+
+
+def marker_of(name: str) -> str:
+    """Where :attr:`Plan.marker` of a service lies, below ``/``."""
+    return f"etc/{name}/haversack-service.json"
 
 
 def plan_of(name: str, order: Order, inside: Inside, prefix: Path | None) -> Plan:
@@ -177,6 +182,19 @@ def _leads_out(path: Path, real: Path) -> bool:
         return not path.resolve().is_relative_to(real)
     except (OSError, RuntimeError):
         return True  # links in a circle
+
+
+def left_behind(plan: Plan, root: Path) -> Iterator[Finding]:
+    """Folders that an earlier snapshot had made and this one no longer names: nobody moves what is in them."""
+    try:
+        earlier = machine.folders((root / plan.folders).read_bytes())
+    except OSError:
+        return
+    now = machine.folders(plan.files.get(plan.folders, b""))
+    for folder in sorted(earlier - now if now else set()):
+        said = "stays as it is, and the service uses another folder now"
+        remedy = "stop the service, and move what is needed of it; or remove it"
+        yield Finding("platform-unready", str(root / folder.lstrip("/")), said, remedy, blocking=False)
 
 
 def in_the_way(plan: Plan, root: Path) -> tuple[list[Finding], list[Path]]:

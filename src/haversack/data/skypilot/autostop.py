@@ -30,7 +30,7 @@ else:
 FORMAT = "skypilot-autostop-1"
 QUIET = 1800.0
 """Seconds for which a cluster that never had a job is seen with nothing under way before it is told anything."""
-_A_CLUSTER = 60.0
+_A_CLUSTER = 120.0
 """Seconds that one cluster may take, so that one that hangs leaves time for the others."""
 _LOOKS = {
     "cluster_events", "cost_report", "download_logs", "endpoints", "hook_logs", "job_status", "logs", "queue",

@@ -24,7 +24,7 @@ let
   matches = pattern: given: builtins.match pattern (toString given) != null;
 
   userName = "[a-z_][a-z0-9_-]{0,30}";
-  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix)/.*|/etc/[^/]+\\.d";
+  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix|etc)/.*|/var/(lib|log|cache)/(apt|audit|containerd|containers|dbus|docker|dpkg|journal|nixos|private|rpm|sudo|systemd)(/.*)?|/opt/haversack(/.*)?";
   unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
 
   inStore = file: file != null && lib.hasPrefix builtins.storeDir file;

@@ -24,7 +24,7 @@ let
   matches = pattern: given: builtins.match pattern (toString given) != null;
 
   userName = "[a-z_][a-z0-9_-]{0,30}";
-  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix)/.*|/etc/[^/]+\\.d";
+  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix|etc)/.*|/var/(lib|log|cache)/(apt|audit|containerd|containers|dbus|docker|dpkg|journal|nixos|private|rpm|sudo|systemd)(/.*)?|/opt/haversack(/.*)?";
   unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
   loopback = "127\\.[0-9.]+|localhost|::1";
   address = "https?://[^/@]+(/[^@]*)?";
@@ -536,6 +536,53 @@ in
       {
         assertion = cfg.logsDir != cfg.cacheDir;
         message = "services.skypilot: logsDir and cacheDir are both ${toString cfg.logsDir}: name a folder for each";
+      }
+      {
+        assertion =
+          !(cfg.stateDir == "${cfg.package}" || lib.hasPrefix "${cfg.package}/" cfg.stateDir || lib.hasPrefix "${cfg.stateDir}/" "${cfg.package}");
+        message = "services.skypilot: stateDir is ${toString cfg.stateDir}, where what it runs lies, which would be the service's own: name another folder";
+      }
+      {
+        assertion =
+          !(cfg.configDir == "${cfg.package}" || lib.hasPrefix "${cfg.package}/" cfg.configDir || lib.hasPrefix "${cfg.configDir}/" "${cfg.package}");
+        message = "services.skypilot: configDir is ${toString cfg.configDir}, where what it runs lies, which would be the service's own: name another folder";
+      }
+      {
+        assertion =
+          !(cfg.logsDir == "${cfg.package}" || lib.hasPrefix "${cfg.package}/" cfg.logsDir || lib.hasPrefix "${cfg.logsDir}/" "${cfg.package}");
+        message = "services.skypilot: logsDir is ${toString cfg.logsDir}, where what it runs lies, which would be the service's own: name another folder";
+      }
+      {
+        assertion =
+          !(cfg.cacheDir == "${cfg.package}" || lib.hasPrefix "${cfg.package}/" cfg.cacheDir || lib.hasPrefix "${cfg.cacheDir}/" "${cfg.package}");
+        message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, where what it runs lies, which would be the service's own: name another folder";
+      }
+      {
+        assertion =
+          !(lib.hasPrefix "${cfg.stateDir}/." cfg.configDir || lib.hasPrefix "${cfg.stateDir}/sky_logs/" "${cfg.configDir}/");
+        message = "services.skypilot: configDir is ${toString cfg.configDir}, which SkyPilot has for itself: name a folder of its own";
+      }
+      {
+        assertion =
+          !(lib.hasPrefix "${cfg.stateDir}/." cfg.logsDir || lib.hasPrefix "${cfg.stateDir}/sky_logs/" "${cfg.logsDir}/");
+        message = "services.skypilot: logsDir is ${toString cfg.logsDir}, which SkyPilot has for itself: name a folder of its own";
+      }
+      {
+        assertion =
+          !(lib.hasPrefix "${cfg.stateDir}/." cfg.cacheDir || lib.hasPrefix "${cfg.stateDir}/sky_logs/" "${cfg.cacheDir}/");
+        message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, which SkyPilot has for itself: name a folder of its own";
+      }
+      {
+        assertion = !(lib.hasPrefix "${cfg.logsDir}/" cfg.stateDir);
+        message = "services.skypilot: stateDir is ${toString cfg.stateDir}, in logsDir, where what is old is removed: name a folder beside it";
+      }
+      {
+        assertion = !(lib.hasPrefix "${cfg.logsDir}/" cfg.configDir);
+        message = "services.skypilot: configDir is ${toString cfg.configDir}, in logsDir, where what is old is removed: name a folder beside it";
+      }
+      {
+        assertion = !(lib.hasPrefix "${cfg.logsDir}/" cfg.cacheDir);
+        message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, in logsDir, where what is old is removed: name a folder beside it";
       }
       {
         assertion = !matches unseenPlace cfg.stateDir;

@@ -12,7 +12,7 @@ from haversack.services.description import Option, Service
 from haversack.services.values import Values, fill
 
 ORIGIN = "from a test"
-PACKAGE = "/opt/haversack/anything"
+PACKAGE = "/srv/sky/package"
 
 # The first example of the guide, whole.
 GUIDE: Mapping[str, Any] = {
@@ -280,6 +280,30 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
     ("skypilot", {"stateDir": "/var"}, "stateDir is /var, which others use too"),
     ("skypilot", {"stateDir": "/nix/var/sky"}, "stateDir is /nix/var/sky, which others use too"),
     ("skypilot", {"configDir": "/etc/cron.d"}, "configDir is /etc/cron.d, which others use too"),
+    ("skypilot", {"configDir": "/etc/ssh"}, "configDir is /etc/ssh, which others use too"),
+    ("skypilot", {"logsDir": "/var/log/journal"}, "logsDir is /var/log/journal, which others use too"),
+    *(
+        ("skypilot", {folder: place, "package": PACKAGE}, f"{folder} is {place}, where what it runs lies")
+        for folder, place in (
+            ("stateDir", "/srv/sky/package"),
+            ("configDir", "/srv/sky/package/config"),
+            ("logsDir", "/srv/sky"),
+            ("cacheDir", "/srv/sky/package"),
+        )
+    ),
+    *(
+        ("skypilot", {folder: place}, f"{folder} is {place}, which SkyPilot has for itself")
+        for folder, place in (
+            ("configDir", "/var/lib/skypilot/.sky"),
+            ("logsDir", "/var/lib/skypilot/.sky"),
+            ("logsDir", "/var/lib/skypilot/sky_logs"),
+            ("cacheDir", "/var/lib/skypilot/.cache"),
+        )
+    ),
+    *(
+        ("skypilot", {folder: "/var/log/skypilot/x"}, f"{folder} is /var/log/skypilot/x, in logsDir, where")
+        for folder in ("stateDir", "configDir", "cacheDir")
+    ),
     ("skypilot", {"logsDir": "/var/log"}, "logsDir is /var/log, which others use too"),
     ("skypilot", {"cacheDir": "/var/cache"}, "cacheDir is /var/cache, which others use too"),
     ("skypilot", {"configDir": "/var/lib/skypilot"}, "stateDir and configDir are both /var/lib/skypilot"),

@@ -5,13 +5,18 @@ from __future__ import annotations
 from itertools import combinations
 
 from haversack.services.description import Assertion
-from haversack.services.terms import ALWAYS, AtLeast, Matches, Not, Opt, Same, Some, Test
+from haversack.services.terms import ALWAYS, AtLeast, Begins, Matches, Not, Opt, Place, Same, Some, Test, join
 
 # Names that every tool takes for a user's and nothing else: useradd(8), sudoers(5), whose ALL is in capitals.
 _NAME = "[a-z_][a-z0-9_-]{0,30}"
 _LOGIN = "[a-z_][a-z0-9_.-]*"
 # Folders that a system shares: a service that owned one, with modes of its own, would break the others.
-_SHARED = r"/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix)/.*|/etc/[^/]+\.d"
+# Of what lies one folder deeper, what a service's own modes or a purge by age would break most.
+_OTHERS = "apt|audit|containerd|containers|dbus|docker|dpkg|journal|nixos|private|rpm|sudo|systemd"
+_SHARED = (
+    r"/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix|etc)/.*"
+    f"|/var/(lib|log|cache)/({_OTHERS})(/.*)?|/opt/haversack(/.*)?"
+)
 UNSEEN = "/(home|root|run/user|tmp|var/tmp)(/.*)?"
 """What services do not see (ProtectHome=, PrivateTmp= of systemd.exec(5))."""
 
@@ -71,6 +76,26 @@ def own_folders(*paths: str) -> tuple[Assertion, ...]:
         for one, other in combinations(paths, 2)
     )
     return (*alone, *apart)
+
+
+def beside_what_runs(*paths: str) -> tuple[Assertion, ...]:
+    """Folders that a service owns are neither what it runs, nor around or in that."""
+    package = Place("package")
+    return tuple(
+        Assertion(
+            Not(
+                Some(
+                    (
+                        Same(Opt(path), package),
+                        Begins(Opt(path), join(package, "/")),
+                        Begins(package, join(Opt(path), "/")),
+                    )
+                )
+            ),
+            f"{path} is {{{path}}}, where what it runs lies, which would be the service's own: name another folder",
+        )
+        for path in paths
+    )
 
 
 def seen(*paths: str) -> tuple[Assertion, ...]:

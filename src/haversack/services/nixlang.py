@@ -12,6 +12,7 @@ from haversack.services.layout import block, escaped, lines, quoted
 from haversack.services.terms import (
     All,
     AtLeast,
+    Begins,
     Called,
     Clean,
     Each,
@@ -54,6 +55,8 @@ class Words:
                 return f"cfg.{path} ? {key}"
             case Same(one, other):
                 return f"{self.expression(one)} == {self.expression(other)}"
+            case Begins(one, other):
+                return f"lib.hasPrefix {argument(self.expression(other))} {argument(self.expression(one))}"
             case Matches(path, pattern, name):
                 return self._matched("lib.all", path, name or quoted(pattern))
             case Holds(path, pattern, name):
@@ -84,7 +87,7 @@ class Words:
                 return said.replace(" == ", " != ")
             case Clean():
                 return said.removeprefix("!")
-            case Some() | All() | Has() | AtLeast():
+            case Some() | All() | Has() | AtLeast() | Begins():
                 return f"!({said})"
             case _:
                 return f"!{said}"

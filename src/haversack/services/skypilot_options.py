@@ -6,9 +6,18 @@ said in docs/adr/0031-services.md.
 
 from __future__ import annotations
 
-from haversack.services.assertions import differ, named_people, own_folders, seen, unless, unprivileged
+from haversack.services.assertions import (
+    beside_what_runs,
+    differ,
+    named_people,
+    own_folders,
+    seen,
+    unless,
+    unprivileged,
+)
 from haversack.services.description import Assertion, Option
 from haversack.services.terms import (
+    Begins,
     Called,
     Clean,
     Given,
@@ -176,6 +185,28 @@ ENDPOINT = Named(
 ASSERTIONS = (
     *named_people("user", "group", "administrators", of="SkyPilot"),
     *own_folders("stateDir", "configDir", "logsDir", "cacheDir"),
+    *beside_what_runs("stateDir", "configDir", "logsDir", "cacheDir"),
+    *(
+        Assertion(
+            Not(
+                Some(
+                    (
+                        Begins(Opt(path), join(Opt("stateDir"), "/.")),
+                        Begins(join(Opt(path), "/"), join(Opt("stateDir"), "/sky_logs/")),
+                    )
+                )
+            ),
+            f"{path} is {{{path}}}, which SkyPilot has for itself: name a folder of its own",
+        )
+        for path in ("configDir", "logsDir", "cacheDir")
+    ),
+    *(
+        Assertion(
+            Not(Begins(Opt(path), join(Opt("logsDir"), "/"))),
+            f"{path} is {{{path}}}, in logsDir, where what is old is removed: name a folder beside it",
+        )
+        for path in ("stateDir", "configDir", "cacheDir")
+    ),
     *seen("stateDir", "configDir", "logsDir", "cacheDir", "package", "caFile", "catalogs"),
     unprivileged("webUI.port", On("enableWebUI")),
     unprivileged("monitoring.metricsPort", On("monitoring.enable")),

@@ -95,6 +95,14 @@ class Same:
 
 
 @dataclass(frozen=True, slots=True)
+class Begins:
+    """Whether the text of a term begins with that of another: a path below ``other`` and ``/``."""
+
+    one: Term
+    other: Term
+
+
+@dataclass(frozen=True, slots=True)
 class Matches:
     """Whether a text option (or each item of a list, or each line of lines) matches a POSIX extended pattern whole.
 
@@ -162,7 +170,9 @@ class Some:
     tests: tuple[Test, ...]
 
 
-Test: TypeAlias = On | Given | Has | Same | Matches | Holds | AtLeast | Clean | Called | Not | All | Some
+Test: TypeAlias = (
+    On | Given | Has | Same | Begins | Matches | Holds | AtLeast | Clean | Called | Not | All | Some
+)
 Term: TypeAlias = str | int | Opt | Place | Join | Named | When | Each
 
 ALWAYS = All()

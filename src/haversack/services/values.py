@@ -15,6 +15,7 @@ from haversack.services.terms import (
     HIDDEN_WORDS,
     All,
     AtLeast,
+    Begins,
     Called,
     Clean,
     Each,
@@ -72,6 +73,8 @@ class Values:
                 return key in self.options[path]
             case Same(one, other):
                 return self.text(one) == self.text(other)
+            case Begins(one, other):
+                return self.text(one).startswith(self.text(other))
             case Matches(path, pattern, _):
                 return all(re.fullmatch(pattern, item) for item in _items(self.options[path]))
             case Holds(path, pattern, _):

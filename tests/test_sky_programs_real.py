@@ -34,6 +34,7 @@ CLUSTERS = {
     "sky-jobs-controller-1a2b3c4d": {},
     "spot": {"spot": True},
     "train": {},
+    "fresh": {},
 }
 ADDRESS = {name: f"10.0.1.{number}" for number, name in enumerate(CLUSTERS, 10)}
 # Records of SkyPilot's, and the machines that they are about.
@@ -94,14 +95,15 @@ for ip in os.listdir(f"{home}/nodes"):
         sys.exit()
     os.wait()
 """
-# Jobs on machines, by that code too: one that ended, and one more that runs.
+# Jobs on machines, by that code too: one that ended, and on one of them another that runs.  One never had any.
 _JOBS = """\
 import os, sys
 from sky.skylet import job_lib
 home = os.environ["HOME"]
 with open(".sky/user_hash") as file:
     user = file.read().strip()
-for ip, runs in (("10.0.1.16", False), ("10.0.1.11", True)):
+for number in (10, 11, 12, 15, 16):
+    ip, runs = f"10.0.1.{number}", number == 11
     if not os.fork():
         os.environ["HOME"] = f"{home}/nodes/{ip}"
         for ends in (True, False) if runs else (True,):
@@ -121,7 +123,22 @@ asked = asking.ask(120)
 (record,) = [r for r in asked.get(asked.sdk.status, all_users=True) if r["name"] == "gone"]
 from sky import global_user_state
 global_user_state.remove_cluster("gone", terminate=True)
-print(autostop.put(asked, asking.cluster_of(record), 30, False))
+done = autostop.put(asked, asking.cluster_of(record), 30)
+print(done.line, done.failed)
+"""
+# Two that are others by then: one was launched anew under its name, of the other somebody set what he wanted.
+_ANOTHER = """\
+import asking, autostop
+asked = asking.ask(120)
+listed = {r["name"]: asking.cluster_of(r) for r in asked.get(asked.sdk.status, all_users=True)}
+from sky import global_user_state
+handle = listed["spot"].handle
+global_user_state.remove_cluster("spot", terminate=True)
+global_user_state.add_or_update_cluster("spot", handle, {handle.launched_resources}, ready=True)
+global_user_state.set_cluster_autostop_value("less", 10, True)
+for name in ("spot", "less"):
+    done = autostop.put(asked, listed[name], 30)
+    print(name, done.line, done.failed)
 """
 # An API server of a version that SkyPilot's client does not take; and one that goes once it was found well.
 _OTHER = """\
@@ -147,7 +164,9 @@ PermitRootLogin yes
 StrictModes no
 UsePAM no
 PidFile none
-ForceCommand set -- $SSH_CONNECTION; export HOME=%(home)s/nodes/$3; cd; exec bash -c "$SSH_ORIGINAL_COMMAND"
+ForceCommand set -- $SSH_CONNECTION; export HOME=%(home)s/nodes/$3; cd; \
+case "$SSH_ORIGINAL_COMMAND" in rsync*) touch %(home)s/copies; while test -e %(home)s/hang; do sleep 1; done;; esac; \
+exec bash -c "$SSH_ORIGINAL_COMMAND"
 """
 VMS = (
     "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone,"
@@ -189,11 +208,17 @@ SKYPILOT_GLOBAL_CONFIG="$HOME/site.yaml" PYTHONPATH="$PROGRAMS" SITE_DEFAULT_REG
     SITE_DEFAULT_INSTANCE_TYPE=m6i.2xlarge \\
     python "$PROGRAMS/server.py" --host 127.0.0.1 --port 46997 --metrics-port 46998 > server.log 2>&1 & server=$!
 for i in $(seq 600); do curl -sf "$SKYPILOT_API_SERVER_ENDPOINT/api/health" > health.json && break; sleep .5; done
-ran dry python "$PROGRAMS/autostop.py" --idle-minutes 60 --dry-run
+ran dry python "$PROGRAMS/autostop.py" --idle-minutes 60 --dry-run --timeout 600
 python -c "$TOLD" dry
-ran first python "$PROGRAMS/autostop.py" --idle-minutes 60
+mkdir workdir
+touch hang workdir/file
+ran exec sky exec --async fresh --workdir workdir 'echo hi'
+for i in $(seq 300); do test -e copies && break; sleep .3; done
+ran first python "$PROGRAMS/autostop.py" --idle-minutes 60 --timeout 600 --state autostop.json
 python -c "$TOLD" first
-ran second python "$PROGRAMS/autostop.py" --idle-minutes 60
+rm hang
+for i in $(seq 300); do sky api status | grep -q exec || break; sleep .3; done
+ran second python "$PROGRAMS/autostop.py" --idle-minutes 60 --timeout 600
 python -c "$TOLD" second
 ran clusters python "$PROGRAMS/clusters.py" --state state.json
 cp state.json good.json
@@ -201,6 +226,8 @@ kill -STOP $server
 ran slow python "$PROGRAMS/clusters.py" --state state.json --timeout 4
 kill -CONT $server
 PYTHONPATH="$PROGRAMS" ran vanish python -c "$VANISH"
+PYTHONPATH="$PROGRAMS" ran another python -c "$ANOTHER"
+python -c "$TOLD" another
 ran nothing sky launch -y --dryrun 'echo hi'
 ran region sky launch -y --dryrun --infra aws/us-west-2 'echo hi'
 ran size sky launch -y --dryrun --cpus 2 'echo hi'
@@ -272,6 +299,7 @@ def seen(sky: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
         "TOLD": _TOLD,
         "JOBS": _JOBS,
         "VANISH": _VANISH,
+        "ANOTHER": _ANOTHER,
         "OTHER": _OTHER,
         "SKYPILOT_API_SERVER_ENDPOINT": "http://127.0.0.1:46997",
         "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
@@ -313,7 +341,8 @@ def test_a_dry_run_says_what_would_be_set_and_sets_nothing(seen: Seen) -> None:
     assert "less: would be torn down after 60 idle minutes (it has 10 minutes)." in said
     assert "kept" not in said
     assert "controller" not in said
-    for name in ("gone", "kept", "less", "spot", "train"):
+    assert "fresh: left alone for now, it never had a job." in said
+    for name in ("fresh", "gone", "kept", "less", "spot", "train"):
         assert seen.set_on("dry", name)[0] == -1
 
 
@@ -334,6 +363,23 @@ def test_an_idle_clock_that_runs_is_not_reset(seen: Seen) -> None:
     assert not re.search("^(gone|kept|less|spot|train):", seen.text("second.out"), re.MULTILINE)
 
 
+def test_a_cluster_to_which_files_are_copied_is_left_alone(seen: Seen) -> None:
+    """It is UP, has no job yet and no autostop, and SkyPilot's own rsync hangs: the server says what is under way."""
+    assert seen.code("exec") == 0, seen.text("exec.err")
+    assert (seen.home / "copies").exists()
+    assert "fresh: left alone, exec is under way." in seen.text("first.out")
+    assert seen.set_on("first", "fresh")[0] == -1
+    assert "fresh" not in seen.json("autostop.json")["clusters"]
+
+
+def test_a_cluster_that_is_another_by_now_is_told_nothing(seen: Seen) -> None:
+    """Launched anew under its name, or set by somebody, between being listed and being told."""
+    said = seen.text("another.out").splitlines()
+    assert said == [f"{name} left alone, it has changed meanwhile. False" for name in ("spot", "less")]
+    for name in ("spot", "less"):
+        assert seen.set_on("another", name) == seen.set_on("second", name)
+
+
 def test_one_cluster_that_fails_keeps_no_other_from_its_autostop(seen: Seen) -> None:
     """Of a Kubernetes that cannot be reached one line tells, and the exit code."""
     assert seen.code("first") == 1
@@ -342,7 +388,7 @@ def test_one_cluster_that_fails_keeps_no_other_from_its_autostop(seen: Seen) -> 
 
 def test_a_cluster_that_vanishes_is_passed_over(seen: Seen) -> None:
     """Between being listed and being set: a line, no failure."""
-    assert seen.text("vanish.out").splitlines() == ["gone: left alone, it is gone or no longer up.", "True"]
+    assert seen.text("vanish.out").splitlines() == ["left alone, it is gone or no longer up. False"]
 
 
 def test_clusters_are_refreshed_and_kept(seen: Seen) -> None:
@@ -414,7 +460,7 @@ def test_its_own_metrics_and_ours_are_one_good_page(seen: Seen) -> None:
     page = seen.text("page.txt")
     assert "skypilot_server_metrics_up 1.0" in page
     assert 'skypilot_server_info{version="0.14.1"} 1.0' in page
-    assert 'skypilot_clusters{status="UP"} 7.0' in page
+    assert 'skypilot_clusters{status="UP"} 8.0' in page
     assert "\nsky_" in page
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True)
     assert done.returncode in {0, 3}

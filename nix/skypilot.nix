@@ -21,14 +21,18 @@ let
     description = "word of letters, digits and _@:=,.+/~-";
   };
 
+  url = types.strMatching "[A-Za-z0-9_@:=,.+/~][]A-Za-z0-9_@:=,.+/~[-]*" // {
+    description = "URL of letters, digits and _@:=,.+/~[]-";
+  };
+
   matches = pattern: given: builtins.match pattern (toString given) != null;
 
   userName = "[a-z_][a-z0-9_-]{0,30}";
   sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix|etc)/.*|/var/(lib|log|cache)/(apt|audit|containerd|containers|dbus|docker|dpkg|journal|nixos|private|rpm|sudo|systemd)(/.*)?|/opt/haversack(/.*)?";
   unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
   loopback = "127\\.[0-9.]+|localhost|::1";
-  address = "https?://[^/@]+(/[^@]*)?";
-  proxyAddress = "https?://[^/@]+:[0-9]+/?";
+  address = "https?://([A-Za-z0-9_.-]+|\\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*])(:([1-9][0-9]?[0-9]?[0-9]?|[1-5][0-9][0-9][0-9][0-9]|6[0-4][0-9][0-9][0-9]|65[0-4][0-9][0-9]|655[0-2][0-9]|6553[0-5]))?(/[^@]*)?";
+  proxyAddress = "https?://([A-Za-z0-9_.-]+|\\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*]):([1-9][0-9]?[0-9]?[0-9]?|[1-5][0-9][0-9][0-9][0-9]|6[0-4][0-9][0-9][0-9]|65[0-4][0-9][0-9]|655[0-2][0-9]|6553[0-5])/?";
   pastLoopback = "(.*,)?127\\.0\\.0\\.1(,.*)?";
   assignment = " *((export +)?[A-Za-z_][A-Za-z0-9_]*=(\"[^\"\\\\$`]*\"|'[^'\\\\]*'|[^\"'\\\\$`;&|<>() ]*) *|#.*)?";
   secretVariable = " *(export +)?[A-Za-z0-9_]*(SECRET|PASSWORD|PASSWD|TOKEN|(ACCESS|API|PRIVATE|SECRET)_KEY)(_ID)?=.+";
@@ -297,7 +301,7 @@ in
     };
 
     endpoint = mkOption {
-      type = types.nullOr word;
+      type = types.nullOr url;
       default = null;
       example = "http://skypilot.site.example:8080";
       description = ''
@@ -306,7 +310,7 @@ in
     };
 
     mirror = mkOption {
-      type = types.nullOr word;
+      type = types.nullOr url;
       default = null;
       example = "https://mirror.site.example";
       description = ''
@@ -322,7 +326,7 @@ in
     };
 
     proxy = mkOption {
-      type = types.nullOr word;
+      type = types.nullOr url;
       default = null;
       example = "http://proxy.site.example:3128";
       description = "Proxy by which the server reaches clouds.";

@@ -144,6 +144,8 @@ def test_no_assertion_is_without_its_breach() -> None:
     [
         {"enableWebUI": False, "systemdServices": False},
         {"enableWebUI": False, "endpoint": "https://far.example/sky", "webUI": {"port": 80}},
+        {"enableWebUI": False, "endpoint": "http://[fd00::1]:65535/sky"},
+        {"mirror": "https://[2001:db8::7]", "proxy": "http://[::ffff:10.0.0.1]:3128/"},
         {"monitoring": {"metricsPort": 8080}},
         {"config": {"admin_policy": "x.Y"}},
         {"extraEnvironment": "export AWS_WEB_IDENTITY_TOKEN_FILE=/run/token\nTOKENIZERS_PARALLELISM=1"},

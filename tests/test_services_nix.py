@@ -235,6 +235,7 @@ def test_both_worlds_refuse_the_same() -> None:
             ("stateDir", f"/{some(parts, 4)}"),
             ("user", some(parts, 3)),
             ("mirror", some(parts, 4)),
+            ("mirror", f"http://{some([*parts, '[', ']', ':', '1', '::', '8080'], 5)}"),
             ("administrators", [some(parts, 3)]),
             ("config", table()),
         ]

@@ -357,6 +357,18 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
         merged(AWAY, {"endpoint": "http://me:pw@far.example"}),
         "endpoint is no address of a server: write one",
     ),
+    *(
+        ("skypilot", merged(AWAY, {"endpoint": wrong}), "endpoint is no address of a server: write one")
+        for wrong in (
+            "http://x:99999",
+            "http://x:0",
+            "http://x:",
+            "http://fd00::1:80",
+            "http://[fd00::1",
+            "http://[a]",
+        )
+    ),
+    ("skypilot", {"proxy": "http://p:65536"}, "proxy is no address of a proxy: write one like"),
     ("skypilot", {"mirror": "mirror.example"}, "mirror is no address of a server: write one like"),
     ("skypilot", {"mirror": "https://me:pw@mirror.example"}, "mirror is no address of a server: write one"),
     ("skypilot", {"mirror": "ftp://mirror.example"}, "mirror is no address of a server: write one"),

@@ -15,7 +15,7 @@ from haversack.services.assertions import UNSEEN
 from haversack.services.description import Option, Service
 from haversack.services.terms import Clean
 from haversack.services.text import places
-from haversack.services.values import PATH, WORD, Values, fill, secrets
+from haversack.services.values import PATH, URL, WORD, Values, fill, secrets
 
 _PATH_SAYS = "an absolute path of letters, digits and _@=,.+- (no . or .. in it, no / at its end)"
 _WORD_SAYS = "a word of letters, digits and _@:=,.+/~-"
@@ -52,6 +52,8 @@ def _key(option: Option, default: bool | None = None) -> Key:
             return Key("integer", said, most=option.most)
         case "word":
             return Key("string", said, pattern=WORD, expects=_WORD_SAYS)
+        case "url":
+            return Key("string", said, pattern=URL, expects="a URL of letters, digits and _@:=,.+/~[]-")
         case "words":
             return Key("strings", said, pattern=WORD, expects=_WORD_SAYS)
         case "path" | "package":

@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeAlias
 from haversack.services.terms import ALWAYS, Term, Test, When
 
 OptionType: TypeAlias = Literal[
-    "bool", "port", "positive", "word", "path", "package", "lines", "words", "paths", "free", "enum"
+    "bool", "port", "positive", "word", "url", "path", "package", "lines", "words", "paths", "free", "enum"
 ]
-"""``positive`` is an integer above zero and not above ``most``, ``word`` a text without blanks, ``path`` an absolute path, ``package`` the
+"""``positive`` is an integer above zero and not above ``most``, ``word`` a text without blanks, ``url`` one with brackets
+in it, ``path`` an absolute path, ``package`` the
 prefix of what runs (a derivation of Nix or an absolute path), ``lines`` a text of lines, ``words`` a list of words,
 ``paths`` a table of absolute paths, ``free`` a table of anything."""
 

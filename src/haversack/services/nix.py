@@ -21,7 +21,7 @@ from haversack.services.terms import (
     Named,
     Place,
 )
-from haversack.services.values import PATH, WORD
+from haversack.services.values import PATH, URL, WORD
 
 SERVICES: Mapping[str, Service] = {"skypilot": skypilot.SERVICE, "haversack": haversack.SERVICE}
 
@@ -105,6 +105,8 @@ def _lets(service: Service, words: Words) -> Iterator[str]:
         "absolute path in quotes, of letters, digits and _@=,.+-, without . or .. and without / at its end",
     )
     yield _typed("word", WORD, "word of letters, digits and _@:=,.+/~-")
+    if any(option.type == "url" for option in service.options.values()):
+        yield _typed("url", URL, "URL of letters, digits and _@:=,.+/~[]-")
     yield "matches = pattern: given: builtins.match pattern (toString given) != null;"
     patterns = {test.name: test.pattern for test in asked if isinstance(test, (Matches, Holds)) and test.name}
     yield "\n".join(binding(name, quoted(pattern)) for name, pattern in patterns.items())
@@ -191,6 +193,8 @@ def _type(option: Option) -> str:
             said = f"types.ints.between 1 {option.most}"
         case "word":
             said = "word"
+        case "url":
+            said = "url"
         case "path":
             said = "absolutePath"
         case "package":

@@ -37,8 +37,10 @@ from haversack.services.terms import (
 # What `sky api start --host` takes (sky/client/cli/command.py, 0.14.1).
 _HOSTS = ("127.0.0.1", "localhost", "0.0.0.0", "::1", "::")  # noqa: S104
 _LOOPBACK = r"127\.[0-9.]+|localhost|::1"
-_PROXY = "https?://[^/@]+:[0-9]+/?"
-_ADDRESS = "https?://[^/@]+(/[^@]*)?"
+_PORT = "([1-9][0-9]?[0-9]?[0-9]?|[1-5][0-9][0-9][0-9][0-9]|6[0-4][0-9][0-9][0-9]|65[0-4][0-9][0-9]|655[0-2][0-9]|6553[0-5])"
+_NAMED = r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*])"
+_PROXY = f"https?://{_NAMED}:{_PORT}/?"
+_ADDRESS = f"https?://{_NAMED}(:{_PORT})?(/[^@]*)?"
 # Values that mean the same to a shell and to systemd (EnvironmentFile= of systemd.exec(5)).
 _VALUE = r"""("[^"\\$`]*"|'[^'\\]*'|[^"'\\$`;&|<>() ]*)"""
 _LINE = f" *((export +)?[A-Za-z_][A-Za-z0-9_]*={_VALUE} *|#.*)?"
@@ -81,13 +83,13 @@ OPTIONS = {
         example="export AWS_PROFILE=skypilot",
     ),
     "endpoint": Option(
-        "word",
+        "url",
         "Address of an API server on another machine, for the timers and for logins here.",
         nullable=True,
         example="http://skypilot.site.example:8080",
     ),
     "mirror": Option(
-        "word",
+        "url",
         "Address of this site's mirror (`haversack serve`), from where the server takes packages.",
         nullable=True,
         example="https://mirror.site.example",
@@ -99,7 +101,7 @@ OPTIONS = {
         example="/etc/ssl/site-ca.pem",
     ),
     "proxy": Option(
-        "word",
+        "url",
         "Proxy by which the server reaches clouds.",
         nullable=True,
         example="http://proxy.site.example:3128",

@@ -40,12 +40,15 @@ from haversack.services.terms import (
 # path is empty, . or .., and it has no colon, which ends a path in PATH and passwd(5).  A word is no option.
 PATH = r"(/\.{0,2}[A-Za-z0-9_@=,+-][A-Za-z0-9_@=,.+-]*)+"
 WORD = r"[A-Za-z0-9_@:=,.+/~][A-Za-z0-9_@:=,.+/~-]*"
+# A word in which an address of IPv6 may stand, in brackets.
+URL = r"[A-Za-z0-9_@:=,.+/~][]A-Za-z0-9_@:=,.+/~[-]*"
 
 _SAYS: Mapping[OptionType, str] = {
     "bool": "true or false",
     "port": "a port, 1 to 65535",
     "positive": "a whole number, 1 to {most}",
     "word": "a word of letters, digits and _@:=,.+/~-",
+    "url": "a URL of letters, digits and _@:=,.+/~[]-",
     "path": "an absolute path of letters, digits and _@=,.+- (no . or .. in it, no / at its end)",
     "package": "an absolute path of letters, digits and _@=,.+- (no . or .. in it, no / at its end)",
     "lines": "a text of lines, without control characters",
@@ -157,6 +160,8 @@ def fault(option: Option, value: Any) -> str:
             good = isinstance(value, str) and all(line.isprintable() for line in value.split("\n"))
         case "word":
             good = isinstance(value, str) and bool(re.fullmatch(WORD, value))
+        case "url":
+            good = isinstance(value, str) and bool(re.fullmatch(URL, value))
         case "path" | "package":
             good = isinstance(value, str) and bool(re.fullmatch(PATH, value))
         case "words":

@@ -6,9 +6,11 @@ import contextlib
 import re
 import resource
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,9 +20,10 @@ from haversack.serving.answers import accepts_gzip, matches, part, preferred
 from haversack.serving.http import Patience
 from haversack.serving.requests import RefusedError, Request, decoded, parse
 from haversack.serving.routes import find
+from haversack.verbs.ca import CA
 from haversack.views import Union
 from tests.support.live import InThread, Live
-from tests.support.tiny import Tiny, tiny_bundle
+from tests.support.tiny import Tiny, haversack, tiny_bundle
 
 HEAD = b"GET /a%20b?n=1&last=x+y HTTP/1.1\r\nHost: mirror.example:80\r\nAccept:  a \r\naccept: b\r\n\r\n"
 
@@ -448,7 +451,7 @@ def _connected(
     ends: contextlib.ExitStack, live: Live, many: int, said: bytes, *, answered: bool = False
 ) -> list[socket.socket]:
     """So many clients that said something, one after the other."""
-    host, port = live.url.removeprefix("http://").strip("/").split(":")
+    host, port = live.url.partition("://")[2].strip("/").split(":")
     clients = []
     for _ in range(many):
         one = ends.enter_context(socket.create_connection((host, int(port)), timeout=10))
@@ -532,3 +535,44 @@ def test_nobody_who_is_being_answered_gives_way(tmp_path: Path) -> None:
             one.settimeout(20)
             assert _all(one) > wheel.stat().st_size - 4096
         assert _lost(live)["refused"] >= 1
+
+
+def test_clients_that_do_not_agree_on_tls_take_room_like_others(made: Tiny, tmp_path: Path) -> None:
+    """Those who are silent, or stop within TLS's own beginning, go first to last, and so do idle ones; all at once."""
+    assert haversack("ca", "create", tmp_path / "ca", store=made.store).returncode == 0
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca" / CA))
+
+    with (
+        Live(made.store, tmp_path / "live", "--tls-ca", tmp_path / "ca", files=FILES) as live,
+        contextlib.ExitStack() as ends,
+    ):
+        place = urlsplit(live.url)
+
+        def client(said: bytes = PAGE) -> socket.socket:
+            plain = socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=10)
+            one = ends.enter_context(context.wrap_socket(plain, server_hostname=place.hostname))
+            one.sendall(said)
+            found = b""
+            while chunk := one.recv(65536):
+                found += chunk
+                if said == PAGE:
+                    break
+            assert found.startswith(b"HTTP/1.1 200")
+            told.append(found.decode())
+            return one
+
+        told: list[str] = []
+        begun = time.monotonic()
+        silent = _connected(ends, live, 200, b"")
+        client(LAST)
+        half = _connected(ends, live, 200, b"\x16\x03\x01\x02\x00\x01\x00")
+        idle = [client() for _ in range(70)]
+        client(LAST.replace(b"/healthz", b"/metrics"))
+        assert time.monotonic() - begun < 9
+        assert all(map(_gone, silent + half[:-60]))
+        assert idle[0].recv(1) == b""
+        state = dict(re.findall(r'connections_lost_total\{state="(\w+)"\} (\d+)', told[-1]))
+        assert int(state["head"]) >= 300
+        assert int(state["idle"]) >= 10
+        assert state["refused"] == "0"
+        assert "accept" not in live.errors.read_text()

@@ -12,6 +12,7 @@ from pathlib import Path
 from haversack.errors import HaversackError, UsageError
 from haversack.serving.answers import Answer, text
 from haversack.serving.app import App
+from haversack.serving.greeting import AT_ONCE, Door
 from haversack.serving.http import Patience, Server
 from haversack.serving.journal import Journal
 from haversack.serving.listening import BACKLOG, drop_name, inherited, listening, url_of
@@ -22,8 +23,6 @@ from haversack.serving.room import Loss
 _FLUSH_SECONDS = 0.2
 _SPARE = 256
 """Descriptors that are not for clients: logs, threads, files of the store, and clients that are not looked at yet."""
-_AT_ONCE = 32
-"""Connections that are accepted before those that were before them are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +91,13 @@ async def _serve(
     app.connections = lambda: (len(server.connections), server.accepted)
     given = inherited()
     sockets = given or [listening(address) for address in addresses]
-    acceptors = [
-        await loop.create_server(
+    acceptors: list[Door | asyncio.Server] = [
+        Door(one, server, context)
+        if context
+        else await loop.create_server(
             server.connection,
             sock=one,
-            ssl=context,
-            backlog=_AT_ONCE,
-            ssl_handshake_timeout=Patience().head if context else None,
+            backlog=AT_ONCE,
         )
         for one in sockets
     ]

@@ -78,6 +78,16 @@ let
       || lib.any (pattern: matches pattern text) secretTexts
       || lib.any (pattern: matches pattern (lib.toLower text)) secretWords;
 
+  # Whether a path without quotes, which Nix would copy to the store, lies in a value.
+  copied =
+    given:
+    if lib.isAttrs given then
+      lib.any copied (lib.attrValues given)
+    else if lib.isList given then
+      lib.any copied given
+    else
+      builtins.isPath given;
+
   inStore = file: file != null && lib.hasPrefix builtins.storeDir file;
 
   runsServer = cfg.systemdServices && cfg.enableWebUI;
@@ -759,6 +769,10 @@ in
       {
         assertion = !(cfg.config ? cluster);
         message = "services.skypilot: config.cluster is no key that there is: write cluster.defaultInstanceType and cluster.defaultRegion beside config";
+      }
+      {
+        assertion = !copied cfg.config;
+        message = "services.skypilot: config has a path without quotes, which would be copied to the store: write it in quotes";
       }
       {
         assertion = lib.subtractLists [ "aws" "gcp" "azure" ] (lib.attrNames cfg.cloudCredentials) == [ ];

@@ -332,6 +332,16 @@ def test_no_secret_gets_into_the_store(lib: str) -> None:
     ]
 
 
+def test_no_file_gets_into_the_store_by_the_configuration() -> None:
+    """A path without quotes anywhere in `config` is refused: its file would be everybody's to read."""
+    given = [{"gcp": {"key": Expression("./key.json")}}, {"a": [Expression("./x")]}, {"a": "/run/key.json"}]
+    one = f'module = {MODULES}/skypilot.nix; name = "skypilot"; given = {{ enable = true; inherit config; }};'
+    # Only what failed: to write out the rest would copy the files.
+    found = run(f"map (config: ((import {MINILIB}).evaluate {{ {one} }}).failed) {shown(given)}")
+    said = "services.skypilot: config has a path without quotes, which would be copied to the store: write it in quotes"
+    assert found == [[said], [said], []]
+
+
 def test_nothing_is_made_without_being_enabled() -> None:
     """A module that is imported and not enabled sets nothing, and needs no package."""
     for one in evaluate([(name, given) for name in nix.SERVICES for given in ({}, {"enable": False})]):

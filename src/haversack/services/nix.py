@@ -68,6 +68,17 @@ hides =
     || lib.any (pattern: matches pattern text) secretTexts
     || lib.any (pattern: matches pattern (lib.toLower text)) secretWords;"""
 
+_COPIED = """\
+# Whether a path without quotes, which Nix would copy to the store, lies in a value.
+copied =
+  given:
+  if lib.isAttrs given then
+    lib.any copied (lib.attrValues given)
+  else if lib.isList given then
+    lib.any copied given
+  else
+    builtins.isPath given;"""
+
 _PYTHON = """\
 # A package of nixpkgs has no interpreter of its own; an environment has.
 python =
@@ -115,6 +126,8 @@ def _lets(service: Service, words: Words) -> Iterator[str]:
         yield binding("secretTexts", lines([quoted(text) for text in HIDDEN_TEXTS]))
         yield binding("secretWords", lines([quoted(text) for text in HIDDEN_WORDS]))
         yield _HIDES
+    if any(option.type == "free" for option in service.options.values()):
+        yield _COPIED
     if any(option.secret for option in service.options.values()):
         yield "inStore = file: file != null && lib.hasPrefix builtins.storeDir file;"
     called = [test for test in asked if isinstance(test, Called)]

@@ -71,6 +71,11 @@ def _stored(service: Service) -> Iterator[str]:
             yield block(
                 {"assertion": each, "message": _sentence(service, f"{path} holds control characters")}
             )
+        if option.type == "free":
+            sentence = (
+                f"{path} has a path without quotes, which would be copied to the store: write it in quotes"
+            )
+            yield block({"assertion": f"!copied cfg.{path}", "message": _sentence(service, sentence)})
         many = option.type == "paths"
         if many:
             choices = " ".join(quoted(choice) for choice in option.choices)

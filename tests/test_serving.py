@@ -625,7 +625,7 @@ def test_it_ends_after_the_downloads(tmp_path: Path) -> None:
         live.process.wait(40)
 
 
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "192.0.2.1:80", "unix:/nix/nix"])
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "192.0.2.1:80", "unix:/nowhere/here"])
 def test_an_address_that_cannot_be_had_is_told(made: Tiny, address: str) -> None:
     """The error names the address."""
     done = haversack("serve", "--listen", address, store=made.store)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import haversack
 from tests.support import systemd
 from tests.test_platform_systemd import python, store_of
 
@@ -36,7 +37,7 @@ def run(*words):
     return [done.returncode, done.stdout, done.stderr]
 
 def haversack(*words):
-    return run("/opt/tests/bin/python", "-m", "haversack", *words)
+    return run("env", "PYTHONPATH=/opt/source", "/opt/tests/bin/python", "-m", "haversack", *words)
 
 def install(snapshot, *words):
     haversack("use", snapshot)
@@ -110,7 +111,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("installed")
     snapshots = {"one": _ONE, "two": _TWO, "three": _THREE, "off": {"enable": False}}
     store = store_of(folder, **{name: {"skypilot": table} for name, table in snapshots.items()})
-    binds = {store: "/media/store", Path(sys.prefix): "/opt/tests"}
+    # The machine has a /tmp of its own, where a checkout may lie.
+    source = Path(haversack.__file__).parents[1]
+    binds = {store: "/media/store", Path(sys.prefix): "/opt/tests", source: "/opt/source"}
     driver = _DRIVER.format(python=str(python()))
     machine = systemd.boot(folder / "machine", driver, {}, binds, seconds=240)
     found: dict[str, Any] = machine.json("seen.json")

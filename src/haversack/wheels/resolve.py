@@ -66,7 +66,7 @@ def resolve(question: Question, out: Outside) -> tuple[list[pylock.Pick], list[F
         )
         yanked = uv.yanked(done.err)
         picks = [replace(pick, yanked=yanked.get((pick.name, pick.version))) for pick in picks]
-        return [absolute(pick, Path(folder)) for pick in picks], findings
+        return [_sized(absolute(pick, Path(folder)), out) for pick in picks], findings
 
 
 def _compile(
@@ -104,6 +104,17 @@ def _no_wheel(name: str, question: Question, out: Outside) -> Finding:
             newest = "no version has one"
     remedy = f"{newest}, or set build = true to build a wheel from its source distribution"
     return Finding("no-wheel", f"{name} in {question.subject}", message, remedy)
+
+
+def _sized(pick: pylock.Pick, out: Outside) -> pylock.Pick:
+    """A pick with its size where its index should have told it.
+
+    An index that tells when files were uploaded must tell their sizes too (PEP 700); behind some caches one gets
+    lost now and then, and two locks of the same day would differ.
+    """
+    if pick.size is not None or pick.uploaded is None or "://" not in pick.location:
+        return pick
+    return replace(pick, size=out.fetch.size(pick.location))
 
 
 def absolute(pick: pylock.Pick, folder: Path) -> pylock.Pick:

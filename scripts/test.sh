@@ -4,6 +4,8 @@
 # shellcheck source=scripts/venv.sh
 . "$(dirname -- "$0")/venv.sh"
 "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+# A service of systemd sees no Python that lies in a home.
+need /usr/bin/python3 python3
 need git git
 need dpkg-deb dpkg
 need strace strace

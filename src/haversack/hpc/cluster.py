@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from haversack.errors import HaversackError
 from haversack.formats import sbatch
 from haversack.hpc.installed import unready
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown
 from haversack.ports import Inside
 
 # Of generic resources: gpu:4, gpu:a100:4(S:0-1), and others beside them.
@@ -111,7 +111,7 @@ def ready(inside: Inside) -> list[Finding]:
     said = (
         "are not asked whether they have the environments' folder, and as new a system library as the targets"
     )
-    return [*findings, _unknown("nodes", said, "look on one: srun haversack probe; srun ls FOLDER")]
+    return [*findings, unknown("nodes", said, "look on one: srun haversack probe; srun ls FOLDER")]
 
 
 def _sinfo(words: Sequence[str], inside: Inside) -> list[str] | Finding:
@@ -121,12 +121,8 @@ def _sinfo(words: Sequence[str], inside: Inside) -> list[str] | Finding:
         # It waits for minutes for a controller that does not answer.
         done = inside.run(["timeout", "20", "sinfo", "-h", *words])
     except HaversackError as problem:
-        return _unknown(subject, problem.message, remedy)
+        return unknown(subject, problem.message, remedy)
     if done.code:
         said = done.err.strip().splitlines()[-1:] or ["does not answer"]
-        return _unknown(subject, f"the cluster is not known: {said[0]}", remedy)
+        return unknown(subject, f"the cluster is not known: {said[0]}", remedy)
     return done.out.split()
-
-
-def _unknown(subject: str, message: str, remedy: str) -> Finding:
-    return Finding("platform-unknown", subject, message, remedy, blocking=False)

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import posixpath
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from haversack.errors import PrefixError
 from haversack.formats import prefixes
@@ -82,6 +84,11 @@ def look(
 def _unmounted(root: Path, said: str) -> Finding:
     remedy = "mount its file system, or install an environment there first"
     return unready(str(root), said, remedy, blocking=True)
+
+
+def root_of(settings: Mapping[str, Any], folder: str) -> Path:
+    """Where environments lie: at ``prefixes``, or at ``envs`` beside the folder that the key ``folder`` names."""
+    return Path(settings.get("prefixes") or posixpath.join(posixpath.dirname(settings[folder]), "envs"))
 
 
 def install(name: str, version: str, prefix: Path) -> str:

@@ -124,6 +124,16 @@ class Finding:
         return f"{self.subject}: {self.message} [{self.code}]"
 
 
+def unready(subject: str, message: str, remedy: str, *, blocking: bool = True) -> Finding:
+    """The finding for what a platform needs at this site and is missing or wrong."""
+    return Finding("platform-unready", subject, message, remedy, blocking=blocking)
+
+
+def unknown(subject: str, message: str, remedy: str) -> Finding:
+    """The finding for what could not be found out at this site."""
+    return Finding("platform-unknown", subject, message, remedy, blocking=False)
+
+
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     """Blocking before not, then by severity, then by subject."""
     return sorted(findings, key=lambda f: (not f.blocking, _RANK[f.code], f.subject))

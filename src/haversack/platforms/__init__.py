@@ -129,11 +129,6 @@ def platforms() -> Mapping[str, Platform]:
     return found
 
 
-def unknown(subject: str, message: str, remedy: str) -> Finding:
-    """The finding for what could not be found out."""
-    return Finding("platform-unknown", subject, message, remedy, blocking=False)
-
-
 def unreachable(base: str) -> list[Finding]:
     """A finding for an address that means another machine on a node or in a pod, or none."""
     host = urlsplit(base).hostname or ""

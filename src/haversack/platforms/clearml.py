@@ -19,10 +19,10 @@ from haversack.errors import NotFoundError, UsageError
 from haversack.formats import hocon, pullsecret
 from haversack.formats.schema import Key, KindKeys
 from haversack.images.reference import PATTERN
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
-from haversack.platforms import Order, Rendered, unknown, unreachable
+from haversack.platforms import Order, Rendered, unreachable
 from haversack.ports import Inside
 
 APPS = "clearml-apps"

@@ -6,7 +6,6 @@ Kernels are folders with a ``kernel.json`` (jupyter_client, "Kernel specs"); doc
 from __future__ import annotations
 
 import json
-import posixpath
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any
 from haversack.conda.entering import Entered, entered
 from haversack.errors import ToolError, UsageError
 from haversack.formats.schema import Key, KindKeys
-from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, look, unready
+from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, look, root_of, unready
 from haversack.hpc.placed import compared
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
-from haversack.platforms import Order, Rendered, undeclared, unknown
+from haversack.platforms import Order, Rendered, undeclared
 from haversack.ports import Inside
 
 
@@ -93,8 +92,7 @@ class Jupyter:
 
 def _look(order: Order) -> tuple[list[Installed], list[Finding]]:
     settings = order.settings
-    beside = posixpath.join(posixpath.dirname(settings["kernels"]), "envs")
-    return look(Path(settings.get("prefixes") or beside), settings["envs"], order.name, order.names)
+    return look(root_of(settings, "kernels"), settings["envs"], order.name, order.names)
 
 
 def _starts(python: Path, inside: Inside) -> bool:

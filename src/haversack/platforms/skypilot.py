@@ -14,10 +14,10 @@ from typing import Any
 from haversack.errors import UsageError
 from haversack.formats import yaml
 from haversack.formats.schema import Key
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown, unready
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
-from haversack.platforms import Order, Rendered, unknown, unreachable
+from haversack.platforms import Order, Rendered, unreachable
 from haversack.ports import Inside
 from haversack.skypilot import (
     amazon,
@@ -136,7 +136,7 @@ class SkyPilot:
         said = "is not on this machine, or does not start"
         remedy = "install it where the API server runs"
         findings += [
-            asking.unready(Path(program).name, said, remedy)
+            unready(Path(program).name, said, remedy)
             for program in wanted
             if not asking.has(inside.run, program, _HARMLESS.get(program, "--version"))
         ]

@@ -6,7 +6,6 @@ is called by the last two parts of that path.  Rules of sbatch, sinfo and module
 
 from __future__ import annotations
 
-import posixpath
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +16,11 @@ from haversack.errors import PrefixError, ToolError, UsageError
 from haversack.formats import modulefile, sbatch
 from haversack.formats.schema import NAME, NAME_SAYS, Key, KindKeys
 from haversack.hpc import cluster
-from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, install, look, unready
+from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, install, look, root_of, unready
 from haversack.hpc.placed import compared, left
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
-from haversack.platforms import Order, Rendered, undeclared, unknown
+from haversack.platforms import Order, Rendered, undeclared
 from haversack.ports import Inside
 
 
@@ -121,8 +120,7 @@ class Slurm:
 
 
 def _root(settings: Mapping[str, Any]) -> Path:
-    beside = posixpath.join(posixpath.dirname(settings["modules"]), "envs")
-    return Path(settings.get("prefixes") or beside)
+    return root_of(settings, "modules")
 
 
 def _look(order: Order) -> tuple[list[Installed], list[Finding]]:

@@ -15,11 +15,11 @@ from typing import Any
 
 from haversack.errors import UsageError
 from haversack.formats.schema import Key, KindKeys
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
 from haversack.model.snapshot import Snapshot
 from haversack.model.target import ANY
-from haversack.platforms import KIND, Order, Rendered, unknown, unreachable
+from haversack.platforms import KIND, Order, Rendered, unreachable
 from haversack.ports import Inside
 from haversack.services import haversack, skypilot, text
 from haversack.services.declared import faults, keys_of, values

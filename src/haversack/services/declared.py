@@ -15,10 +15,8 @@ from haversack.services.assertions import UNSEEN
 from haversack.services.description import Option, Service
 from haversack.services.terms import Clean
 from haversack.services.text import places
-from haversack.services.values import PATH, URL, WORD, Values, fill, secrets
+from haversack.services.values import PATH, SAYS, URL, WORD, Values, fill, secrets
 
-_PATH_SAYS = "an absolute path of letters, digits and _@=,.+- (no . or .. in it, no / at its end)"
-_WORD_SAYS = "a word of letters, digits and _@:=,.+/~-"
 _PORT = 65535
 
 
@@ -51,15 +49,15 @@ def _key(option: Option, default: bool | None = None) -> Key:
         case "positive":
             return Key("integer", said, most=option.most)
         case "word":
-            return Key("string", said, pattern=WORD, expects=_WORD_SAYS)
+            return Key("string", said, pattern=WORD, expects=SAYS["word"])
         case "url":
-            return Key("string", said, pattern=URL, expects="a URL of letters, digits and _@:=,.+/~[]-")
+            return Key("string", said, pattern=URL, expects=SAYS["url"])
         case "words":
-            return Key("strings", said, pattern=WORD, expects=_WORD_SAYS)
+            return Key("strings", said, pattern=WORD, expects=SAYS["word"])
         case "path" | "package":
-            return Key("string", said, pattern=PATH, expects=_PATH_SAYS)
+            return Key("string", said, pattern=PATH, expects=SAYS["path"])
         case "paths":
-            one = Key("string", "Its file.", pattern=PATH, expects=_PATH_SAYS)
+            one = Key("string", "Its file.", pattern=PATH, expects=SAYS["path"])
             return Key(KindKeys(said, dict.fromkeys(option.choices, one)), said)
         case "enum":
             return Key("string", said, choices=option.choices)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from haversack.errors import ToolError
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown, unready
 from haversack.ports import Completed, Run
 from haversack.services import sockets
 from haversack.services.description import Service
@@ -57,14 +57,14 @@ def look(
     # Two services have files of their own in one tree.
     if not any((root / path).exists() for path in files):
         said, remedy = "is not installed on this machine", f"haversack install {name}-service"
-        yield _unready(f"{name}.service", said, remedy)
+        yield unready(f"{name}.service", said, remedy)
         return
     yield from _changed(name, files, root)
     yield from _folders(name, files, found)
     yield from _links(name, files, root)
     for unit in units(service, found):
         if not is_active(unit, run):
-            yield _unready(unit, "does not run", f"systemctl status {unit}")
+            yield unready(unit, "does not run", f"systemctl status {unit}")
     yield from _last_runs(service, found, run)
     yield from _package(name, found, version, run)
 
@@ -124,17 +124,15 @@ def _systemd(found: Values, run: Run) -> Iterator[Finding]:
     done = asked(run, "systemctl", "--version")
     told = re.match(r"systemd ([0-9]+)", done.out) if done else None
     if told is None:
-        yield _unready("systemd", "is not on this machine", "use a machine with systemd, or NixOS")
+        yield unready("systemd", "is not on this machine", "use a machine with systemd, or NixOS")
         return
     version = int(told[1])
     least = _CREDENTIALS if any(path for _, path in _handed(found)) else _OLDEST
     if version < least:
         said = f"is {version}, and the units need {least} for what keeps credentials and processes apart"
-        yield _unready("systemd", said, "use a newer system: Debian 12, Ubuntu 24.04, RHEL 9")
+        yield unready("systemd", said, "use a newer system: Debian 12, Ubuntu 24.04, RHEL 9")
     if not Path("/run/systemd/system").is_dir():
-        yield _unready(
-            "systemd", "does not run this machine", "look on the machine that will run the service"
-        )
+        yield unready("systemd", "does not run this machine", "look on the machine that will run the service")
 
 
 def _handed(found: Values) -> list[tuple[str, str]]:
@@ -152,17 +150,17 @@ def credentials(name: str, found: Values) -> Iterator[Finding]:
             told = os.stat(file)
         except FileNotFoundError:
             said = f"there is no {file}: the service will not start before it is there"
-            yield _unready(subject, said, "put it there, readable by root alone")
+            yield unready(subject, said, "put it there, readable by root alone")
             continue
         except OSError as problem:
-            yield _unknown(subject, f"{file} cannot be looked at: {problem.strerror}", "look as root")
+            yield unknown(subject, f"{file} cannot be looked at: {problem.strerror}", "look as root")
             continue
         if not stat.S_ISREG(told.st_mode):
-            yield _unready(subject, f"{file} is no file", "name a file")
+            yield unready(subject, f"{file} is no file", "name a file")
         elif told.st_mode & 0o007 and path != "tls.certificate":
-            yield _unready(subject, f"{file} can be read by everybody", f"chmod 0600 {file}")
+            yield unready(subject, f"{file} can be read by everybody", f"chmod 0600 {file}")
         elif not told.st_size:
-            yield _unready(subject, f"{file} is empty", "put the credentials into it")
+            yield unready(subject, f"{file} is empty", "put the credentials into it")
 
 
 def taken(service: Service, found: Values, run: Run) -> Iterator[Finding]:
@@ -179,7 +177,7 @@ def taken(service: Service, found: Values, run: Run) -> Iterator[Finding]:
             continue
         said = f"{port} is taken: {', '.join(sorted(who)) or 'another program'} listens there"
         remedy = f"give it another port, or end that program: ss -ltnp 'sport = :{port}'"
-        yield _unready(f"platform.systemd.{service.name}.{path}", said, remedy)
+        yield unready(f"platform.systemd.{service.name}.{path}", said, remedy)
 
 
 def _last_runs(service: Service, found: Values, run: Run) -> Iterator[Finding]:
@@ -192,7 +190,7 @@ def _last_runs(service: Service, found: Values, run: Run) -> Iterator[Finding]:
         told = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line) if done else {}
         if told.get("Result", "success") != "success":
             said = f"failed when it ran last: {told['Result']}, status {told.get('ExecMainStatus')}"
-            yield _unready(f"{name}.service", said, f"journalctl -u {name}.service says why")
+            yield unready(f"{name}.service", said, f"journalctl -u {name}.service says why")
 
 
 def _room(name: str, found: Values) -> Iterator[Finding]:
@@ -208,6 +206,11 @@ def _room(name: str, found: Values) -> Iterator[Finding]:
             yield Finding("space-low", f"{name}: {place}", said, "make room", blocking=False)
 
 
+def says_the_same(one: bytes, other: bytes) -> bool:
+    """Whether two rendered files do; their first line, which names the snapshot, does not count."""
+    return one.partition(b"\n")[2] == other.partition(b"\n")[2]
+
+
 def _changed(name: str, files: Mapping[str, bytes], root: Path) -> Iterator[Finding]:
     """Files that are not what would be rendered now; their first line, which names the snapshot, may differ."""
     remedy = f"haversack install {name}-service shows the difference, and puts them in place"
@@ -215,12 +218,12 @@ def _changed(name: str, files: Mapping[str, bytes], root: Path) -> Iterator[Find
         try:
             held = (root / path).read_bytes()
         except FileNotFoundError:
-            yield _unready(f"/{path}", "is not there", remedy)
+            yield unready(f"/{path}", "is not there", remedy)
             continue
         except OSError as problem:
-            yield _unknown(f"/{path}", f"cannot be read: {problem.strerror}", "look as root")
+            yield unknown(f"/{path}", f"cannot be read: {problem.strerror}", "look as root")
             continue
-        if held.partition(b"\n")[2] != data.partition(b"\n")[2]:
+        if not says_the_same(held, data):
             said = "is not what is rendered now: it was edited, or is of another snapshot"
             yield Finding("rendered-edited", f"/{path}", said, remedy, blocking=False)
         elif path.startswith(UNITS) and (root / f"{path}.d").is_dir():
@@ -235,22 +238,21 @@ def _folders(name: str, files: Mapping[str, bytes], found: Values) -> Iterator[F
         uid, gid = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
     except KeyError:
         said = f"there is no user {user} or no group {group}"
-        yield _unready(f"platform.systemd.{name}.user", said, "systemd-sysusers")
+        yield unready(f"platform.systemd.{name}.user", said, "systemd-sysusers")
         return
-    lines = files.get(f"etc/tmpfiles.d/{name}.conf", b"").decode().splitlines()
-    for words in (line.split() for line in lines if line.startswith("d ")):
-        place, mode = Path(words[1].strip("'")), words[2]
+    for path, (mode, owner) in folders(files.get(f"etc/tmpfiles.d/{name}.conf", b"")).items():
+        place = Path(path)
         try:
             told = place.stat()
         except OSError:
-            yield _unready(str(place), "is not there", "systemd-tmpfiles --create")
+            yield unready(str(place), "is not there", "systemd-tmpfiles --create")
             continue
         wanted = int(mode, 8) if mode != "-" else None
         if wanted is not None and stat.S_IMODE(told.st_mode) & ~wanted:
             said = f"has the mode {stat.S_IMODE(told.st_mode):04o}, more than {mode}"
-            yield _unready(str(place), said, f"chmod {mode} {place}")
-        if words[3] != "-" and (told.st_uid, told.st_gid) != (uid, gid):
-            yield _unready(str(place), f"is not of {user} and {group}", f"chown -R {user}:{group} {place}")
+            yield unready(str(place), said, f"chmod {mode} {place}")
+        if owner != "-" and (told.st_uid, told.st_gid) != (uid, gid):
+            yield unready(str(place), f"is not of {user} and {group}", f"chown -R {user}:{group} {place}")
 
 
 def links(lines: bytes) -> dict[str, str]:
@@ -258,10 +260,10 @@ def links(lines: bytes) -> dict[str, str]:
     return dict(re.findall(r"^L\+? '([^']+)' - - - - (.+)$", lines.decode(), re.MULTILINE))
 
 
-def folders(lines: bytes) -> set[str]:
-    """The folders that a file of tmpfiles.d(5) makes."""
-    found = re.findall(r"^d (?:'([^']+)'|(\S+)) ", lines.decode(), re.MULTILINE)
-    return {quoted or plain for quoted, plain in found}
+def folders(lines: bytes) -> dict[str, tuple[str, str]]:
+    """The folders that a file of tmpfiles.d(5) makes, each with its mode and its user."""
+    found = re.findall(r"^d (?:'([^']+)'|(\S+)) (\S+) (\S+)", lines.decode(), re.MULTILINE)
+    return {quoted or plain: (mode, user) for quoted, plain, mode, user in found}
 
 
 def _links(name: str, files: Mapping[str, bytes], root: Path) -> Iterator[Finding]:
@@ -270,10 +272,10 @@ def _links(name: str, files: Mapping[str, bytes], root: Path) -> Iterator[Findin
         try:
             held = str((root / place.removeprefix("/")).readlink())
         except FileNotFoundError:
-            yield _unready(place, f"is not there: a link to {target}", "systemd-tmpfiles --create")
+            yield unready(place, f"is not there: a link to {target}", "systemd-tmpfiles --create")
             continue
         except PermissionError as problem:
-            yield _unknown(place, f"cannot be looked at: {problem.strerror}", "look as root")
+            yield unknown(place, f"cannot be looked at: {problem.strerror}", "look as root")
             continue
         except OSError:
             held = ""
@@ -293,12 +295,12 @@ def _package(name: str, found: Values, version: str | None, run: Run) -> Iterato
         else [found.places["python"], "-I", "-B", "-c", _VERSION]
     )
     if os.geteuid():
-        yield _unknown(subject, f"is not tried as {user}", "look as root")
+        yield unknown(subject, f"is not tried as {user}", "look as root")
         return
     done = asked(run, "setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", *own)
     if done is None or done.code or not done.out.strip():
         why = done.err.strip().splitlines()[-1] if done and done.err.strip() else "it does not start"
-        yield _unready(
+        yield unready(
             subject, f"{package} cannot be run by {user}: {why}", f"haversack install {name}-service"
         )
         return
@@ -307,29 +309,14 @@ def _package(name: str, found: Values, version: str | None, run: Run) -> Iterato
         return
     if version is not None and installed != version:
         said = f"{package} is SkyPilot {installed}, and {version} is declared"
-        yield _unready(subject, said, "haversack install skypilot-service")
+        yield unready(subject, said, "haversack install skypilot-service")
     if is_active("skypilot-web-ui.service", run):
         told = health(found, run)
         if isinstance(told, str):
             remedy = "journalctl -u skypilot-web-ui"
-            yield _unready(
+            yield unready(
                 "skypilot-web-ui.service", f"runs, and its API server is not healthy: {told}", remedy
             )
         elif told.get("version") != installed:
             said = f"runs SkyPilot {told.get('version')}, and {installed} is installed"
-            yield _unready("skypilot-web-ui.service", said, "systemctl restart skypilot-web-ui")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def _unready(subject: str, message: str, remedy: str) -> Finding:
-    return Finding("platform-unready", subject, message, remedy)
-
-
-def _unknown(subject: str, message: str, remedy: str) -> Finding:
-    return Finding("platform-unknown", subject, message, remedy, blocking=False)
+            yield unready("skypilot-web-ui.service", said, "systemctl restart skypilot-web-ui")

@@ -43,7 +43,7 @@ WORD = r"[A-Za-z0-9_@:=,.+/~][A-Za-z0-9_@:=,.+/~-]*"
 # A word in which an address of IPv6 may stand, in brackets.
 URL = r"[A-Za-z0-9_@:=,.+/~][]A-Za-z0-9_@:=,.+/~[-]*"
 
-_SAYS: Mapping[OptionType, str] = {
+SAYS: Mapping[OptionType, str] = {
     "bool": "true or false",
     "port": "a port, 1 to 65535",
     "positive": "a whole number, 1 to {most}",
@@ -56,6 +56,7 @@ _SAYS: Mapping[OptionType, str] = {
     "paths": "a table of absolute paths",
     "free": "a table of texts, numbers, booleans, lists and tables",
 }
+"""What a value of each type is, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def fault(option: Option, value: Any) -> str:
     says = (
         f"one of {', '.join(option.choices)}"
         if option.type == "enum"
-        else _SAYS[option.type].replace("{most}", str(option.most))
+        else SAYS[option.type].replace("{most}", str(option.most))
     )
     return "" if good else f"is not {says}"
 

@@ -14,9 +14,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown, unready
 from haversack.skypilot import versions
-from haversack.skypilot.asking import Refused, refused, unknown, unready
+from haversack.skypilot.asking import Refused, refused
 
 POLICY = "AmazonSSMManagedInstanceCore"
 OWN_PROFILE = "skypilot-v1"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from haversack.errors import ToolError
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown
 from haversack.ports import Run
 
 
@@ -39,16 +39,6 @@ def ask(run: Run, words: Sequence[str], env: Mapping[str, str] | None = None) ->
 def has(run: Run, program: str, word: str) -> bool:
     """Whether a program is on this machine and starts."""
     return not isinstance(ask(run, [program, word]), Refused)
-
-
-def unready(subject: str, message: str, remedy: str, *, blocking: bool = True) -> Finding:
-    """Something is not as SkyPilot needs it."""
-    return Finding("platform-unready", subject, message, remedy, blocking=blocking)
-
-
-def unknown(subject: str, message: str, remedy: str) -> Finding:
-    """Something could not be found out."""
-    return Finding("platform-unknown", subject, message, remedy, blocking=False)
 
 
 def refused(subject: str, answer: Refused) -> Finding:

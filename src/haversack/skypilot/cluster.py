@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from haversack.formats.hosts import is_here
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown, unready
 from haversack.skypilot import proxies
-from haversack.skypilot.asking import Refused, refused, unknown, unready
+from haversack.skypilot.asking import Refused, refused
 
 Ask = Callable[..., Any]
 """``ask("get", "secret", …)`` gives what kubectl says, or :class:`Refused`."""

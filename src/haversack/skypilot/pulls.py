@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from haversack.images.reference import Reference
-from haversack.model.finding import Finding
-from haversack.skypilot.asking import Refused, unknown, unready
+from haversack.model.finding import Finding, unknown, unready
+from haversack.skypilot.asking import Refused
 from haversack.skypilot.catalogs import at_site
 
 Ask = Callable[..., Any]

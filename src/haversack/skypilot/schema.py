@@ -14,9 +14,9 @@ from typing import Any
 
 from haversack.errors import HaversackError
 from haversack.formats import prefixes
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown
 from haversack.ports import Inside
-from haversack.skypilot.asking import Refused, ask, unknown
+from haversack.skypilot.asking import Refused, ask
 
 SCRIPT = """\
 import json, os, sys

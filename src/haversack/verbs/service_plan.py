@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from haversack.errors import NotFoundError, PrefixError, UsageError
-from haversack.model.finding import Finding, raise_blocking, worst_first
+from haversack.model.finding import Finding, raise_blocking, unknown, unready, worst_first
 from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.systemd import PREFIX, SERVER, SERVICES, completed, tree, valued
@@ -113,7 +113,7 @@ def check_place(package: Path, planned: Installed, root: Path) -> None:
 def differs(path: Path, data: bytes) -> bool:
     """Whether a file says something else; its first line, which names the snapshot, does not count."""
     try:
-        return path.read_bytes().partition(b"\n")[2] != data.partition(b"\n")[2]
+        return not machine.says_the_same(path.read_bytes(), data)
     except (FileNotFoundError, PermissionError):
         return True
 
@@ -147,7 +147,7 @@ def unread(plan: Plan, root: Path) -> Iterator[Finding]:
             (root / path).open("rb").close()
         except PermissionError as problem:
             said = f"cannot be read, nor told from what was rendered last: {problem.strerror}"
-            yield Finding("platform-unknown", str(root / path), said, "look as root", blocking=False)
+            yield unknown(str(root / path), said, "look as root")
         except OSError:
             """There is none, or the install says why not."""
 
@@ -191,10 +191,10 @@ def left_behind(plan: Plan, root: Path) -> Iterator[Finding]:
     except OSError:
         return
     now = machine.folders(plan.files.get(plan.folders, b""))
-    for folder in sorted(earlier - now if now else set()):
+    for folder in sorted(earlier.keys() - now.keys() if now else ()):
         said = "stays as it is, and the service uses another folder now"
         remedy = "stop the service, and move what is needed of it; or remove it"
-        yield Finding("platform-unready", str(root / folder.lstrip("/")), said, remedy, blocking=False)
+        yield unready(str(root / folder.lstrip("/")), said, remedy, blocking=False)
 
 
 def in_the_way(plan: Plan, root: Path) -> tuple[list[Finding], list[Path]]:

@@ -123,7 +123,7 @@ def set_up(plan: Plan, root: Path, steps: Steps, *, staged: bool) -> None:
             "users are made",
             "systemd-sysusers",
             *at,
-            f"/{users}" if not staged else str(root.absolute() / users),
+            str(root.absolute() / users),
         )
     if not staged and plan.units and not _has_user(plan.found.options["user"]):
         user = plan.found.options["user"]
@@ -134,7 +134,7 @@ def set_up(plan: Plan, root: Path, steps: Steps, *, staged: bool) -> None:
             "systemd-tmpfiles",
             *at,
             "--create",
-            f"/{folders}" if not staged else str(root.absolute() / folders),
+            str(root.absolute() / folders),
         )
     if not staged:
         steps.run("systemd has read the units", "systemctl", "daemon-reload")

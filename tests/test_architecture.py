@@ -81,7 +81,7 @@ BELOW = {
 (`cli`, `testing`, `demo`, `__main__`) are the top of the house and may import everything."""
 
 TOP = {"", "cli", "testing", "demo", "__main__"}
-DIALS = {"ports/http.py", "ports/fetch.py", "ports/cage.py", "ports/s3client.py", "conda/engine.py"}
+DIALS = {"ports/http.py", "ports/pools.py", "ports/fetch.py", "ports/cage.py", "ports/s3client.py", "conda/engine.py"}
 """The modules that may open a socket; `cage.py` dials to prove that nothing answers, `engine.py` runs rattler's
 event loop and dials nobody."""
 BESIDE = "data/skypilot/"

@@ -6,6 +6,7 @@ them: what a program or a parser says about the material it read stays unsaid.
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import netrc
@@ -224,3 +225,8 @@ def _answer(out: bytes, username: str | None) -> Credentials | None:
         return Credentials(str(found["username"]), str(found["password"]))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def basic(login: Credentials) -> str:
+    """What ``Authorization`` says of a user name and a password (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()

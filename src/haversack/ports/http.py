@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http
 import random
@@ -13,8 +12,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
-from urllib.parse import unquote, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urljoin, urlsplit
+from urllib.request import proxy_bypass
 
 import urllib3
 from urllib3.exceptions import (
@@ -31,8 +30,9 @@ from urllib3.exceptions import (
 
 from haversack.errors import FetchError
 from haversack.model.site import Credentials
-from haversack.ports.credentials import origin
+from haversack.ports.credentials import basic, origin
 from haversack.ports.partial import CHUNK
+from haversack.ports.pools import direct, proxied
 
 _REDIRECTS = 10
 _MOVED = {301, 302, 303, 307, 308}
@@ -128,10 +128,7 @@ class Http:
         self._login, self._login_remedy = login, login_remedy
         self._attempts, self.timeout = attempts, timeout
         self._backoff, self._longest_wait = backoff, longest_wait
-        # Its default roots are those of OpenSSL, so that SSL_CERT_FILE brings in a company's own.
-        context = ssl.create_default_context()
-        self._direct = urllib3.PoolManager(num_pools=connections, maxsize=connections, ssl_context=context)
-        self._proxies = _proxies(context, connections)
+        self._direct, self._proxies = direct(connections), proxied(connections)
 
     def patiently(self, url: str, act: Callable[[], _Result], reached: Callable[[], int]) -> _Result:
         """Try until it works, or until ``attempts`` tries in a row brought nothing new."""
@@ -336,11 +333,6 @@ def via(url: str, here: str) -> str:
     return "" if here == url else f" (redirected to {redact(here)})"
 
 
-def basic(login: Credentials) -> str:
-    """What ``Authorization`` says of a user name and a password (RFC 7617)."""
-    return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
-
-
 def length_of(answer: urllib3.BaseHTTPResponse) -> int | None:
     """The size of the body that was promised, in bytes, if one was."""
     text = answer.headers.get("Content-Length", "")
@@ -366,31 +358,3 @@ def let_go(answer: urllib3.BaseHTTPResponse) -> None:
     if length is not None and length < CHUNK:
         answer.drain_conn()
     answer.close()
-
-
-def _proxies(context: ssl.SSLContext, connections: int) -> dict[str, urllib3.ProxyManager]:
-    """A pool for each scheme that the environment gives a proxy for."""
-    declared = getproxies()
-    found: dict[str, urllib3.ProxyManager] = {}
-    for scheme in ("http", "https"):
-        address = declared.get(scheme) or declared.get("all")
-        if not address:
-            continue
-        if "://" not in address:
-            address = f"http://{address}"
-        if origin(address) is None:
-            raise FetchError(
-                f"the {scheme} proxy of the environment is not an http proxy",
-                remedy=f"set {scheme}_proxy to http://HOST:PORT",
-            )
-        parts = urlsplit(address)
-        login = Credentials(unquote(parts.username or ""), unquote(parts.password or ""))
-        found[scheme] = urllib3.ProxyManager(
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-            num_pools=connections,
-            maxsize=connections,
-            proxy_headers={"Proxy-Authorization": basic(login)} if parts.username else None,
-            proxy_ssl_context=context,
-            ssl_context=context,
-        )
-    return found

@@ -18,8 +18,8 @@ from urllib.parse import urlencode
 
 from haversack.errors import FetchError
 from haversack.model.site import Credentials
-from haversack.ports.credentials import origin
-from haversack.ports.http import Http, basic, redact
+from haversack.ports.credentials import basic, origin
+from haversack.ports.http import Http, redact
 
 _SECONDS = 60
 # A token that is about to run out would be refused when it arrives.

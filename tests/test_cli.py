@@ -344,3 +344,28 @@ def test_help_is_quick(tmp_path: Path) -> None:
         [sys.executable, "-c", code], env=tiny.environ(tmp_path), capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_nobody_waits_for_what_an_environment_does_not_need(tmp_path: Path) -> None:
+    """The connected side of a site without conda loads no solver, and no event loop."""
+    (tmp_path / "haversack.toml").write_text('[site]\nname = "here"\n')
+    code = """
+import sys
+from pathlib import Path
+from haversack.cli.setting import Setting
+from haversack.formats.declaration import parse
+from haversack.kinds import keys
+
+site = parse(Path("haversack.toml"), keys())
+Setting(Path("store").absolute(), as_json=False, quiet=True).outside(site)
+print(sorted({"rattler", "asyncio"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=tiny.environ(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "[]\n", done.stderr

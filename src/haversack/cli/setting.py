@@ -103,7 +103,7 @@ class Setting:
 
     def outside(self, site: Site) -> Outside:
         """The ports of the connected side."""
-        from haversack.conda.channels import RattlerChannels
+        from haversack.conda.late import LateChannels
         from haversack.ports import Outside
         from haversack.ports.credentials import IndexCredentials
         from haversack.ports.fetch import HttpFetch
@@ -119,7 +119,7 @@ class Setting:
             **common,
             fetch=ByScheme(http, docker=registries, s3=S3Fetch(http, os.environ)),
             credentials=credentials.by_index,
-            channels=RattlerChannels(common["cache"] / "channels", credentials.by_url),
+            channels=LateChannels(common["cache"] / "channels", credentials.by_url),
             registries=registries,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -552,6 +554,33 @@ def test_skopeo_copies_an_image_from_it(images: tuple[Live, registry.Layout, str
     assert index["manifests"][0]["digest"] == root
     tags = ["skopeo", "list-tags", "--tls-verify=false", f"docker://{place}"]
     assert json.loads(subprocess.run(tags, check=True, capture_output=True).stdout)["Tags"] == ["1"]
+
+
+def test_layers_reach_clients_of_any_speed(tmp_path: Path) -> None:
+    """Two pull layers at once, one of them by sips; each gets its own, byte for byte."""
+    (tmp_path / "layout/blobs/sha256").mkdir(parents=True)
+    layout = registry.Layout(tmp_path / "layout")
+    layers = [random.Random(number).randbytes(9_000_000 + number) for number in range(2)]
+    listed = [
+        {"mediaType": "application/vnd.oci.image.layer.v1.tar", **layout.add(layer)} for layer in layers
+    ]
+    body = {"schemaVersion": 2, "mediaType": oci.MANIFEST, "config": listed[0], "layers": listed[1:]}
+    root = str(layout.add(json.dumps(body).encode())["digest"])
+    artifacts = list(layout.artifacts(root, oci.MANIFEST, f"{registry.NAME}:1"))
+    stocked(tmp_path / "store", [registry.IMAGES], artifacts, [layout.blob(a.digest) for a in artifacts])
+
+    def pull(number: int, sip: int) -> bool:
+        """Whether a layer came as it is, by so many bytes at a time."""
+        place, found = f"v2/{registry.NAME}/blobs/{listed[number]['digest']}", b""
+        with socket.create_connection((host, int(port)), timeout=20) as one:
+            one.sendall(f"GET /{place} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+            while chunk := one.recv(sip):
+                found += chunk
+        return found.partition(b"\r\n\r\n")[2] == layers[number]
+
+    with Live(tmp_path / "store", tmp_path / "live") as live, ThreadPoolExecutor() as pool:
+        host, port = live.url.removeprefix("http://").strip("/").split(":")
+        assert list(pool.map(pull, (0, 1, 1), (1 << 20, 7_001, 1 << 16))) == [True, True, True]
 
 
 def test_repositories_are_tried_likeliest_first() -> None:

@@ -57,6 +57,8 @@ class Answer:
     until: float = float("inf")
     note: str = ""
     """Why it is an error, for the log alone."""
+    worked: bool = False
+    """Whether the client works hard on the bytes as they come, as one does that unpacks layers."""
 
     @property
     def length(self) -> int:

@@ -304,7 +304,8 @@ class App:
         passage = await self.blobs.passage(page.blob, begin + start, begin + stop, whole=wanted is not None)
         if wanted:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-        return Answer(206 if wanted else 200, headers, passage=passage)
+        layer = found.path.startswith(REGISTRY)
+        return Answer(206 if wanted else 200, headers, passage=passage, worked=layer)
 
     async def _body(self, shown: Shown, found: Found, page: Page) -> _Body:
         """The bytes of a page, kept for the next one who asks for it in other words."""

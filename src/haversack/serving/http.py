@@ -16,9 +16,9 @@ from email.utils import formatdate
 from typing import Any
 
 from haversack.errors import HaversackError
+from haversack.serving import kernel
 from haversack.serving.answers import Answer, Passage, head_of, text
 from haversack.serving.application import Application
-from haversack.serving.kernel import sendfile
 from haversack.serving.remembering import Ready
 from haversack.serving.requests import END, HEAD_LIMIT, RefusedError, Request, parse
 from haversack.serving.room import Room
@@ -261,7 +261,7 @@ class Connection(asyncio.Protocol):
                 position = passage.start
                 while position < passage.stop:
                     limit = await passage.released(position)
-                    await self._pass(passage.fileno(), position, limit)
+                    await self._pass(passage.fileno(), position, limit, worked=answer.worked)
                     sent += limit - position
                     position = limit
         except (HaversackError, OSError) as problem:
@@ -326,11 +326,13 @@ class Connection(asyncio.Protocol):
             finally:
                 self._drained = None
 
-    async def _pass(self, file: int, start: int, stop: int) -> None:
+    async def _pass(self, file: int, start: int, stop: int, *, worked: bool) -> None:
         """Send bytes of a file."""
         self._mark, self._marked = self._delivered(), self._loop.time()
         if not self._secure and hasattr(os, "sendfile"):
-            await sendfile(self._transport.get_extra_info("socket").fileno(), file, start, stop, self._passed)
+            out = self._transport.get_extra_info("socket").fileno()
+            portion = kernel.copied if worked else kernel.lent
+            await kernel.send(out, file, start, stop, self._passed, portion)
             return
         while start < stop:
             size = min(_READ, stop - start)

@@ -14,9 +14,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,8 +93,9 @@ def fetch(url: str, seconds: float, limit: int) -> tuple[int, bytes]:
         connection.request("GET", parts.path or "/", headers={"Connection": "close"})
         answer = connection.getresponse()
         body = answer.read(limit + 1)
-    except (OSError, http.client.HTTPException):
-        if late.is_set():
+    except (OSError, http.client.HTTPException) as problem:
+        # The socket's own time is over at the same moment: one failure, one sentence.
+        if late.is_set() or isinstance(problem, TimeoutError):
             raise TimeoutError(f"no answer within {seconds:g} seconds") from None
         raise
     finally:
@@ -180,7 +182,36 @@ class Asked:
         """
         left = self.until - now()
         with within(left if most is None else min(left, most)):
-            return self.sdk.get(request(*arguments, **named))
+            return self.wait(request(*arguments, **named))
+
+    def wait(self, request: Any) -> Any:
+        """What a request gives; one that is `Late` is taken back, or it would be done later, or hold a worker."""
+        try:
+            return self.sdk.get(request)
+        except Late:
+            with suppress(Exception, Late):
+                self.sdk.api_cancel([request])
+            raise
+
+    def gather(self, *requests: Callable[[], Any], most: float, end: float | None = None) -> list[Any]:
+        """What requests give that are under way at once, in ``most`` seconds together; in place of an answer, what
+        was raised: `Late`, or whatever SkyPilot raises.
+
+        It ends at ``end`` (on the clock of `now`), or a second later for each that was not waited for until then.
+        """
+        over = min(now() + most, self.until, end or self.until)
+        begun = [_caught(request, over) for request in requests]
+        return [
+            one if isinstance(one, BaseException) else _caught(partial(self.wait, one), over) for one in begun
+        ]
+
+
+def _caught(work: Callable[[], Any], over: float) -> Any:
+    try:
+        with within(max(over - now(), 1.0)):
+            return work()
+    except (Exception, Late) as problem:
+        return problem
 
 
 def ask(timeout: float) -> Asked:
@@ -243,7 +274,8 @@ class Cluster:
     """What SkyPilot tells of a cluster (sky/schemas/api/responses.py, StatusResponse).
 
     ``autostop`` is in minutes, -1 where none is set; ``to_down`` tells that it tears down instead of stopping.
-    ``handle`` is SkyPilot's own object, with the resources that were launched, or None.
+    ``handle`` is SkyPilot's own object, with the resources that were launched, or None; ``updated_at`` is when its
+    status was set the last time, in seconds since 1970.
     """
 
     name: str
@@ -260,6 +292,7 @@ class Cluster:
     last_use: str | None = None
     hash: str | None = None
     handle: Any = None
+    updated_at: int | None = None
 
 
 def told(record: Any, name: str) -> Any:
@@ -293,7 +326,27 @@ def cluster_of(record: Any) -> Cluster:
         last_use=_command(get("last_use")),
         hash=get("cluster_hash"),
         handle=handle,
+        # The server writes 0 where it does not know (sky/server/requests/serializers/encoders.py).
+        updated_at=get("status_updated_at") or None,
     )
+
+
+def forced() -> Any:
+    """The mode in which SkyPilot asks the cloud, however lately it did."""
+    from sky.utils.common import StatusRefreshMode
+
+    return StatusRefreshMode.FORCE
+
+
+def renewed(before: Cluster, now: Cluster, began: float) -> bool:
+    """Whether the status of a cluster was set anew since it was ``before``, or since ``began`` (seconds since 1970).
+
+    SkyPilot sets it whenever a cloud has answered, also to what it was; where one has not, it may give what it knew
+    before without a word.  Where it does not tell when that was, nothing is known to be new.
+    """
+    if now.updated_at is None:
+        return False
+    return now.updated_at != before.updated_at or now.updated_at >= int(began)
 
 
 def _short(text: object) -> str | None:

@@ -3,35 +3,44 @@
 A oneshot for a timer; it talks to the API server that the environment names and never starts one.  The file is
 described in docs/spec/skypilot-service.md.
 
-Exit codes: 0 done; 1 the file could not be written; 2 bad usage; 75 the API server could not be asked, which the
-file says beside the clusters of the last time.
+Exit codes: 0 done, also where some clusters could not be refreshed, which the file says of each; 1 the file could not
+be written; 2 bad usage; 75 the API server could not be asked, which the file says beside the clusters of the last time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from haversack.data.skypilot import asking
+    from haversack.data.skypilot import asking, refreshing
 else:
     import asking
+    import refreshing
 
 FORMAT = "skypilot-clusters-1"
 MOST = 2000
 """Clusters that are kept: some 600 bytes each."""
 LIMIT = 4 << 20
 """Bytes of a state file that are read back."""
+_KNOWN = 30.0
+"""Seconds that the list of clusters may take, without asking their clouds."""
+_REFRESHING = 0.6
+"""The part of the time in which clouds are asked; what is left is for costs and jobs."""
 _JOBS = 30.0
-"""Seconds that the jobs of one cluster may take to be told."""
+"""Seconds that the jobs of a cluster may take to be told."""
+_JOBS_AT_ONCE = 4
 _COSTS = 30.0
 _JUMP = 120.0
 """Seconds by which the clock of the day may run apart from that of the machine between two times."""
@@ -88,8 +97,10 @@ def jobs_of(queue: Iterable[Any]) -> list[dict[str, Any]]:
     return jobs
 
 
-def kept(cluster: asking.Cluster, idle: float | None, cost: float | None) -> dict[str, Any]:
-    """A cluster as it stands in the state file."""
+def kept(
+    cluster: asking.Cluster, idle: float | None, cost: float | None, failure: str | None = None
+) -> dict[str, Any]:
+    """A cluster as it stands in the state file; ``failure`` says why it is not refreshed."""
     return {
         "name": cluster.name[:128],
         "user": cluster.user,
@@ -102,44 +113,93 @@ def kept(cluster: asking.Cluster, idle: float | None, cost: float | None) -> dic
         "to_down": cluster.to_down,
         "launched_at": cluster.launched_at,
         "last_use": cluster.last_use,
+        "refreshed": failure is None,
+        "refreshed_at": cluster.updated_at,
+        "failure": failure,
         "idle_minutes": idle,
         "cost_dollars": cost,
     }
 
 
-def costs(asked: asking.Asked) -> dict[str, float]:
+def cost_of(dollars: object) -> float | None:
+    """A cost that SkyPilot tells, or None where it may not know the price.
+
+    It tells 0.0 where it cannot find a price (sky/core.py, ``cost_report``), and where its catalog has none, as for
+    Kubernetes: that is not told from what costs nothing.
+    """
+    if not isinstance(dollars, (int, float)) or not math.isfinite(dollars) or dollars <= 0:
+        return None
+    return round(float(dollars), 4)
+
+
+def costs(asked: asking.Asked) -> dict[str, float | None]:
     """Dollars so far by the hash of a cluster, as far as SkyPilot's catalog knows prices; nothing where it fails."""
     try:
         report = asked.get(asked.sdk.cost_report, most=_COSTS)
     except (Exception, asking.Late):
         return {}
     return {
-        record["cluster_hash"]: round(float(record["total_cost"]), 4)
+        record["cluster_hash"]: cost_of(record.get("total_cost"))
         for record in report
-        if record.get("cluster_hash") and isinstance(record.get("total_cost"), (int, float))
+        if record.get("cluster_hash")
     }
 
 
-def look(asked: asking.Asked, remembered: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
-    """All clusters of all users, as their clouds tell of them now, and how many there is no room for.
+def idleness(
+    asked: asking.Asked, found: Iterable[refreshing.News], steady_since: float
+) -> dict[str, float | None]:
+    """Minutes of idleness by the names of clusters that are up, refreshed, and tell their jobs while there is time."""
+    up = [
+        one.cluster
+        for one in found
+        if one.cluster.status == "UP" and not one.failure and not asking.is_controller(one.cluster.name)
+    ]
+    idle: dict[str, float | None] = {}
+    for start in range(0, len(up), _JOBS_AT_ONCE):
+        if asked.until - asking.now() < 1.0:
+            break
+        some = up[start : start + _JOBS_AT_ONCE]
+        queues = asked.gather(
+            *(partial(asked.sdk.queue, cluster.name, all_users=True) for cluster in some), most=_JOBS
+        )
+        for cluster, queue in zip(some, queues, strict=True):
+            # What is no list of jobs is told by nobody.
+            with suppress(Exception):
+                jobs = jobs_of(queue)
+                idle[cluster.name] = idle_minutes(cluster.launched_at, jobs, time.time(), steady_since)
+    return idle
 
-    Raises what SkyPilot raises, and `Late`.
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look gave: clusters as they are kept, how many there is no room for, and what failed of all of them."""
+
+    clusters: list[dict[str, Any]]
+    left_out: int
+    problem: BaseException | None
+
+
+def look(asked: asking.Asked, before: Iterable[object], steady_since: float) -> Looked:
+    """All clusters of all users, as far as their clouds tell of them now; ``before`` are those of the last time.
+
+    Raises what SkyPilot raises, and `Late`, where it does not even say what it knows.
     """
-    from sky.utils.common import StatusRefreshMode
-
-    records = asked.get(asked.sdk.status, refresh=StatusRefreshMode.FORCE, all_users=True)
-    clusters = sorted(map(asking.cluster_of, records), key=lambda cluster: cluster.name)
-    dollars = costs(asked) if clusters else {}
-    found = []
-    for cluster in clusters[:MOST]:
-        idle = None
-        if cluster.status == "UP" and not asking.is_controller(cluster.name):
-            with suppress(Exception, asking.Late):
-                queue = asked.get(asked.sdk.queue, cluster.name, all_users=True, most=_JOBS)
-                steady = remembered["steady_since"]
-                idle = idle_minutes(cluster.launched_at, jobs_of(queue), time.time(), steady)
-        found.append(kept(cluster, idle, dollars.get(cluster.hash or "")))
-    return found, len(clusters) - len(found)
+    known = asked.get(asked.sdk.status, all_users=True, most=_KNOWN)
+    clusters = sorted(map(asking.cluster_of, known), key=lambda cluster: cluster.name)
+    doubted = {
+        str(one.get("name")) for one in before if isinstance(one, dict) and one.get("refreshed") is False
+    }
+    seconds = (asked.until - asking.now()) * _REFRESHING
+    found = refreshing.refresh(asked, clusters[:MOST], doubted, seconds)
+    news = [one for _, one in sorted(found.news.items())]
+    refreshing.say(news)
+    dollars = costs(asked) if news else {}
+    idle = idleness(asked, news, steady_since)
+    told = [
+        kept(one.cluster, idle.get(one.cluster.name), dollars.get(one.cluster.hash or ""), one.failure)
+        for one in news
+    ]
+    return Looked(told, len(clusters[MOST:]), found.problem)
 
 
 def read(path: Path, kind: str = FORMAT) -> dict[str, Any]:
@@ -192,11 +252,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--timeout", type=_seconds, default=300, help="seconds for all of it")
     given = parser.parse_args(arguments)
     before = read(given.state)
+    known = before.get("clusters")
     wall, machine = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     state = {
         "format": FORMAT,
         "refreshed_at": before.get("refreshed_at"),
-        "clusters": before.get("clusters", []),
+        "clusters": known if isinstance(known, list) else [],
         "left_out": before.get("left_out", 0),
         "failed_at": None,
         "failure": None,
@@ -204,20 +265,26 @@ def main(arguments: Sequence[str]) -> int:
         "clock": clock(before.get("clock"), wall, machine, boot()),
     }
     code = 0
+    problem: BaseException | None
     try:
         asked = asking.ask(given.timeout)
-        clusters, left_out = look(asked, state["clock"])
-        state |= {"refreshed_at": time.time(), "clusters": clusters, "left_out": left_out}
-        state["server_version"] = asked.version
-    except (Exception, asking.Late) as problem:
+        looked = look(asked, state["clusters"], state["clock"]["steady_since"])
+    except (Exception, asking.Late) as raised:
+        problem = raised
+    else:
+        state |= {"clusters": looked.clusters, "left_out": looked.left_out, "server_version": asked.version}
+        problem = looked.problem
+    if problem is None:
+        state["refreshed_at"] = time.time()
+    else:
         unanswered = asking.why(problem, os.environ.get(asking.ENDPOINT, ""))
         sys.stderr.write(f"{unanswered}\n")
         state |= {"failed_at": time.time(), "failure": unanswered.failure}
         code = asking.TEMPFAIL
     try:
         write(given.state, state)
-    except OSError as problem:
-        sys.stderr.write(f"{given.state} could not be written, and is as it was: {problem.strerror}.\n")
+    except OSError as unwritten:
+        sys.stderr.write(f"{given.state} could not be written, and is as it was: {unwritten.strerror}.\n")
         return 1
     return code
 

@@ -105,6 +105,11 @@ def of_clusters(state: dict[str, Any]) -> list[exposition.Family]:
         Family("skypilot_cluster_info", "A cluster and what it runs on.", infos),
         Family("skypilot_cluster_up", "Whether a cluster is up.",
                tuple(({"cluster": c["name"]}, float(c.get("status") == "UP")) for c in clusters)),
+        Family("skypilot_cluster_refreshed", "Whether a cluster was refreshed when clusters were last looked at.",
+               tuple(({"cluster": c["name"]}, float(c["refreshed"])) for c in clusters
+                     if isinstance(c.get("refreshed"), bool))),
+        Family("skypilot_cluster_refresh_timestamp_seconds", "When the status of a cluster was last set.",
+               each("refreshed_at")),
         Family("skypilot_cluster_idle_seconds",
                "Time since the last job of a cluster ended, or since its launch; 0 while one runs or waits.",
                each("idle_minutes", 60.0)),

@@ -36,14 +36,17 @@ class Cloud:
     def check_features_are_supported(self, resources, features):
         if resources.use_spot and "STOP" in features: raise NotSupportedError()
 def record(told):
-    told = {"autostop": -1, "to_down": False, "status": "UP", "cluster_hash": "h", "launched_at": 5, **told}
+    told = {"autostop": -1, "to_down": False, "status": "UP", "cluster_hash": "h", "launched_at": 5,
+            "status_updated_at": 5, **told}
     of = S(cloud=Cloud(), region="r", instance_type="m", use_spot=told.pop("spot", False))
     return S(**told, handle=S(launched_resources=of))
 def get(answer): return answer()
-def status(names=None, all_users=False):
-    if names is None: return lambda: [record(told) for told in scene["listed"]]
+def status(names=None, refresh=None, all_users=False):
     assert all_users
-    return lambda: [record(told) for told in scene.get("then", scene["listed"]) if told["name"] in names]
+    if names is None: return lambda: [record(told) for told in scene["listed"]]
+    assert refresh == "FORCE"
+    new = {} if "unknown" in scene else {"status_updated_at": time.time()}
+    return lambda: [record({**told, **new}) for told in scene.get("then", scene["listed"]) if told["name"] in names]
 def api_status():
     asked = scene.get("requests", [[]])
     return [S(**one) for one in (asked.pop(0) if len(asked) > 1 else asked[0])]
@@ -72,6 +75,7 @@ def scene(
         "clouds.py": "class CloudImplementationFeatures:\n    STOP, AUTOSTOP, AUTODOWN = 'STOP', 'AUTOSTOP', 'AUTODOWN'\n",
         "exceptions.py": "class NotSupportedError(Exception):\n    pass\n",
         "server/common.py": "",
+        "utils/common.py": "class StatusRefreshMode:\n    FORCE = 'FORCE'\n",
         "client/sdk.py": _SDK,
     }.items():
         (folder / "sky" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -170,6 +174,13 @@ def test_what_was_decided_of_one_cluster_is_not_done_to_another(tmp_path: Path, 
     assert scene(tmp_path, [listed])[1] == ["train 60 True"]
 
 
+def test_a_cluster_of_which_its_cloud_does_not_tell_is_told_nothing(tmp_path: Path) -> None:
+    """SkyPilot gives what it knew, and its address may be another cluster's by now: the next run asks again."""
+    done, told = scene(tmp_path, [{"name": "train"}], unknown=True)
+    assert (done.returncode, done.stdout) == (1, "train: not set, its cloud does not tell of it.\n")
+    assert told == []
+
+
 # Clusters that hang
 
 
@@ -179,7 +190,7 @@ def test_clusters_that_hang_starve_no_others(tmp_path: Path) -> None:
     listed = [{"name": "hung"}, {"name": "well"}]
     words = ("--timeout", 2, "--state", state)
     done, told = scene(tmp_path, listed, *words)
-    assert (done.returncode, told) == (1, [])
+    assert (done.returncode, told) == (1, ["cancelled 1"])
     assert done.stdout == "hung: not set, it took too long.\nwell: not reached, the time was over.\n"
     kept = json.loads(state.read_text())["clusters"]
     assert {name: (one["failed"], one["failures"]) for name, one in kept.items()} == {
@@ -187,7 +198,7 @@ def test_clusters_that_hang_starve_no_others(tmp_path: Path) -> None:
         "well": (True, 0),
     }
     done, told = scene(tmp_path, listed, *words)
-    assert (done.returncode, told) == (1, ["well 60 False"])
+    assert (done.returncode, told) == (1, ["well 60 False", "cancelled 1"])
     assert set(json.loads(state.read_text())["clusters"]) == {"hung"}
 
 

@@ -16,7 +16,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,26 +162,24 @@ def _put(asked: asking.Asked, cluster: asking.Cluster, change: Change, dry: bool
         return Done("left alone, its cloud can neither stop it nor tear it down by itself.")
     if word := at_work(sdk.api_status(), cluster.name):
         return Done(f"left alone, {word} is under way.")
-    ran = bool(list(sdk.get(sdk.queue(cluster.name, all_users=True))))
+    ran = bool(list(asked.wait(sdk.queue(cluster.name, all_users=True))))
     if not ran and quiet_for < QUIET:
         return Done("left alone for now, it never had a job.", quiet=True)
-    # As late as can be: what was listed may be another cluster by now, or one that somebody is at work on.
-    found = [asking.cluster_of(one) for one in sdk.get(sdk.status([cluster.name], all_users=True))]
+    # As late as can be: what was listed may be another cluster by now, or one that somebody is at work on.  And of its
+    # cloud: where that gave the address of a machine to another cluster, SkyPilot would tell that one.
+    began = time.time()
+    again = sdk.status([cluster.name], refresh=asking.forced(), all_users=True)
+    found = [asking.cluster_of(one) for one in asked.wait(again)]
     if not found:
         return Done("left alone, it is gone or no longer up.")
     if len(found) > 1 or differs(cluster, found[0]):
         return Done("left alone, it has changed meanwhile.")
+    if not asking.renewed(cluster, found[0], began):
+        return Done("not set, its cloud does not tell of it.", failed=True)
     if word := at_work(sdk.api_status(), cluster.name):
         return Done(f"left alone, {word} is under way.")
     if not dry:
-        request = sdk.autostop(settle.cluster, settle.minutes, down=settle.down)
-        try:
-            sdk.get(request)
-        except asking.Late:
-            # It would be done later, perhaps to another cluster of that name.
-            with suppress(Exception, asking.Late):
-                sdk.api_cancel([request])
-            raise
+        asked.wait(sdk.autostop(settle.cluster, settle.minutes, down=settle.down))
     what = f"{'torn down' if settle.down else 'stopped'} after {settle.minutes} idle minutes"
     return Done(f"{'would be' if dry else 'will be'} {what} ({settle.why}).")
 

@@ -12,6 +12,9 @@ let
 
   cfg = config.services.skypilot;
 
+  # Its module may be imported too.
+  haversack = config.services.haversack or { enable = false; };
+
   # A path of Nix that is no text would be copied to the store.
   absolutePath = types.strMatching "(/\\.{0,2}[A-Za-z0-9_@=,+-][A-Za-z0-9_@=,.+-]*)+" // {
     description = "absolute path in quotes, of letters, digits and _@=,.+-, without . or .. and without / at its end";
@@ -757,6 +760,32 @@ in
           cfg.monitoring.logLevel == "DEBUG"
           -> !lib.any (matches " *(export +)?(SKYPILOT_DEBUG)=.*") (lib.splitString "\n" cfg.extraEnvironment);
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
+      }
+      {
+        assertion = runsServer && haversack.enable -> cfg.webUI.port != haversack.port;
+        message = "services.skypilot: webUI.port and services.haversack.port are both ${toString cfg.webUI.port}: two servers cannot share a port";
+      }
+      {
+        assertion = runsServer && haversack.enable -> cfg.webUI.port != haversack.metrics.port;
+        message = "services.skypilot: webUI.port and services.haversack.metrics.port are both ${toString cfg.webUI.port}: two servers cannot share a port";
+      }
+      {
+        assertion = measuresServer && haversack.enable -> cfg.monitoring.serverPort != haversack.port;
+        message = "services.skypilot: monitoring.serverPort and services.haversack.port are both ${toString cfg.monitoring.serverPort}: two servers cannot share a port";
+      }
+      {
+        assertion =
+          measuresServer && haversack.enable -> cfg.monitoring.serverPort != haversack.metrics.port;
+        message = "services.skypilot: monitoring.serverPort and services.haversack.metrics.port are both ${toString cfg.monitoring.serverPort}: two servers cannot share a port";
+      }
+      {
+        assertion = givesMetrics && haversack.enable -> cfg.monitoring.metricsPort != haversack.port;
+        message = "services.skypilot: monitoring.metricsPort and services.haversack.port are both ${toString cfg.monitoring.metricsPort}: two servers cannot share a port";
+      }
+      {
+        assertion =
+          givesMetrics && haversack.enable -> cfg.monitoring.metricsPort != haversack.metrics.port;
+        message = "services.skypilot: monitoring.metricsPort and services.haversack.metrics.port are both ${toString cfg.monitoring.metricsPort}: two servers cannot share a port";
       }
       {
         assertion = !(cfg.config ? cloud);

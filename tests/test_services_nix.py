@@ -258,6 +258,31 @@ def test_what_must_hold_fails_with_the_same_sentence(lib: str) -> None:
         assert one["config"]["warnings"] == warned, given
 
 
+@pytest.mark.parametrize("lib", LIBS, ids=lambda lib: "nixpkgs" if lib else "minilib")
+def test_two_services_of_one_system_share_no_port(lib: str) -> None:
+    """Where both modules are imported, a port of the mirror is none of SkyPilot's; what does not run has none."""
+    mirror: dict[str, Any] = {"enable": True, "port": 8080, "metrics": {"port": 9090}}
+    away = {"enable": True, "enableWebUI": False, "endpoint": "http://far.example:1234"}
+    both = {"webUI": {"port": 18080}, "monitoring": {"enable": True, "metricsPort": 8080, "serverPort": 9090}}
+    given = [{"enable": True}, {"enable": True, **both}, away, {"enable": True, "webUI": {"port": 8081}}]
+    found = [
+        one["failed"] for one in evaluate([("skypilot", one) for one in given], lib, {"haversack": mirror})
+    ]
+    said = "services.skypilot: {} and services.haversack.{} are both {}: two servers cannot share a port"
+    assert found == [
+        [said.format("webUI.port", "port", 8080)],
+        [
+            said.format("monitoring.serverPort", "metrics.port", 9090),
+            said.format("monitoring.metricsPort", "port", 8080),
+        ],
+        [],
+        [],
+    ]
+    for quiet in ({**mirror, "enable": False}, {"enable": True}):
+        (one,) = evaluate([("skypilot", {"enable": True})], lib, {"haversack": quiet})
+        assert one["failed"] == []
+
+
 def test_a_password_in_a_command_is_a_secret_here_too() -> None:
     """Commands with passwords are refused in both worlds, and those without in none."""
     given = [{"config": {"aws": {"ssh_proxy_command": command}}} for command, _ in COMMANDS]

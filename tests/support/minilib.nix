@@ -3,7 +3,8 @@
 #     evaluate { module = ./skypilot.nix; name = "skypilot"; given = { enable = true; }; }
 #
 # gives `problems` (options that do not exist or have wrong values) and, where there are none, `failed` (sentences of
-# assertions), `warnings`, and `config`: what the module sets.
+# assertions), `warnings`, and `config`: what the module sets. `others` are modules that are imported beside it, by
+# their names, with what they were given.
 rec {
   type = description: check: { inherit description check; };
 
@@ -188,13 +189,19 @@ rec {
       module,
       name,
       given,
+      others ? { },
       packages ? pkgs,
     }:
     let
+      beside = builtins.mapAttrs (
+        other: one: (filled "services.${other}" (documented one.module other) one.given).value
+      ) others;
       read = import module {
         inherit lib;
         pkgs = packages;
-        config.services.${name} = found.value;
+        config.services = beside // {
+          ${name} = found.value;
+        };
       };
       found = filled "services.${name}" read.options.services.${name} given;
       config = if read.config.condition then settled read.config.content else null;

@@ -54,10 +54,19 @@ def parse(file: Path) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stderr
 
 
-def evaluate(sites: Sequence[tuple[str, Any]], lib: str = "") -> list[dict[str, Any]]:
-    """What modules make of what was given, at once; with nixpkgs' ``lib`` where that or a folder with it is named."""
+def evaluate(
+    sites: Sequence[tuple[str, Any]], lib: str = "", others: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """What modules make of what was given, at once; with nixpkgs' ``lib`` where that or a folder with it is named.
+
+    ``others`` are modules that are imported beside each, with what they were given.
+    """
+    beside = " ".join(
+        f"{name} = {{ module = {MODULES / name}.nix; given = {shown(given)}; }};"
+        for name, given in (others or {}).items()
+    )
     told = "\n".join(
-        f'{{ module = {MODULES / name}.nix; name = "{name}"; given = {shown(given)}; }}'
+        f'{{ module = {MODULES / name}.nix; name = "{name}"; given = {shown(given)}; others = {{ {beside} }}; }}'
         for name, given in sites
     )
     folder = Path(lib) / "lib" if lib and (Path(lib) / "lib").is_dir() else lib

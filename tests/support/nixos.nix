@@ -92,6 +92,7 @@ in
       module,
       name,
       given,
+      others ? { },
     }:
     let
       packages = minilib.pkgs // {
@@ -105,7 +106,13 @@ in
           (import ./nixos.nix { inherit lib; }).module
           module
           { services.${name} = given; }
-        ];
+        ]
+        ++ lib.concatLists (
+          lib.mapAttrsToList (other: one: [
+            one.module
+            { services.${other} = one.given; }
+          ]) others
+        );
         specialArgs.pkgs = packages;
       };
       config = builtins.removeAttrs evaluated.config [ "services" ];

@@ -74,6 +74,18 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class Listening:
+    """A port of this machine that a unit (by its name without an end) listens at, under a condition.
+
+    ``path`` is its option; null is no port.
+    """
+
+    path: str
+    unit: str
+    when: Test = ALWAYS
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """A line of tmpfiles.d(5), under a condition."""
 
@@ -102,7 +114,8 @@ class Service:
     ``options`` are by their paths (``webUI.port``); ``tables`` describe what is before the dot.  The names of the
     options ``user`` and ``group`` are fixed; both are made where they are the default, with ``home``.  ``config`` is a
     file of its folder in ``/etc``, and ``variables`` names an option of lines that become an environment file there,
-    ``environment``, which every unit reads.  ``ports`` are options that the firewall of NixOS opens under a condition.
+    ``environment``, which every unit reads.  ``listens`` are the ports of its units, none of which is one of ``beside``,
+    a service that the same machine may have.  ``ports`` are options that the firewall of NixOS opens under a condition.
     ``logins`` are variables of every login.  ``programs`` is the folder of ``haversack/data`` with its small programs,
     ``commands`` what the package brings for people, ``tools`` packages of nixpkgs on the path of each unit, and
     ``clouds`` those that are there under a condition.
@@ -119,6 +132,8 @@ class Service:
     tmpfiles: tuple[Line, ...] = ()
     config: Config | None = None
     variables: str = ""
+    listens: tuple[Listening, ...] = ()
+    beside: Service | None = None
     ports: tuple[tuple[str, Test], ...] = ()
     logins: Mapping[str, Term] = field(default_factory=dict)
     programs: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from haversack.services.assertions import differ, named_people, own_folders, seen, unless, unprivileged
-from haversack.services.description import Assertion, Line, Option, Service, Unit
+from haversack.services.description import Assertion, Line, Listening, Option, Service, Unit
 from haversack.services.hardening import HARDENED, PERSISTING, RESTARTED
 from haversack.services.terms import Given, Matches, Named, Not, On, Opt, Place, Term, When, both, join
 
@@ -126,6 +126,7 @@ SERVICE = Service(
     ASSERTIONS,
     UNITS,
     tmpfiles=(Line(join("d '", Opt("store"), "' 0755 - - -")),),
+    listens=(Listening("port", "haversack"), Listening("metrics.port", "haversack")),
     ports=(("port", On("openFirewall")),),
     commands=("haversack",),
     administrators="administrators",

@@ -18,7 +18,6 @@ from haversack.model.finding import Finding, unknown, unready
 from haversack.ports import Completed, Run
 from haversack.services import sockets
 from haversack.services.description import Service
-from haversack.services.skypilot_options import MEASURED
 from haversack.services.text import UNITS, units
 from haversack.services.values import Values
 
@@ -73,20 +72,10 @@ def listens(service: Service, found: Values) -> dict[str, str]:
     """The options with the ports that a service listens at, each with its unit."""
     if not found.options["enable"]:
         return {}
-    mine = {name.partition(".")[0] for name in units(service, found)}
-    told = {
-        "port": "haversack",
-        "metrics.port": "haversack",
-        "webUI.port": "skypilot-web-ui",
-        "monitoring.serverPort": "skypilot-web-ui",
-        "monitoring.metricsPort": "skypilot-monitor",
-    }
-    measured = "monitoring.serverPort" in found.options and found.test(MEASURED)
-    quiet = set() if measured else {"monitoring.serverPort"}
     return {
-        path: unit
-        for path, unit in told.items()
-        if unit in mine and path not in quiet and found.options.get(path) is not None
+        one.path: one.unit
+        for one in service.listens
+        if found.test(one.when) and found.options[one.path] is not None
     }
 
 

@@ -31,6 +31,7 @@ def module(service: Service) -> str:
     words = Words(service)
     let = [
         f"inherit (lib) mkIf mkOption types;\n\ncfg = config.services.{service.name};",
+        *_beside(service),
         *_lets(service, words),
     ]
     made = binding("config", f"mkIf cfg.enable {config(service, words)}")
@@ -43,6 +44,13 @@ def module(service: Service) -> str:
         + indented(binding(f"options.services.{service.name}", _options(service)))
         + f"\n\n{indented(made)}\n}}\n"
     )
+
+
+def _beside(service: Service) -> Iterator[str]:
+    """The options of the service beside it, by its name; where only this module is imported there are none."""
+    if service.beside is not None:
+        name = service.beside.name
+        yield f"# Its module may be imported too.\n{binding(name, f'config.services.{name} or {{ enable = false; }}')}"
 
 
 _HIDES = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 from haversack.services.description import Service, Unit
 from haversack.services.layout import block, escaped, indented, lines, quoted
@@ -28,7 +29,7 @@ def config(service: Service, words: Words) -> str:
     )
     ports = [f"lib.optional {argument(words.test(test))} cfg.{path}" for path, test in service.ports]
     parts = [
-        ("assertions", lines([*_assertions(service, words), *_stored(service)])),
+        ("assertions", lines([*_assertions(service, words), *_shared(service, words), *_stored(service)])),
         ("warnings", _warnings(service, words)),
         (f"users.users.{user}", f"mkIf (cfg.user == {quoted(user)}) {block(person)}"),
         (f"users.groups.{group}", f"mkIf (cfg.group == {quoted(group)}) {{ }}"),
@@ -55,6 +56,23 @@ def _assertions(service: Service, words: Words) -> list[str]:
         for one in service.assertions
         if one.block
     ]
+
+
+def _shared(service: Service, words: Words) -> Iterator[str]:
+    """Assertions that no port is one of the service beside it, where the system has that module too."""
+    if service.beside is None:
+        return
+    other = service.beside
+    for mine, theirs in product(service.listens, other.listens):
+        when = [] if mine.when == ALWAYS else [argument(words.test(mine.when))]
+        both = " && ".join([*when, f"{other.name}.enable"])
+        said = f"{mine.path} and services.{other.name}.{theirs.path} are both {{{mine.path}}}: two servers cannot share a port"
+        yield block(
+            {
+                "assertion": f"{both} -> cfg.{mine.path} != {other.name}.{theirs.path}",
+                "message": _sentence(service, said),
+            }
+        )
 
 
 def _stored(service: Service) -> Iterator[str]:

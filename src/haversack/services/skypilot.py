@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from haversack.services import haversack
 from haversack.services.assertions import unless
-from haversack.services.description import Assertion, Config, Line, Service, Unit
+from haversack.services.description import Assertion, Config, Line, Listening, Service, Unit
 from haversack.services.hardening import HARDENED, LOOKING, PERSISTING, RESTARTED
 from haversack.services.skypilot_options import (
     ASKING,
@@ -251,6 +252,12 @@ SERVICE = Service(
         },
     ),
     variables="extraEnvironment",
+    listens=(
+        Listening("webUI.port", "skypilot-web-ui", SERVER),
+        Listening("monitoring.serverPort", "skypilot-web-ui", MEASURED),
+        Listening("monitoring.metricsPort", "skypilot-monitor", MONITOR),
+    ),
+    beside=haversack.SERVICE,
     ports=(
         ("webUI.port", both(SERVER, On("webUI.openFirewall"))),
         ("monitoring.metricsPort", both(MONITOR, On("monitoring.openFirewall"))),

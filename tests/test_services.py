@@ -229,7 +229,9 @@ def test_sites_have_the_units_they_asked_for(name: str) -> None:
 def test_what_is_made_is_what_was_said() -> None:
     """Users, folders, configuration, variables, logins and rules of a site with everything."""
     files = site("air gap").files()
-    assert all(content.startswith(f"# {ORIGIN}\n") for content in files.values())
+    assert all(
+        content.startswith(f"# {ORIGIN}\n") for path, content in files.items() if text.COMMANDS not in path
+    )
     assert directives(files["etc/systemd/system/skypilot-web-ui.service"])["Service"]["LoadCredential"] == [
         "aws:/run/secrets/aws",
         "azure:/run/secrets/azure",
@@ -318,6 +320,29 @@ def test_a_user_of_ones_own_is_not_made() -> None:
     assert "etc/sysusers.d/skypilot.conf" not in site("own places").files()
     mixed = tell("skypilot", {"enable": True, "group": "research"}).files()["etc/sysusers.d/skypilot.conf"]
     assert mixed == f'# {ORIGIN}\nu skypilot -:research "SkyPilot" /var/lib/skypilot\n'
+
+
+def test_everybody_has_the_command_with_what_logins_are_told(tmp_path: Path) -> None:
+    """`sky` on everybody's path is the service's, and finds its server without a login; what somebody set stands."""
+    real = tmp_path / "bin" / "sky"
+    real.parent.mkdir()
+    real.write_text('#!/bin/sh\necho "$SKYPILOT_API_SERVER_ENDPOINT $SKYPILOT_DISABLE_LOCAL_API_SERVER $*"\n')
+    real.chmod(0o755)
+    command = tmp_path / "sky"
+    for name, own, said in (
+        ("minimal", {}, "http://127.0.0.1:8080 1 status -a b c\n"),
+        ("minimal", {"SKYPILOT_API_SERVER_ENDPOINT": "http://x:1"}, "http://x:1 1 status -a b c\n"),
+        ("air gap", {}, "http://[::1]:9443 1 status -a b c\n"),
+        ("no services", {}, "  status -a b c\n"),
+    ):
+        command.write_text(site(name, str(tmp_path)).files()["usr/local/bin/sky"])
+        command.chmod(0o755)
+        done = subprocess.run(
+            [command, "status", "-a", "b c"], env=own, capture_output=True, check=True, text=True
+        )
+        assert done.stdout == said
+    # Where the package's own is the one that everybody finds, ours would start itself for ever.
+    assert "usr/local/bin/sky" not in tell("skypilot", {"enable": True}, "/usr/local").files()
 
 
 def test_who_has_no_server_is_told_none() -> None:

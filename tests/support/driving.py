@@ -376,14 +376,16 @@ def timers() -> Any:
 
 @step
 def people() -> Any:
-    """Somebody else uses `sky` as the machine's profile sets it up; an administrator has what is listed, alone."""
+    """Somebody else uses `sky`, with a login's variables and without; an administrator has what is listed, alone."""
 
     def as_(who: str, line: str) -> tuple[int, str]:
         return run("runuser", "-l", who, "-c", line)
 
+    bare = "env -u SKYPILOT_API_SERVER_ENDPOINT -u SKYPILOT_DISABLE_LOCAL_API_SERVER"
     with ThreadPoolExecutor() as pool:
         asked = {
-            word: pool.submit(as_, "bob", f"/opt/skypilot/bin/sky {word}") for word in ("status", "check aws")
+            word: pool.submit(as_, "bob", line)
+            for word, line in (("status", "sky status"), ("check aws", f"{bare} sky check aws"))
         }
     return {
         "status": asked["status"].result(),

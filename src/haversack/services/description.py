@@ -117,8 +117,8 @@ class Service:
     ``environment``, which every unit reads.  ``listens`` are the ports of its units, none of which is one of ``beside``,
     a service that the same machine may have.  ``ports`` are options that the firewall of NixOS opens under a condition.
     ``logins`` are variables of every login.  ``programs`` is the folder of ``haversack/data`` with its small programs,
-    ``commands`` what the package brings for people, ``tools`` packages of nixpkgs on the path of each unit, and
-    ``clouds`` those that are there under a condition.
+    ``commands`` what the package brings for people (on a machine without NixOS where there are ``logins``), ``tools``
+    packages of nixpkgs on the path of each unit, and ``clouds`` those that are there under a condition.
     ``administrators`` is an option with the names of people who may start, stop and look at its units.
     """
 

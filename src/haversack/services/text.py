@@ -12,6 +12,8 @@ from haversack.services.terms import Place, Term, join
 from haversack.services.values import Values
 
 UNITS = "etc/systemd/system"
+COMMANDS = "usr/local/bin"
+"""Where commands for people lie, on everybody's path."""
 VERBS = ("start", "stop", "restart", "status --no-pager")
 """What administrators may say to systemctl.  A pager could start a shell."""
 
@@ -49,9 +51,24 @@ def files(service: Service, values: Values, origin: str) -> dict[str, str]:
     if logins:
         lines = [f"export {name}='{value}'" for name, value in sorted(logins.items())]
         found[f"etc/profile.d/{service.name}.sh"] = head + "".join(f"{line}\n" for line in lines)
+        found |= {f"{COMMANDS}/{name}": _command(name, logins, values) for name in _own(service, values)}
     if service.administrators and (rules := _sudo(service, values)):
         found[f"etc/sudoers.d/{service.name}"] = head + rules
     return found
+
+
+def _own(service: Service, values: Values) -> list[str]:
+    """The commands that nobody finds without a file of ours: not those that are on everybody's path already."""
+    return [] if values.places["package"] in {"/usr", "/usr/local"} else list(service.commands)
+
+
+def _command(name: str, logins: Mapping[str, str], values: Values) -> str:
+    """A command of the package; without an origin, which would be its second line, and make it another file."""
+    told = "".join(f'export {key}="${{{key}:-{value}}}"\n' for key, value in sorted(logins.items()))
+    package = values.places["package"]
+    return (
+        f'#!/bin/sh\n# Over ssh, by cron or with sudo nobody logs in.\n{told}exec {package}/bin/{name} "$@"\n'
+    )
 
 
 def config(service: Service, values: Values) -> dict[str, Any]:

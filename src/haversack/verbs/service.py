@@ -46,6 +46,7 @@ from haversack.verbs.service_steps import (
 _PLATFORM = "systemd"
 _PENDING = "/run/haversack-{name}-pending"
 """The units that must be started anew; after a boot all are."""
+_MODES = {"etc/sudoers.d/": 0o440, f"{text.COMMANDS}/": 0o755}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +173,9 @@ def install_service(
         # Units are told of before their files go, and only when the others are there.
         keep(root, plan.rendered, force=force, marker=plan.marker, removing=False)
         for path in plan.files:
-            if path.startswith("etc/sudoers.d/"):
-                (root / path).chmod(0o440)
+            for folder, mode in _MODES.items():
+                if path.startswith(folder):
+                    (root / path).chmod(mode)
         steps.did(f"{len(plan.files)} files are in place")
         if stopped:
             at = [f"--root={root.absolute()}", "disable"] if staged else ["disable", "--now"]

@@ -120,9 +120,8 @@ def differs(path: Path, data: bytes) -> bool:
 
 def to_start(plan: Plan, changed: set[str], *, anew: bool) -> tuple[str, ...]:
     """The units that must start anew: those that changed, and all where what they run or read did."""
-    shared = {
-        path for path in changed if not path.startswith(("etc/systemd/", "etc/profile.d/", "etc/sudoers.d/"))
-    }
+    people = ("etc/profile.d/", "etc/sudoers.d/", f"{text.COMMANDS}/")
+    shared = {path for path in changed if not path.startswith(("etc/systemd/", *people))}
     every = anew or bool(shared)
     return tuple(
         u for u in plan.units if f"{text.UNITS}/{u}" in changed or (every and u.endswith(".service"))

@@ -879,6 +879,7 @@ in
       "d '${cfg.configDir}' 0750 ${cfg.user} ${cfg.group} -"
       "d '${cfg.cacheDir}' 0750 ${cfg.user} ${cfg.group} -"
       "d '${cfg.logsDir}' 0750 ${cfg.user} ${cfg.group} ${toString cfg.logsKeepDays}d"
+      "d '${cfg.logsDir}/requests' 0750 ${cfg.user} ${cfg.group} ${toString cfg.logsKeepDays}d"
       "L '${cfg.configDir}/config.yaml' - - - - /etc/skypilot/config.yaml"
       "L '${cfg.stateDir}/sky_logs' - - - - ${cfg.logsDir}"
     ];
@@ -921,6 +922,7 @@ in
             "${python} ${programs}/server.py --host ${cfg.webUI.host} --port ${toString cfg.webUI.port}"
             (lib.optionalString measuresServer " --metrics-port ${toString cfg.monitoring.serverPort}")
             (lib.optionalString (cfg.catalogs != null) " --catalogs ${cfg.catalogs}")
+            " --logs ${cfg.logsDir}/requests"
           ];
           LoadCredential = lib.mapAttrsToList (name: value: "${name}:${value}") cfg.cloudCredentials;
           Restart = "on-failure";

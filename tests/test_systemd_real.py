@@ -203,6 +203,13 @@ def test_the_server_is_healthy_and_shows_its_dashboard(seen: dict[str, Any]) -> 
     assert answers["html"]
 
 
+def test_logs_of_requests_lie_with_the_other_logs(seen: dict[str, Any]) -> None:
+    """SkyPilot writes those of its own daemons too where it is led by a link."""
+    folder, files = seen["answers"]["logs"]
+    assert folder == "/var/log/skypilot/requests"
+    assert files > 0
+
+
 def test_nothing_listens_beyond_this_machine(seen: dict[str, Any]) -> None:
     """Every port of every service is at loopback, and there is none that nobody asked for."""
     addresses = {line.split()[3] for line in seen["answers"]["listening"] if line}
@@ -259,6 +266,9 @@ def test_a_full_disk_of_logs_is_a_metric_and_no_crash(seen: dict[str, Any]) -> N
     assert samples(killed["metrics"])['skypilot_disk_free_bytes{path="/var/lib/skypilot"}'] > 0
     assert killed["manager"]["ExecMainStatus"] == "0", killed["manager"]["said"]
     assert killed["monitor"]["ActiveState"] == "active"
+    # Requests would fail with their logs.
+    assert killed["logs"][0] == "/var/lib/skypilot/.sky/api_server/request_logs"
+    assert "Logs of requests stay in /var/lib/skypilot/.sky" in killed["said"]
 
 
 def test_a_stop_is_clean(seen: dict[str, Any]) -> None:

@@ -153,6 +153,7 @@ pkgs.testers.runNixOSTest {
             ("/var/lib/skypilot", "700"),
             ("/var/lib/skypilot/config", "750"),
             ("/var/log/skypilot", "750"),
+            ("/var/log/skypilot/requests", "750"),
             ("/var/cache/skypilot", "750"),
         ):
             full.succeed(f"test \"$(stat -c '%U %G %a' {folder})\" = 'skypilot skypilot {mode}'")

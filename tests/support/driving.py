@@ -315,6 +315,12 @@ def installed() -> Any:
     }
 
 
+def lodged() -> Any:
+    """Where logs of requests lie that the server writes now."""
+    own = HOME / ".sky" / "api_server" / "request_logs"
+    return [str(own.resolve()), len(list(own.glob("*.log")))]
+
+
 @step
 def answers() -> Any:
     """The server's health and dashboard, and how tightly it sits."""
@@ -324,6 +330,7 @@ def answers() -> Any:
         "html": "<html" in get(f"{URL}/")[1].lower(),
         "enabled": run("systemctl", "is-enabled", SERVER)[1].strip(),
         "listening": run("ss", "-Hltn")[1].split("\n"),
+        "logs": lodged(),
     }
 
 
@@ -461,6 +468,8 @@ def killed() -> Any:
     found = {
         "healthy": healthy(),
         "free": os.statvfs(LOGS).f_bavail,
+        "logs": lodged(),
+        "said": journal(SERVER),
         "seen": run("nsenter", "-t", shown(SERVER)["MainPID"], "-m", "df", "--output=avail", LOGS)[1].split(),
         "before": before,
         "after": shown(SERVER),

@@ -100,6 +100,7 @@ def _program(name: str, *words: Term) -> Term:
 _USER: dict[str, Term] = {"User": Opt("user"), "Group": Opt("group"), "WorkingDirectory": Opt("stateDir")}
 _STATE = join(Opt("cacheDir"), "/clusters.json")
 _STOPPED = join(Opt("cacheDir"), "/autostop.json")
+_REQUESTS = join(Opt("logsDir"), "/requests")
 _WRITES: tuple[Term, ...] = (Opt("stateDir"), Opt("configDir"), Opt("logsDir"), Opt("cacheDir"))
 
 UNITS = (
@@ -117,6 +118,7 @@ UNITS = (
                 *("server.py", " --host ", Opt("webUI.host"), " --port ", Opt("webUI.port")),
                 When(MEASURED, join(" --metrics-port ", Opt("monitoring.serverPort"))),
                 When(Given("catalogs"), join(" --catalogs ", Opt("catalogs"))),
+                *(" --logs ", _REQUESTS),
             ),
             **_USER,
             "LoadCredential": (Each("cloudCredentials", between=":"),),
@@ -227,12 +229,14 @@ SERVICE = Service(
     UNITS,
     tmpfiles=(
         *(
-            Line(join("d '", Opt(path), f"' {mode} ", Opt("user"), " ", Opt("group"), " ", age))
-            for path, mode, age in (
-                ("stateDir", "0700", "-"),
-                ("configDir", "0750", "-"),
-                ("cacheDir", "0750", "-"),
-                ("logsDir", "0750", join(Opt("logsKeepDays"), "d")),
+            Line(join("d '", place, f"' {mode} ", Opt("user"), " ", Opt("group"), " ", age))
+            for place, mode, age in (
+                (Opt("stateDir"), "0700", "-"),
+                (Opt("configDir"), "0750", "-"),
+                (Opt("cacheDir"), "0750", "-"),
+                (Opt("logsDir"), "0750", join(Opt("logsKeepDays"), "d")),
+                # By itself, or it would be removed with the logs while it is empty.
+                (_REQUESTS, "0750", join(Opt("logsKeepDays"), "d")),
             )
         ),
         # Not L+, which removes what is there already: a folder with somebody's logs, a file written by hand.

@@ -1,11 +1,13 @@
-"""SkyPilot's API server in the foreground: ``server.py --host H --port P [--metrics-port N] [--catalogs DIR]``.
+"""SkyPilot's API server in the foreground.
 
-This process becomes ``python -m sky.server.server``, which has had these three options since 0.10.0.  That is what
+``server.py --host H --port P [--metrics-port N] [--catalogs DIR] [--logs DIR]`` becomes
+``python -m sky.server.server``, which has had the first three options since 0.10.0.  That is what
 ``sky api start --foreground`` ends in too, which has no option for the metrics' port, none for the port before 0.14,
 says that all is well where another server has the port already, and does not start at all where clients are kept
 from starting one (``SKYPILOT_DISABLE_LOCAL_API_SERVER``).
 
 ``--catalogs`` are tables (``v8/aws/vms.csv``) that are put into ``~/.sky/catalogs`` first, so that none is fetched.
+``--logs`` is where logs of requests are written; they stay in ``~/.sky`` while that cannot be written to.
 
 A clean stop is SIGTERM to this process alone: ``KillMode=mixed``.  Exit codes before it begins: 1 a port is taken;
 2 bad usage, or a SkyPilot that is too old; 3 the catalogs cannot be put in place.
@@ -17,6 +19,7 @@ import argparse
 import errno
 import importlib.util
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -85,6 +88,25 @@ def seed(source: Path, home: Path) -> None:
         home.joinpath(version, ".meta", *rest[:-1], f"{target.name}.md5").unlink(missing_ok=True)
 
 
+def lodge(logs: Path, home: Path) -> None:
+    """Let SkyPilot write logs of requests to ``logs``: it has no option for that, and goes by a link.
+
+    Those that lie in its own folder go, as at each of its starts (sky/server/requests/requests.py,
+    ``reset_db_and_logs``).  Raises ``OSError`` where nothing can be written, as on a full disk, on which each request
+    would fail; there is no link then.
+    """
+    link = home / ".sky" / "api_server" / "request_logs"
+    if link.is_symlink():
+        link.unlink()
+    else:
+        shutil.rmtree(link, ignore_errors=True)
+    logs.mkdir(mode=0o750, parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=logs) as trial:
+        trial.write(bytes(1 << 16))
+    link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    link.symlink_to(logs)
+
+
 def _port(text: str) -> int:
     number = int(text)
     if not 0 < number < 65_536:
@@ -99,6 +121,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--port", type=_port, required=True)
     parser.add_argument("--metrics-port", type=_port)
     parser.add_argument("--catalogs", type=Path, metavar="DIR")
+    parser.add_argument("--logs", type=Path, metavar="DIR")
     given = parser.parse_args(arguments)
     if given.port == given.metrics_port:
         parser.error("the metrics want a port of their own")
@@ -130,6 +153,13 @@ def main(arguments: Sequence[str]) -> int:
                 f"The catalogs cannot be put in place: {problem.filename}: {problem.strerror}.\n"
             )
             return 3
+    if given.logs is not None:
+        try:
+            lodge(given.logs, Path.home())
+        except OSError as problem:
+            sys.stderr.write(
+                f"Logs of requests stay in {Path.home()}/.sky: {given.logs}: {problem.strerror}.\n"
+            )
     os.environ.update(environment(given.port, measured))
     if not measured:
         os.environ.pop("SKY_API_SERVER_METRICS_ENABLED", None)

@@ -520,6 +520,16 @@ def test_catalogs_hold_the_regions_and_images_of_the_site(inside: Inside) -> Non
     assert {row["ImageId"] for row in pods} == {"mirror.example.org/docker.io/site/skypilot:2026-11"}
 
 
+def test_accelerators_have_the_names_that_machines_have() -> None:
+    """Of all regions, each once; a shorter name of what AWS has not stays what it is; without machines there are none."""
+    machines = b"InstanceType,AcceleratorName,Region\ng5.x,A10G,a\ng5.x,A10G,b\nm6i.x,,a\np4d.x,A100,b\n"
+    made = csv.DictReader(catalogs.accelerators(machines).decode().splitlines())
+    found = {row["AcceleratorName"]: row["Clouds"] for row in made}
+    assert found == {"A10": "[]", "A100": "['AWS']", "A10G": "['AWS']", "H20": "[]", "L40": "[]"}
+    for none in (None, b"InstanceType,Region\nm6i.x,a\n", b"InstanceType,AcceleratorName\nm6i.x,\n"):
+        assert catalogs.accelerators(none) == b"AcceleratorName,Clouds\n"
+
+
 @pytest.mark.parametrize(
     ("version", "known"), [("0.9.3", True), ("0.11.1", True), ("0.14.2", False), ("0.9.2", False)]
 )

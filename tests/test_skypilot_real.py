@@ -240,6 +240,31 @@ def test_it_finds_the_images_of_pods_in_the_catalog_that_crossed(carried: Carrie
     assert told == [f"registry.example.org/{name}" for name in names]
 
 
+_ACCELERATORS = """\
+import json, pathlib, sys
+import requests
+def get(*words, **more):
+    raise SystemExit("asked the internet")
+requests.get = get
+path = pathlib.Path.home() / ".sky/catalogs/v8/common/accelerators.csv"
+path.parent.mkdir(parents=True, exist_ok=True)
+table, names = json.load(sys.stdin)
+path.write_text(table)
+from sky.utils.accelerator_registry import canonicalize_accelerator_name as canonical
+print(json.dumps([canonical(name, None) for name in names]))
+"""
+
+
+def test_it_knows_accelerators_without_the_internet(sky: Path, tmp_path: Path) -> None:
+    """Every task with a GPU needs their names; one that nobody has told of stays what it is called."""
+    machines = b"InstanceType,AcceleratorName\ng5.x,A10G\np4d.x,A100\np4de.x,A100-80GB\n"
+    for made, names, wanted in (
+        (catalogs.accelerators(machines), ["a10g", "A100", "A10", "X1"], ["A10G", "A100", "A10", "X1"]),
+        (catalogs.accelerators(None), ["A100", "a10g"], ["A100", "a10g"]),
+    ):
+        assert ask(sky, _ACCELERATORS, [made.decode(), names], tmp_path) == wanted
+
+
 # A launch with no network
 
 

@@ -102,6 +102,9 @@ def files_of_catalogs(
     findings = []
     at = registry or (urlsplit(served.base).netloc if served else None)
     pods = settings.get("kubernetes", {})
+    names = f"{folder}/common/accelerators.csv"
+    if "kubernetes" in settings:
+        files[names] = catalogs.accelerators(None)
     for table in catalogs.tables(settings):
         held = file_of(content, catalogs.filename(table))
         if held is None:
@@ -117,6 +120,7 @@ def files_of_catalogs(
                 regions = settings["aws"].get("regions", ())
                 findings += _strange(held.filename, catalogs.strange_regions(data, regions))
                 files[path] = catalogs.of_regions(data, regions)
+                files |= {names: catalogs.accelerators(data)} if table == "aws/vms" else {}
         except ValueError as problem:
             remedy = "declare a [[file]] of that name that is one"
             findings.append(Finding("platform-unready", held.filename, str(problem), remedy))

@@ -17,6 +17,8 @@ from haversack.skypilot import versions
 
 SOURCE = "https://raw.githubusercontent.com/skypilot-org/skypilot-catalog/master/catalogs"
 """Where SkyPilot looks for them."""
+_SHORTER = ("A10", "H20", "L40")
+"""Accelerators that AWS has not, and that SkyPilot would take for those of AWS in whose names theirs stand."""
 _IMAGES = ("Tag", "Region", "OS", "OSVersion", "ImageId", "CreationDate")
 
 
@@ -60,6 +62,20 @@ def strange_regions(data: bytes, regions: Sequence[str]) -> dict[str, list[str]]
     column = head.index("Region")
     there = sorted({row[column] for row in rows if row[column : column + 1]})
     return {region: difflib.get_close_matches(region, there) for region in regions if region not in there}
+
+
+def accelerators(machines: bytes | None) -> bytes:
+    """The table of accelerators' names: those of AWS's table of machines, where there is one.
+
+    SkyPilot reads it for every task that asks for an accelerator, on any cloud (``canonicalize_accelerator_name`` of
+    ``sky/utils/accelerator_registry.py``), and asks Kubernetes for a name that is in none of its rows.  Raises
+    :class:`ValueError` for what is no table.
+    """
+    head, rows = _read(machines) if machines is not None else ([], [])
+    column = head.index("AcceleratorName") if "AcceleratorName" in head else len(head)
+    names = {name for row in rows for name in row[column : column + 1] if name}
+    told = {name: "[]" for name in _SHORTER if names} | dict.fromkeys(names, "['AWS']")
+    return _table(("AcceleratorName", "Clouds"), sorted(told.items()))
 
 
 def of_pods(data: bytes, version: str, registry: str | None) -> tuple[bytes, tuple[str, ...]]:

@@ -67,6 +67,25 @@ try:
     run("systemctl", "start", "skypilot-autostop.service")
     seen["lame"] = haversack("doctor", "systemd")
     run("systemctl", "reset-failed")
+    # A monitor that fails two seconds after each start, and is active until then.
+    loop = "/run/systemd/system/" + MONITOR + ".d"
+    os.makedirs(loop)
+    with open(loop + "/loop.conf", "w") as file:
+        file.write("[Service]\\nExecStart=\\nExecStart=/bin/sh -c 'sleep 2; exit 1'\\nRestartSec=10ms\\nRestartSteps=0\\n")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", MONITOR)
+    for _ in range(200):
+        if run("systemctl", "show", "-p", "NRestarts", "--value", MONITOR)[1].strip() >= "3":
+            break
+        time.sleep(0.1)
+    for _ in range(3):
+        seen["loops"] = [active(MONITOR), *haversack("doctor", "systemd")]
+        if "started again" in seen["loops"][-1]:
+            break
+    os.remove(loop + "/loop.conf")
+    os.rmdir(loop)
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", MONITOR)
     then = since(WEB)
     seen["again"] = install("one")
     seen["kept"] = since(WEB) == then
@@ -209,6 +228,15 @@ def test_a_timer_whose_program_fails_is_found(seen: dict[str, Any]) -> None:
     assert code == 20
     assert "skypilot-autostop.service: failed when it ran last: exit-code, status " in said
     assert "journalctl -u skypilot-autostop.service" in said
+
+
+def test_what_fails_again_and_again_is_found(seen: dict[str, Any]) -> None:
+    """systemd starts it anew each time, and calls it active until it fails; doctor says how often that was."""
+    active, code, _, said = seen["loops"]
+    assert active["skypilot-monitor.service"] in {"active", "activating"}
+    assert code == 20
+    assert "skypilot-monitor.service: failed and was started again, " in said
+    assert "journalctl -u skypilot-monitor.service says why" in said
 
 
 def test_a_step_that_fails_says_how_far_it_came(seen: dict[str, Any]) -> None:

@@ -10,13 +10,14 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from haversack.errors import ToolError
 from haversack.model.finding import Finding, unknown, unready
 from haversack.ports import Completed, Run
-from haversack.services import sockets
+from haversack.services import lastruns, sockets
 from haversack.services.description import Service
 from haversack.services.text import UNITS, units
 from haversack.services.values import Values
@@ -64,7 +65,7 @@ def look(
     for unit in units(service, found):
         if not is_active(unit, run):
             yield unready(unit, "does not run", f"systemctl status {unit}")
-    yield from _last_runs(service, found, run)
+    yield from lastruns.look(service, found, partial(asked, run), root)
     yield from _package(name, found, version, run)
 
 
@@ -167,19 +168,6 @@ def taken(service: Service, found: Values, run: Run) -> Iterator[Finding]:
         said = f"{port} is taken: {', '.join(sorted(who)) or 'another program'} listens there"
         remedy = f"give it another port, or end that program: ss -ltnp 'sport = :{port}'"
         yield unready(f"platform.systemd.{service.name}.{path}", said, remedy)
-
-
-def _last_runs(service: Service, found: Values, run: Run) -> Iterator[Finding]:
-    """What timers start, and what failed when it ran last."""
-    for unit in units(service, found):
-        name, _, kind = unit.rpartition(".")
-        if kind != "timer":
-            continue
-        done = asked(run, "systemctl", "show", "-p", "Result", "-p", "ExecMainStatus", f"{name}.service")
-        told = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line) if done else {}
-        if told.get("Result", "success") != "success":
-            said = f"failed when it ran last: {told['Result']}, status {told.get('ExecMainStatus')}"
-            yield unready(f"{name}.service", said, f"journalctl -u {name}.service says why")
 
 
 def _room(name: str, found: Values) -> Iterator[Finding]:

@@ -166,6 +166,7 @@ UsePAM no
 PidFile none
 ForceCommand set -- $SSH_CONNECTION; export HOME=%(home)s/nodes/$3; cd; \
 case "$SSH_ORIGINAL_COMMAND" in rsync*) touch %(home)s/copies; while test -e %(home)s/hang; do sleep 1; done;; esac; \
+while test -e %(home)s/hang.$3; do sleep 1; done; \
 exec bash -c "$SSH_ORIGINAL_COMMAND"
 """
 VMS = (
@@ -222,6 +223,9 @@ ran second python "$PROGRAMS/autostop.py" --idle-minutes 60 --timeout 600
 python -c "$TOLD" second
 ran clusters python "$PROGRAMS/clusters.py" --state state.json
 cp state.json good.json
+touch hang.10.0.1.11
+ran hung python "$PROGRAMS/clusters.py" --state hung.json --timeout 60
+rm hang.10.0.1.11
 kill -STOP $server
 ran slow python "$PROGRAMS/clusters.py" --state state.json --timeout 4
 kill -CONT $server
@@ -405,12 +409,27 @@ def test_clusters_are_refreshed_and_kept(seen: Seen) -> None:
     }  # fmt: skip
     assert {key: train[key] for key in expected} == expected
     assert 0 <= train["idle_minutes"] < 20
-    assert train["cost_dollars"] >= 0
+    # SkyPilot tells 0.0: these tables have no price for the zone of the machine.
+    assert train["cost_dollars"] is None
     assert found["kept"]["idle_minutes"] == 0
     assert found["spot"]["spot"] is True
     assert found["less"]["to_down"] is True
     assert found["pod"]["idle_minutes"] is None
     assert found["sky-jobs-controller-1a2b3c4d"]["idle_minutes"] is None
+    # Of a Kubernetes that cannot be reached SkyPilot gives what it knew, and does not say so.
+    assert {name: one["failure"] for name, one in found.items() if not one["refreshed"]} == {"pod": "kept"}
+    assert seen.text("clusters.err") == "Not refreshed: pod (kept).\n"
+
+
+def test_a_cluster_that_hangs_hides_no_others(seen: Seen) -> None:
+    """Its machine takes a connection and says nothing: SkyPilot does not answer, and what it found is kept all the same."""
+    assert seen.code("hung") == 0, seen.text("hung.err")
+    found = {one["name"]: one for one in seen.json("hung.json")["clusters"]}
+    assert set(found) == set(CLUSTERS)
+    assert {name for name, one in found.items() if not one["refreshed"]} == {"kept", "pod"}
+    assert found["kept"]["failure"] in {"slow", "kept"}
+    assert found["kept"]["idle_minutes"] is None
+    assert found["train"]["idle_minutes"] is not None
 
 
 @pytest.mark.parametrize(

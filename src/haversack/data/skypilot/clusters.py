@@ -38,8 +38,8 @@ _KNOWN = 30.0
 """Seconds that the list of clusters may take, without asking their clouds."""
 _REFRESHING = 0.6
 """The part of the time in which clouds are asked; what is left is for costs and jobs."""
-_JOBS = 30.0
-"""Seconds that the jobs of a cluster may take to be told."""
+_JOBS = 60.0
+"""Seconds that the jobs of clusters that are asked at once may take to be told."""
 _JOBS_AT_ONCE = 4
 _COSTS = 30.0
 _JUMP = 120.0

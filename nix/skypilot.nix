@@ -100,12 +100,26 @@ let
   asksClusters = cfg.systemdServices && cfg.enableCluster;
   stopsClusters = asksClusters && cfg.cluster.autoStop != null;
 
+  # Clouds that are asked for: by credentials, by name, or by a table of their own.
+  askedClouds = lib.unique (
+    lib.attrNames cfg.cloudCredentials
+    ++ map lib.toLower (lib.filter lib.isString (lib.toList (cfg.config.allowed_clouds or [ ])))
+    ++ lib.intersectLists [ "aws" "gcp" "azure" "kubernetes" ] (lib.attrNames cfg.config)
+  );
+
+  lackedClouds = lib.filter (cloud: !(cfg.package ? optional-dependencies.${cloud})) askedClouds;
+
+  # What nixpkgs leaves out of the package until somebody asks for it.
+  extras = lib.concatMap (cloud: cfg.package.optional-dependencies.${cloud} or [ ]) askedClouds;
+
   # A package of nixpkgs has no interpreter of its own; an environment has.
+  isPlain = cfg.package ? overrideAttrs && !(cfg.package ? interpreter);
+
   python =
     if cfg.package ? interpreter then
       cfg.package.interpreter
-    else if cfg.package ? overrideAttrs then
-      "${pkgs.python3.withPackages (p: [ (p.toPythonModule cfg.package) ])}/bin/python"
+    else if isPlain then
+      "${pkgs.python3.withPackages (p: [ (p.toPythonModule cfg.package) ] ++ extras)}/bin/python"
     else
       "${cfg.package}/bin/python";
 
@@ -159,6 +173,7 @@ let
   path =
     [
       cfg.package
+      pkgs.bash
       pkgs.openssh
       pkgs.rsync
       pkgs.awscli2
@@ -213,6 +228,7 @@ let
     LogRateLimitIntervalSec = "30s";
     LogRateLimitBurst = 10000;
     EnvironmentFile = "/etc/skypilot/environment";
+    BindReadOnlyPaths = "${pkgs.bash}/bin:/bin";
   };
 in
 {
@@ -846,6 +862,10 @@ in
         {
           when = runsServer && givesMetrics && !measuresServer;
           message = "services.skypilot: monitoring leaves out the API server's own metrics, which it would give at ${toString cfg.webUI.host} to whoever asks: let webUI.host be 127.0.0.1, behind a proxy";
+        }
+        {
+          when = isPlain && lackedClouds != [ ];
+          message = "services.skypilot: package has no optional dependencies for ${lib.concatStringsSep ", " lackedClouds}: see that it can reach them";
         }
       ]
     );

@@ -391,7 +391,7 @@ def test_a_package_may_be_many_things() -> None:
     ]
     store = "/nix/store/00000000000000000000000000000000-"
     assert starts == [
-        f"{store}python3-with-{store}skypilot/bin/python",
+        f"{store}python3-with-skypilot/bin/python",
         "/nix/store/env/bin/python3.12",
         "/opt/haversack/skypilot/bin/python",
     ]
@@ -400,6 +400,58 @@ def test_a_package_may_be_many_things() -> None:
         [f"{store}env"],
         [f"{store}sky"],
     ]
+
+
+def test_the_code_for_each_cloud_that_is_asked_for_is_there() -> None:
+    """nixpkgs has it under optional dependencies: those of credentials, of named clouds and of tables are put in."""
+    bare = Expression('(import ./tests/support/minilib.nix).package "old" // { overrideAttrs = null; }')
+    own = {"cloudCredentials": {"aws": "/run/aws"}, "config": {"allowed_clouds": ["aws", "gcp"]}}
+    given: list[dict[str, Any]] = [
+        {},
+        {"cloudCredentials": {"aws": "/run/aws"}},
+        {"config": {"allowed_clouds": ["AWS", "Kubernetes"]}},
+        {"config": {"kubernetes": {}, "docker": {}}},
+        {**own, "cloudCredentials": {"azure": "/run/azure", "aws": "/run/aws"}},
+        {**own, "package": bare},
+        {**own, "package": "/opt/skypilot"},
+        {"config": {"allowed_clouds": "aws"}},
+        {"config": {"allowed_clouds": ["nebius", 5]}},
+    ]
+    found = evaluate([("skypilot", {"enable": True, **one}) for one in given])
+    starts = [
+        one["config"]["systemd"]["services"]["skypilot-web-ui"]["serviceConfig"]["ExecStart"].split("/bin/")[
+            0
+        ]
+        for one in found
+    ]
+    with_ = "/nix/store/00000000000000000000000000000000-python3-with-"
+    assert starts == [
+        f"{with_}skypilot",
+        f"{with_}skypilot+awscli+boto3",
+        f"{with_}skypilot+awscli+boto3+kubernetes",
+        f"{with_}skypilot+kubernetes",
+        f"{with_}skypilot+awscli+boto3+azure-identity+google-api-python-client",
+        f"{with_}old",
+        "/opt/skypilot",
+        f"{with_}skypilot+awscli+boto3",
+        f"{with_}skypilot",
+    ]
+    said = "services.skypilot: package has no optional dependencies for {}: see that it can reach them"
+    lacking = [
+        [word for word in one["config"]["warnings"] if "optional dependencies" in word] for one in found
+    ]
+    assert lacking[5] == [said.format("aws, gcp")]
+    assert lacking[8] == [said.format("nebius")]
+    assert not any(lacking[:5] + lacking[6:8])
+
+
+def test_a_shell_lies_where_skypilot_calls_it() -> None:
+    """It runs commands with /bin/bash, and /bin of NixOS has only sh: units see a folder with both there."""
+    (found,) = evaluate([("skypilot", {"enable": True, "package": "/opt/skypilot"})])
+    store = "/nix/store/00000000000000000000000000000000-"
+    for unit in found["config"]["systemd"]["services"].values():
+        assert f"{store}bash" in unit["path"]
+        assert unit["serviceConfig"]["BindReadOnlyPaths"] == f"{store}bash/bin:/bin"
 
 
 def test_a_missing_package_says_what_to_do() -> None:
@@ -482,6 +534,8 @@ def test_units_are_the_same_key_by_key(name: str, lib: str) -> None:
     for one in ours.values():
         if "Service" in one:
             one["Service"]["Environment"] = [_placed(line) for line in one["Service"]["Environment"]]
+            # Others have bash in /bin.
+            one["Service"].pop("BindReadOnlyPaths", None)
     assert ours == theirs
     for one in services.values():
         assert one["path"][0] == PACKAGE

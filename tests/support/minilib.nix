@@ -48,6 +48,7 @@ rec {
       attrNames
       attrValues
       concatMap
+      concatStringsSep
       filter
       isAttrs
       isBool
@@ -77,6 +78,11 @@ rec {
       less >= 0 && builtins.substring less (-1) text == suffix;
     last = list: builtins.elemAt list (builtins.length list - 1);
     subtractLists = gone: builtins.filter (one: !builtins.elem one gone);
+    intersectLists = kept: builtins.filter (one: builtins.elem one kept);
+    unique = builtins.foldl' (
+      found: one: if builtins.elem one found then found else found ++ [ one ]
+    ) [ ];
+    toList = value: if builtins.isList value then value else [ value ];
     mapAttrsToList =
       function: attributes: map (name: function name attributes.${name}) (builtins.attrNames attributes);
     makeLibraryPath = packages: builtins.concatStringsSep ":" (map (one: "${one}/lib") packages);
@@ -102,8 +108,18 @@ rec {
   pkgs = {
     skypilot = package "skypilot" // {
       overrideAttrs = null;
+      optional-dependencies = builtins.mapAttrs (_: map package) {
+        aws = [
+          "awscli"
+          "boto3"
+        ];
+        azure = [ "azure-identity" ];
+        gcp = [ "google-api-python-client" ];
+        kubernetes = [ "kubernetes" ];
+      };
     };
     haversack = package "haversack";
+    bash = package "bash";
     coreutils = package "coreutils";
     openssh = package "openssh";
     rsync = package "rsync";
@@ -119,9 +135,11 @@ rec {
     python3.withPackages =
       choose:
       package "python3-with-${
-        (builtins.head (choose {
-          toPythonModule = one: one;
-        })).outPath
+        builtins.concatStringsSep "+" (
+          map (one: builtins.substring 44 (-1) one.outPath) (choose {
+            toPythonModule = one: one;
+          })
+        )
       }";
     writeShellScriptBin = name: text: package name // { inherit text; };
     formats.json = _: {

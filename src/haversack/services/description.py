@@ -118,7 +118,8 @@ class Service:
     a service that the same machine may have.  ``ports`` are options that the firewall of NixOS opens under a condition.
     ``logins`` are variables of every login.  ``programs`` is the folder of ``haversack/data`` with its small programs,
     ``commands`` what the package brings for people (on a machine without NixOS where there are ``logins``), ``tools``
-    packages of nixpkgs on the path of each unit, and ``clouds`` those that are there under a condition.
+    packages of nixpkgs on the path of each unit, and ``clouds`` those that are there under a condition.  ``extras``
+    are a table by cloud and a free table: the clouds that they name are optional dependencies of the package.
     ``administrators`` is an option with the names of people who may start, stop and look at its units.
     """
 
@@ -140,4 +141,5 @@ class Service:
     commands: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     clouds: tuple[tuple[str, Test], ...] = ()
+    extras: tuple[str, str] | None = None
     administrators: str = ""

@@ -89,13 +89,28 @@ copied =
 
 _PYTHON = """\
 # A package of nixpkgs has no interpreter of its own; an environment has.
+isPlain = cfg.package ? overrideAttrs && !(cfg.package ? interpreter);
+
 python =
   if cfg.package ? interpreter then
     cfg.package.interpreter
-  else if cfg.package ? overrideAttrs then
-    "${pkgs.python3.withPackages (p: [ (p.toPythonModule cfg.package) ])}/bin/python"
+  else if isPlain then
+    "${pkgs.python3.withPackages (p: [ (p.toPythonModule cfg.package) ] ++ extras)}/bin/python"
   else
     "${cfg.package}/bin/python";"""
+
+_EXTRAS = """\
+# Clouds that are asked for: by credentials, by name, or by a table of their own.
+askedClouds = lib.unique (
+  lib.attrNames cfg.CREDENTIALS
+  ++ map lib.toLower (lib.filter lib.isString (lib.toList (cfg.CONFIG.allowed_clouds or [ ])))
+  ++ lib.intersectLists CLOUDS (lib.attrNames cfg.CONFIG)
+);
+
+lackedClouds = lib.filter (cloud: !(cfg.package ? optional-dependencies.${cloud})) askedClouds;
+
+# What nixpkgs leaves out of the package until somebody asks for it.
+extras = lib.concatMap (cloud: cfg.package.optional-dependencies.${cloud} or [ ]) askedClouds;"""
 
 _PROGRAMS = """\
 programs = builtins.path {
@@ -142,6 +157,11 @@ def _lets(service: Service, words: Words) -> Iterator[str]:
     if called:
         yield "\n".join(binding(test.name, words.test(test.test)) for test in called)
     places = {term.name for term in used if isinstance(term, Place)}
+    if service.extras is not None:
+        credentials, free = service.extras
+        own = " ".join(quoted(cloud) for cloud in (*service.options[credentials].choices, "kubernetes"))
+        named = _EXTRAS.replace("CREDENTIALS", credentials).replace("CONFIG", free)
+        yield named.replace("CLOUDS", f"[ {own} ]")
     if "python" in places:
         yield _PYTHON
     if "programs" in places:

@@ -120,6 +120,10 @@ def _warnings(service: Service, words: Words) -> str:
         if not one.block
         for _contrary in [one.test.test if isinstance(one.test, Not) else Not(one.test)]
     ]
+    if service.extras is not None:
+        names = '${lib.concatStringsSep ", " lackedClouds}'
+        said = f"services.{service.name}: package has no optional dependencies for {names}: see that it can reach them"
+        found.append(block({"when": "isPlain && lackedClouds != [ ]", "message": f'"{said}"'}))
     told = indented(f"lib.filter (warning: warning.when) {lines(found)}")
     return f"map (warning: warning.message) (\n{told}\n)"
 
@@ -151,9 +155,12 @@ def _variables(unit: Unit, words: Words) -> dict[str, str]:
 
 def _directives(service: Service, unit: Unit, words: Words) -> dict[str, str]:
     found = {name: words.directive(term) for name, term in unit.service.items()}
-    return found | (
-        {"EnvironmentFile": quoted(f"/etc/{service.name}/environment")} if service.variables else {}
-    )
+    if service.variables:
+        found["EnvironmentFile"] = quoted(f"/etc/{service.name}/environment")
+    if "bash" in service.tools:
+        # /bin of NixOS has sh alone.  The whole folder: for one file systemd would make an empty one, for everybody.
+        found["BindReadOnlyPaths"] = '"${pkgs.bash}/bin:/bin"'
+    return found
 
 
 def common(service: Service, words: Words) -> dict[str, dict[str, str]]:

@@ -274,11 +274,22 @@ SERVICE = Service(
     },
     programs="skypilot",
     commands=("sky",),
-    # The last two `sky check` starts before it enables Kubernetes, and wants an nc that knows -h.
-    tools=("openssh", "rsync", "awscli2", "ssm-session-manager-plugin", "kubectl", "socat", "netcat-openbsd"),
+    # The last two `sky check` starts before it enables Kubernetes, and wants an nc that knows -h.  It runs commands
+    # with /bin/bash (sky/utils/command_runner.py, 0.14.1).
+    tools=(
+        "bash",
+        "openssh",
+        "rsync",
+        "awscli2",
+        "ssm-session-manager-plugin",
+        "kubectl",
+        "socat",
+        "netcat-openbsd",
+    ),
     clouds=(
         ("google-cloud-sdk", Has("cloudCredentials", "gcp")),
         ("azure-cli", Has("cloudCredentials", "azure")),
     ),
+    extras=("cloudCredentials", "config"),
     administrators="administrators",
 )

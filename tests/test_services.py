@@ -14,7 +14,7 @@ import pytest
 
 from haversack.services import nix, text
 from haversack.services.description import Option
-from haversack.services.machine import listens
+from haversack.services.machine import listens, says_the_same
 from haversack.services.values import Values, fault, fill, secrets
 from tests.support.services import (
     AWAY,
@@ -343,6 +343,17 @@ def test_everybody_has_the_command_with_what_logins_are_told(tmp_path: Path) -> 
         assert done.stdout == said
     # Where the package's own is the one that everybody finds, ours would start itself for ever.
     assert "usr/local/bin/sky" not in tell("skypilot", {"enable": True}, "/usr/local").files()
+
+
+def test_where_a_file_comes_from_is_no_other_file() -> None:
+    """Of a script, too, the line that names the snapshot may differ; all others count, with the program that runs it."""
+    script = site("minimal").files()["usr/local/bin/sky"]
+    assert script.splitlines()[1] == f"# {ORIGIN}"
+    assert says_the_same(script.encode(), script.replace(ORIGIN, "of another").encode())
+    for old, new in (("/bin/sh", "/bin/bash"), ("Over ssh", "By ssh"), ("exec", "echo")):
+        assert not says_the_same(script.encode(), script.replace(old, new).encode())
+    assert says_the_same(b"# one\na\n", b"# other\na\n")
+    assert not says_the_same(b"# one\na\n", b"# one\nb\n")
 
 
 def test_who_has_no_server_is_told_none() -> None:

@@ -106,7 +106,8 @@ class Platform(Protocol):
     def render(self, order: Order, inside: Inside) -> Rendered:
         """The files: the same for the same order and the same installed environments.
 
-        The first line that is a person's to read says :attr:`Order.origin`.  No file holds a secret.  Raises
+        The first line that is a person's to read says :attr:`Order.origin`; a table (``.csv``) has room for no such
+        line, and a file beside it that says it names the table.  No file holds a secret.  Raises
         ``UsageError`` for an order that means nothing, and the class of its worst finding where that blocks.
         """
         ...

@@ -9,6 +9,7 @@ import pwd
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from haversack.errors import ToolError
 from haversack.model.finding import Finding, unknown, unready
 from haversack.ports import Completed, Run
 from haversack.services import lastruns, sockets
+from haversack.services.belongings import folders, foreign, unreadable
 from haversack.services.description import Service
 from haversack.services.text import UNITS, units
 from haversack.services.values import Values
@@ -50,21 +52,25 @@ def look(
     name = service.name
     if not found.options["enable"]:
         return
-    yield from _systemd(found, run)
+    yield from systemd(found, run)
+    if not Path("/run/systemd/system").is_dir():
+        yield unready("systemd", "does not run this machine", "look on the machine that will run the service")
     yield from credentials(name, found)
     yield from taken(service, found, run)
     yield from _room(name, found)
     # Two services have files of their own in one tree.
-    if not any((root / path).exists() for path in files):
+    laid = any((root / path).exists() for path in files)
+    yield from unreadable(found, partial(asked, run), top=laid)
+    if not laid:
         said, remedy = "is not installed on this machine", f"haversack install {name}-service"
         yield unready(f"{name}.service", said, remedy)
         return
     yield from _changed(name, files, root)
     yield from _folders(name, files, found)
+    yield from foreign(name, files.get(f"etc/tmpfiles.d/{name}.conf", b""), found)
     yield from _links(name, files, root)
     for unit in units(service, found):
-        if not is_active(unit, run):
-            yield unready(unit, "does not run", f"systemctl status {unit}")
+        yield from _unit(unit, Path(found.options["package"]), run)
     yield from lastruns.look(service, found, partial(asked, run), root)
     yield from _package(name, found, version, run)
 
@@ -110,7 +116,52 @@ def is_active(unit: str, run: Run) -> bool:
     return done is not None and done.code == 0
 
 
-def _systemd(found: Values, run: Run) -> Iterator[Finding]:
+def _unit(unit: str, package: Path, run: Run) -> Iterator[Finding]:
+    """Whether a unit runs, runs what is there now, and starts with the machine."""
+    if not is_active(unit, run):
+        yield unready(unit, "does not run", f"systemctl status {unit}")
+    elif is_outdated(unit, package, run):
+        said = f"was started before {package} was changed, and may run what was there then"
+        yield unready(unit, said, f"systemctl restart {unit}", blocking=False)
+    done = asked(run, "systemctl", "is-enabled", unit)
+    # One that has no file is told of with the files.
+    told = done.out.strip() if done else ""
+    if told not in {"", "enabled", "not-found"}:
+        mask = f"systemctl unmask {unit}; " if told.startswith("masked") else ""
+        said = f"does not start with the machine: it is {told}"
+        yield unready(unit, said, f"{mask}systemctl enable {unit}")
+
+
+def is_outdated(unit: str, package: Path, run: Run) -> bool:
+    """Whether a unit's process was started before what is at its package was put there.
+
+    What has a timer is started anew each time.  Names and dates of what an install or a pip changes are looked at, and
+    not every file.
+    """
+    if not unit.endswith(".service"):
+        return False
+    stamp = "ExecMainStartTimestampMonotonic"
+    done = asked(run, "systemctl", "show", "-p", f"MainPID,{stamp}", unit)
+    told = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line) if done else {}
+    if told.get("MainPID", "0") == "0" or not told.get(stamp, "").isdigit():
+        return False
+    # By the clock of now: it may have jumped since the start, as at a boot without a network.
+    started = time.time() - (time.monotonic() - int(told[stamp]) / 1e6)
+    programs = (package / "bin" / name for name in ("haversack", "sky", "python"))
+    packages = package.glob("lib/python*/site-packages/*.dist-info")
+    return any(_changed_at(path) > started for path in (package, *programs, *packages))
+
+
+def _changed_at(path: Path) -> float:
+    """When a name's file was changed, or moved there, in seconds; 0 where there is none."""
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return 0.0
+
+
+def systemd(found: Values, run: Run) -> Iterator[Finding]:
+    """That there is no systemd, or an older one than the units need.  The unit files would be taken all the same."""
     done = asked(run, "systemctl", "--version")
     told = re.match(r"systemd ([0-9]+)", done.out) if done else None
     if told is None:
@@ -121,8 +172,6 @@ def _systemd(found: Values, run: Run) -> Iterator[Finding]:
     if version < least:
         said = f"is {version}, and the units need {least} for what keeps credentials and processes apart"
         yield unready("systemd", said, "use a newer system: Debian 12, Ubuntu 24.04, RHEL 9")
-    if not Path("/run/systemd/system").is_dir():
-        yield unready("systemd", "does not run this machine", "look on the machine that will run the service")
 
 
 def _handed(found: Values) -> list[tuple[str, str]]:
@@ -184,12 +233,18 @@ def _room(name: str, found: Values) -> Iterator[Finding]:
 
 
 def says_the_same(one: bytes, other: bytes) -> bool:
-    """Whether two rendered files do; their first line, which names the snapshot, does not count."""
-    return one.partition(b"\n")[2] == other.partition(b"\n")[2]
+    """Whether two rendered files do; the line that names the snapshot does not count."""
+    return _below(one) == _below(other)
+
+
+def _below(data: bytes) -> tuple[bytes, bytes]:
+    """What a file says beside where it comes from: that is its first line, in a script the one after ``#!``."""
+    first, _, rest = data.partition(b"\n")
+    return (first, rest.partition(b"\n")[2]) if first.startswith(b"#!") else (b"", rest)
 
 
 def _changed(name: str, files: Mapping[str, bytes], root: Path) -> Iterator[Finding]:
-    """Files that are not what would be rendered now; their first line, which names the snapshot, may differ."""
+    """Files that are not what would be rendered now; the line that names the snapshot may differ."""
     remedy = f"haversack install {name}-service shows the difference, and puts them in place"
     for path, data in files.items():
         try:
@@ -235,12 +290,6 @@ def _folders(name: str, files: Mapping[str, bytes], found: Values) -> Iterator[F
 def links(lines: bytes) -> dict[str, str]:
     """The links that a file of tmpfiles.d(5) makes, each with what it leads to."""
     return dict(re.findall(r"^L\+? '([^']+)' - - - - (.+)$", lines.decode(), re.MULTILINE))
-
-
-def folders(lines: bytes) -> dict[str, tuple[str, str]]:
-    """The folders that a file of tmpfiles.d(5) makes, each with its mode and its user."""
-    found = re.findall(r"^d (?:'([^']+)'|(\S+)) (\S+) (\S+)", lines.decode(), re.MULTILINE)
-    return {quoted or plain: (mode, user) for quoted, plain, mode, user in found}
 
 
 def _links(name: str, files: Mapping[str, bytes], root: Path) -> Iterator[Finding]:

@@ -51,7 +51,8 @@ def files(service: Service, values: Values, origin: str) -> dict[str, str]:
     if logins:
         lines = [f"export {name}='{value}'" for name, value in sorted(logins.items())]
         found[f"etc/profile.d/{service.name}.sh"] = head + "".join(f"{line}\n" for line in lines)
-        found |= {f"{COMMANDS}/{name}": _command(name, logins, values) for name in _own(service, values)}
+        own = _own(service, values)
+        found |= {f"{COMMANDS}/{name}": _command(name, logins, values, head) for name in own}
     if service.administrators and (rules := _sudo(service, values)):
         found[f"etc/sudoers.d/{service.name}"] = head + rules
     return found
@@ -62,13 +63,12 @@ def _own(service: Service, values: Values) -> list[str]:
     return [] if values.places["package"] in {"/usr", "/usr/local"} else list(service.commands)
 
 
-def _command(name: str, logins: Mapping[str, str], values: Values) -> str:
-    """A command of the package; without an origin, which would be its second line, and make it another file."""
+def _command(name: str, logins: Mapping[str, str], values: Values, head: str) -> str:
+    """A command of the package; the system wants its first line, so that ``head`` is the second."""
     told = "".join(f'export {key}="${{{key}:-{value}}}"\n' for key, value in sorted(logins.items()))
     package = values.places["package"]
-    return (
-        f'#!/bin/sh\n# Over ssh, by cron or with sudo nobody logs in.\n{told}exec {package}/bin/{name} "$@"\n'
-    )
+    why = "# Over ssh, by cron or with sudo nobody logs in."
+    return f'#!/bin/sh\n{head}{why}\n{told}exec {package}/bin/{name} "$@"\n'
 
 
 def config(service: Service, values: Values) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from haversack.errors import NotFoundError, PrefixError, UsageError
@@ -13,8 +14,9 @@ from haversack.model.finding import Finding, raise_blocking, unknown, unready, w
 from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.systemd import PREFIX, SERVER, SERVICES, completed, tree, valued
-from haversack.ports import Inside
+from haversack.ports import Inside, Run
 from haversack.services import machine, text
+from haversack.services.belongings import folders, foreign, unreadable
 from haversack.services.declared import is_hidden
 from haversack.services.values import Values
 from haversack.verbs.install import Installed, read_marker
@@ -111,21 +113,40 @@ def check_place(package: Path, planned: Installed, root: Path) -> None:
 
 
 def differs(path: Path, data: bytes) -> bool:
-    """Whether a file says something else; its first line, which names the snapshot, does not count."""
+    """Whether a file says something else; the line that names the snapshot does not count."""
     try:
         return not machine.says_the_same(path.read_bytes(), data)
     except (FileNotFoundError, PermissionError):
         return True
 
 
-def to_start(plan: Plan, changed: set[str], *, anew: bool) -> tuple[str, ...]:
-    """The units that must start anew: those that changed, and all where what they run or read did."""
+def to_start(plan: Plan, changed: set[str], *, anew: bool, run: Run | None) -> tuple[str, ...]:
+    """The units that must start anew: those that changed, and all where what they run or read did.
+
+    ``run`` asks the units of this machine since when they run; of another machine nobody is asked.
+    """
     people = ("etc/profile.d/", "etc/sudoers.d/", f"{text.COMMANDS}/")
     shared = {path for path in changed if not path.startswith(("etc/systemd/", *people))}
     every = anew or bool(shared)
-    return tuple(
-        u for u in plan.units if f"{text.UNITS}/{u}" in changed or (every and u.endswith(".service"))
-    )
+    package = Path(plan.found.options["package"])
+
+    def must(unit: str) -> bool:
+        if f"{text.UNITS}/{unit}" in changed or (every and unit.endswith(".service")):
+            return True
+        return run is not None and machine.is_outdated(unit, package, run)
+
+    return tuple(filter(must, plan.units))
+
+
+def ahead(plan: Plan, inside: Inside) -> list[Finding]:
+    """What on this machine would end an install half way, or leave a service that cannot run."""
+    if not plan.found.options["enable"]:
+        return []
+    return [
+        *machine.systemd(plan.found, inside.run),
+        *unreadable(plan.found, partial(machine.asked, inside.run), top=False),
+        *foreign(plan.name, plan.files.get(plan.folders, b""), plan.found),
+    ]
 
 
 def address_of(plan: Plan) -> str | None:
@@ -186,10 +207,10 @@ def _leads_out(path: Path, real: Path) -> bool:
 def left_behind(plan: Plan, root: Path) -> Iterator[Finding]:
     """Folders that an earlier snapshot had made and this one no longer names: nobody moves what is in them."""
     try:
-        earlier = machine.folders((root / plan.folders).read_bytes())
+        earlier = folders((root / plan.folders).read_bytes())
     except OSError:
         return
-    now = machine.folders(plan.files.get(plan.folders, b""))
+    now = folders(plan.files.get(plan.folders, b""))
     for folder in sorted(earlier.keys() - now.keys() if now else ()):
         said = "stays as it is, and the service uses another folder now"
         remedy = "stop the service, and move what is needed of it; or remove it"

@@ -15,6 +15,8 @@ from haversack.console import human_size
 from haversack.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from haversack.ports import Inside
     from haversack.verbs.install import Installed
     from haversack.verbs.lay import Laid
@@ -91,6 +93,7 @@ def install(
         *,
         compiled: bool = compile_bytecode,
         dry: bool = dry_run,
+        judge: Callable[[Path], object] | None = None,
     ) -> Installed:
         return verb(
             name,
@@ -103,6 +106,7 @@ def install(
             check=check,
             compile_bytecode=compiled,
             dry_run=dry,
+            judge=judge,
         )
 
     from haversack.verbs import holdings
@@ -117,7 +121,9 @@ def install(
             name.removesuffix(SUFFIX),
             inside,
             # Its user may not write there, and would compile it all at each start.
-            lambda one, place, dry: environment(one, place, target, compiled=True, dry=dry),
+            lambda one, place, dry, judge: environment(
+                one, place, target, compiled=True, dry=dry, judge=judge
+            ),
             prefix=prefix,
             root=root or Path("/"),
             target=target,

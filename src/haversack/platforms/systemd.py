@@ -6,6 +6,7 @@ docs/platforms/systemd.md goes from nothing to a dashboard.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -182,13 +183,20 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
     return settings, files if ours["enable"] else {}, [*findings, *_wrong(settings, base)]
 
 
-def refused(order: Order, found: Values, inside: Inside) -> list[Finding]:
-    """What the installed SkyPilot says against its configuration, where the site declares which version it is."""
+def refused(order: Order, found: Values, inside: Inside, python: Path | None = None) -> list[Finding]:
+    """What the SkyPilot of the service says against its configuration: that of its package, or of ``python``.
+
+    Where there is none yet, one that was installed elsewhere is asked, if the site declares which version it is.
+    """
     base = _skypilot(order.content)
-    if base is None or not found.options["enable"]:
+    own = python or Path(found.places["python"])
+    there = os.access(own, os.X_OK)
+    if not found.options["enable"] or (base is None and not there):
         return []
     content = text.config(SERVICES["skypilot"], found)
-    return schema.judge(content, base["version"], carried.SERVER, inside)
+    version, remedy = (base["version"], "") if base else (None, "correct [platform.systemd.skypilot.config]")
+    told = schema.judge(content, version, carried.SERVER, inside, own if there else None)
+    return [replace(one, remedy=remedy) if remedy and one.blocking else one for one in told]
 
 
 def joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

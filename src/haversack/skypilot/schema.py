@@ -7,6 +7,7 @@ those of a server for the question.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,25 +64,55 @@ def installed(inside: Inside, environment: str) -> Path | None:
     return found
 
 
-def judge(content: Mapping[str, Any], version: str, environment: str, inside: Inside) -> list[Finding]:
-    """What SkyPilot of that version refuses of its configuration, or that nobody asked it."""
-    python = installed(inside, environment)
+def judge(
+    content: Mapping[str, Any],
+    version: str | None,
+    environment: str,
+    inside: Inside,
+    python: Path | None = None,
+) -> list[Finding]:
+    """What SkyPilot of that version refuses of its configuration, or that nobody asked it.
+
+    ``python`` is its interpreter, where not the environment that was installed last is meant; then any ``version`` will do
+    where none is said.  Somebody else's is run as whom it belongs to.
+    """
+    python = python or installed(inside, environment)
     if python is None:
         said = f"is held to what is known of SkyPilot {version}, and not to its own schema: it is not installed here"
         return [unknown(_FILE, said, f"haversack install {environment} --to DIR, and ask again")]
     with TemporaryDirectory(prefix="haversack-") as home:
         # Nobody's own configuration, which would be read, and refused, before ours.
         foreign = [word for name in _FILES for word in ("-u", name)]
-        words = ["env", *foreign, str(python), "-I", "-W", "ignore", "-c", SCRIPT, json.dumps(content)]
+        words = [
+            *_owner(python, home),
+            "env",
+            *foreign,
+            str(python),
+            "-I",
+            "-W",
+            "ignore",
+            "-c",
+            SCRIPT,
+            json.dumps(content),
+        ]
         told = ask(inside.run, words, {"HOME": home, "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"})
     if isinstance(told, Refused) or not (answer := str(told).rpartition("\nanswer ")[2]):
         reason = told.reason if isinstance(told, Refused) else "it says nothing"
         return [unknown(_FILE, f"is not held to SkyPilot's own schema: {reason}", "install it again")]
     have, problem = json.loads(answer)
-    if have != version:
+    if version is not None and have != version:
         said = f"is not held to the schema of SkyPilot {version}: {have} is what is installed at {python.parent.parent}"
         return [unknown(_FILE, said, f"haversack install {environment}, and ask again")]
     if not problem:
         return []
-    said = f"is refused by SkyPilot {version}: {' '.join(problem.split())[:300]}"
+    said = f"is refused by SkyPilot {have}: {' '.join(problem.split())[:300]}"
     return [Finding("platform-setting", _FILE, said, "correct [platform.skypilot]")]
+
+
+def _owner(python: Path, home: str) -> list[str]:
+    """The words that run an interpreter as the owner of its environment, who is given ``home``; root runs only root's."""
+    status = python.parent.parent.stat()
+    if os.geteuid() or not status.st_uid:
+        return []
+    os.chown(home, status.st_uid, status.st_gid)
+    return ["setpriv", f"--reuid={status.st_uid}", f"--regid={status.st_gid}", "--clear-groups"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,12 +56,14 @@ def install(
     check: bool = False,
     compile_bytecode: bool = False,
     dry_run: bool = False,
+    judge: Callable[[Path], object] | None = None,
 ) -> Installed:
     """Install an environment at ``prefix``: built aside, then swapped in one step.
 
     Only an absent or empty folder, or one that haversack made, is taken.  ``target`` is chosen by this
     machine where none is named.  Files that are in ``clone_of`` too, byte for byte, are shared with it.
     An environment that works only at home is checked there, and taken away again where the check fails.
+    ``judge`` is told where the new one stands, before another is replaced for good; what it raises leaves that one there.
     Raises ``PrefixError``, ``NotFoundError``, ``IntegrityError``, ``ToolError``.
     """
     held, content = holdings.current_snapshot(inside.store, snapshot)
@@ -86,6 +88,8 @@ def install(
         if check:
             findings = kind.check(environment, place, inside, caged=False)
             raise_blocking(findings, f"{environment.ref} does not work on this machine; nothing was changed")
+        if judge is not None:
+            judge(place)
         inside.ledger.append("install", environment.manifest, details)
 
     try:

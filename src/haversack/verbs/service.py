@@ -21,6 +21,7 @@ from haversack.verbs.render import keep
 from haversack.verbs.service_plan import (
     SUFFIX,
     address_of,
+    ahead,
     check_place,
     check_within,
     differs,
@@ -78,7 +79,7 @@ def is_service(name: str) -> bool:
 def install_service(
     name: str,
     inside: Inside,
-    environment: Callable[[str, Path, bool], Installed],
+    environment: Callable[[str, Path, bool, Callable[[Path], object] | None], Installed],
     *,
     prefix: Path | None = None,
     root: Path = Path("/"),
@@ -92,7 +93,7 @@ def install_service(
 ) -> Placed:
     """Put a service (``skypilot``, ``haversack``) in place: its environment, its files, its units.
 
-    ``environment(name, prefix, dry)`` installs an environment; ``prefix`` is where (the declared package, or
+    ``environment(name, prefix, dry, judge)`` installs an environment that ``judge`` lets pass; ``prefix`` is where (the declared package, or
     ``/opt/skypilot``).  With a ``root`` other than ``/`` all is laid there for a machine that will start from it, and
     nothing is started.  ``say`` hears of each step.  Raises ``UsageError``, ``NotFoundError``, ``PrefixError`` for files
     that were edited, and ``ToolError`` for a step that failed, naming what was done before it and what was not.
@@ -115,7 +116,7 @@ def install_service(
     package = Path(plan.found.options["package"])
     place = root / package.relative_to("/")
     installs = name == "skypilot" and plan.found.options["enable"] and is_ours(plan, place, prefix)
-    planned = environment(SERVER, place, True) if installs else None
+    planned = environment(SERVER, place, True, None) if installs else None
     if planned is not None:
         check_place(package, planned, root.absolute())
         carried = choose(order.content, SERVER, target, inside)
@@ -136,12 +137,15 @@ def install_service(
     # What an install that failed, or was told to start nothing, left to be started.
     pending = Path(_PENDING.format(name=name))
     left = set(pending.read_text().split()) if pending.exists() and not staged else set()
-    anew = to_start(plan, changed, anew=planned is not None)
+    anew = to_start(plan, changed, anew=planned is not None, run=None if staged else inside.run)
     started = tuple(unit for unit in plan.units if unit in {*anew, *left})
     stopped = tuple(Path(path).name for path in removed if path.startswith(text.UNITS))
     # What another machine has is not known here.
     lacking = () if staged else tuple(machine.credentials(name, plan.found))
     ports = () if staged else tuple(machine.taken(SERVICES[name], plan.found, inside.run))
+    wrong = () if staged else tuple(ahead(plan, inside))
+    if not dry_run:
+        raise_blocking(wrong, "it could not run here; nothing was changed")
     if start and not dry_run:
         raise_blocking(ports, "it could not listen; nothing was changed")
     done = Placed(
@@ -151,7 +155,7 @@ def install_service(
             *plan.findings,
             *left_behind(plan, root),
             *unread(plan, root),
-            *(replace(one, blocking=False) for one in (*lacking, *ports)),
+            *(replace(one, blocking=False) for one in (*lacking, *ports, *wrong)),
         ),
     )
     if dry_run:
@@ -160,15 +164,23 @@ def install_service(
         return done
     check_sudoers(plan, inside)
     steps = Steps(inside, say, lacking)
-    with readable():
+    judged: list[Finding] = []
+
+    def judge(where: Path) -> None:
+        """Let the SkyPilot that is to read it say what it thinks of its configuration, before anything is changed."""
+        if installs or (name == "skypilot" and not staged):
+            judged.extend(refused(order, plan.found, inside, where / "bin" / "python"))
+        raise_blocking(judged, "SkyPilot refuses its configuration; nothing was changed")
         if not staged:
             pending.write_text(" ".join(started))
+
+    with readable():
         if planned is not None:
             say(f"installing {SERVER} to {place}")
-            done = replace(done, environment=environment(SERVER, place, False))
+            done = replace(done, environment=environment(SERVER, place, False, judge))
             steps.did(f"{SERVER} is installed to {place}")
-        judged = refused(order, plan.found, inside) if installs else []
-        raise_blocking(judged, f"SkyPilot refuses its configuration; its files in {root} are as they were")
+        else:
+            judge(place)
         done = replace(done, findings=(*done.findings, *judged))
         # Units are told of before their files go, and only when the others are there.
         keep(root, plan.rendered, force=force, marker=plan.marker, removing=False)

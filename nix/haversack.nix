@@ -23,9 +23,11 @@ let
 
   matches = pattern: given: builtins.match pattern (toString given) != null;
 
+  strongGroup = "root|admin|disk|docker|incus-admin|kmem|kvm|libvirt|lxd|mem|nixbld|podman|shadow|sudo|wheel";
   userName = "[a-z_][a-z0-9_-]{0,30}";
-  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix|etc)/.*|/var/(lib|log|cache)/(apt|audit|containerd|containers|dbus|docker|dpkg|journal|nixos|private|rpm|sudo|systemd)(/.*)?|/opt/haversack(/.*)?";
+  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/var/(run|spool|mail)/.*|/(usr|boot|dev|proc|sys|run|nix|etc|bin|sbin|lib|lib32|lib64|libx32)/.*|/var/(lib|log|cache)/(acme|apache2|apt|audit|chrony|cloud|containerd|containers|cups|dbus|dhcp|dnf|docker|dpkg|etcd|exim4|fail2ban|gitlab|grafana|haproxy|httpd|incus|jenkins|journal|kubelet|kubernetes|libvirt|lxc|lxd|machines|mariadb|mysql|munge|nfs|nginx|nixos|nixos-containers|ntp|pods|postfix|postgresql|private|prometheus|puppet|rabbitmq|redis|rpm|rsyslog|samba|slurm|slurm-llnl|snapd|squid|ssh|sss|sssd|sudo|sysstat|systemd|tuned|yum)(/.*)?|/opt/haversack(/.*)?|/var/(lib|log|cache)/skypilot(/.*)?";
   unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
+  hostAddress = "((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*|([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?";
 
   inStore = file: file != null && lib.hasPrefix builtins.storeDir file;
 
@@ -149,6 +151,10 @@ in
         message = "services.haversack: user is root: serving needs no rights, name a user of its own";
       }
       {
+        assertion = !matches strongGroup cfg.group;
+        message = "services.haversack: group is ${toString cfg.group}, which may do more than serving needs: name a group of its own";
+      }
+      {
         assertion = matches userName cfg.user;
         message = "services.haversack: user is ${toString cfg.user}: a name has small letters, digits, _ and - only";
       }
@@ -171,6 +177,14 @@ in
       {
         assertion = !matches unseenPlace cfg.package;
         message = "services.haversack: package is ${toString cfg.package}: the service sees neither homes nor /tmp, name another place";
+      }
+      {
+        assertion = matches hostAddress cfg.host;
+        message = "services.haversack: host is ${toString cfg.host}: write an address, as 127.0.0.1, 0.0.0.0 or ::, or a name, without a port";
+      }
+      {
+        assertion = matches hostAddress cfg.metrics.host;
+        message = "services.haversack: metrics.host is ${toString cfg.metrics.host}: write an address, as 127.0.0.1, 0.0.0.0 or ::, or a name, without a port";
       }
       {
         assertion = cfg.port >= 1024;

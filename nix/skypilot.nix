@@ -30,14 +30,16 @@ let
 
   matches = pattern: given: builtins.match pattern (toString given) != null;
 
+  strongGroup = "root|admin|disk|docker|incus-admin|kmem|kvm|libvirt|lxd|mem|nixbld|podman|shadow|sudo|wheel";
   userName = "[a-z_][a-z0-9_-]{0,30}";
-  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix|etc)/.*|/var/(lib|log|cache)/(apt|audit|containerd|containers|dbus|docker|dpkg|journal|nixos|private|rpm|sudo|systemd)(/.*)?|/opt/haversack(/.*)?";
+  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/var/(run|spool|mail)/.*|/(usr|boot|dev|proc|sys|run|nix|etc|bin|sbin|lib|lib32|lib64|libx32)/.*|/var/(lib|log|cache)/(acme|apache2|apt|audit|chrony|cloud|containerd|containers|cups|dbus|dhcp|dnf|docker|dpkg|etcd|exim4|fail2ban|gitlab|grafana|haproxy|httpd|incus|jenkins|journal|kubelet|kubernetes|libvirt|lxc|lxd|machines|mariadb|mysql|munge|nfs|nginx|nixos|nixos-containers|ntp|pods|postfix|postgresql|private|prometheus|puppet|rabbitmq|redis|rpm|rsyslog|samba|slurm|slurm-llnl|snapd|squid|ssh|sss|sssd|sudo|sysstat|systemd|tuned|yum)(/.*)?|/opt/haversack(/.*)?|/var/(lib|log|cache)/haversack(/.*)?";
   unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
+  hostAddress = "((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*|([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?";
   loopback = "127\\.[0-9.]+|localhost|::1";
-  address = "https?://([A-Za-z0-9_.-]+|\\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*])(:([1-9][0-9]?[0-9]?[0-9]?|[1-5][0-9][0-9][0-9][0-9]|6[0-4][0-9][0-9][0-9]|65[0-4][0-9][0-9]|655[0-2][0-9]|6553[0-5]))?(/[^@]*)?";
+  address = "https?://([A-Za-z0-9_.-]+|\\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*])(:([1-9][0-9]?[0-9]?[0-9]?|[1-5][0-9][0-9][0-9][0-9]|6[0-4][0-9][0-9][0-9]|65[0-4][0-9][0-9]|655[0-2][0-9]|6553[0-5]))?(/[^/@]+)*/?";
   proxyAddress = "https?://([A-Za-z0-9_.-]+|\\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*]):([1-9][0-9]?[0-9]?[0-9]?|[1-5][0-9][0-9][0-9][0-9]|6[0-4][0-9][0-9][0-9]|65[0-4][0-9][0-9]|655[0-2][0-9]|6553[0-5])/?";
   pastLoopback = "(.*,)?127\\.0\\.0\\.1(,.*)?";
-  assignment = " *((export +)?[A-Za-z_][A-Za-z0-9_]*=(\"[^\"\\\\$`]*\"|'[^'\\\\]*'|[^\"'\\\\$`;&|<>() ]*) *|#.*)?";
+  assignment = " *((export +)?[A-Za-z_][A-Za-z0-9_]*=(\"[^\"\\\\$`]*\"|'[^'\\\\]*'|([^\"'\\\\$`;&|<>() :~][^\"'\\\\$`;&|<>() :]*)?(:([^\"'\\\\$`;&|<>() :~][^\"'\\\\$`;&|<>() :]*)?)*) *|#.*)?";
   secretVariable = " *(export +)?[A-Za-z0-9_]*(SECRET|PASSWORD|PASSWD|TOKEN|(ACCESS|API|PRIVATE|SECRET)_KEY)(_ID)?=.+";
 
   secretName = ".*(secret|password|passwd|passphrase|sshpass|_pwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?";
@@ -132,6 +134,8 @@ let
   near = if matches "::1?" cfg.webUI.host then "[::1]" else "127.0.0.1";
   endpoint =
     if runsServer then "http://${near}:${toString cfg.webUI.port}" else toString cfg.endpoint;
+  index =
+    if matches ".*/" cfg.mirror then "${cfg.mirror}pypi/simple/" else "${cfg.mirror}/pypi/simple/";
 
   json = pkgs.formats.json { };
 
@@ -519,6 +523,10 @@ in
         message = "services.skypilot: user is root: SkyPilot needs no rights, name a user of its own";
       }
       {
+        assertion = !matches strongGroup cfg.group;
+        message = "services.skypilot: group is ${toString cfg.group}, which may do more than SkyPilot needs: name a group of its own";
+      }
+      {
         assertion = matches userName cfg.user;
         message = "services.skypilot: user is ${toString cfg.user}: a name has small letters, digits, _ and - only";
       }
@@ -606,16 +614,28 @@ in
         message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, which SkyPilot has for itself: name a folder of its own";
       }
       {
-        assertion = !(lib.hasPrefix "${cfg.logsDir}/" cfg.stateDir);
-        message = "services.skypilot: stateDir is ${toString cfg.stateDir}, in logsDir, where what is old is removed: name a folder beside it";
+        assertion = !(lib.hasPrefix "${cfg.logsDir}/" (toString cfg.stateDir));
+        message = "services.skypilot: stateDir is ${toString cfg.stateDir}, in logsDir, where what is old is removed: name a place beside it";
       }
       {
-        assertion = !(lib.hasPrefix "${cfg.logsDir}/" cfg.configDir);
-        message = "services.skypilot: configDir is ${toString cfg.configDir}, in logsDir, where what is old is removed: name a folder beside it";
+        assertion = !(lib.hasPrefix "${cfg.logsDir}/" (toString cfg.configDir));
+        message = "services.skypilot: configDir is ${toString cfg.configDir}, in logsDir, where what is old is removed: name a place beside it";
       }
       {
-        assertion = !(lib.hasPrefix "${cfg.logsDir}/" cfg.cacheDir);
-        message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, in logsDir, where what is old is removed: name a folder beside it";
+        assertion = !(lib.hasPrefix "${cfg.logsDir}/" (toString cfg.cacheDir));
+        message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, in logsDir, where what is old is removed: name a place beside it";
+      }
+      {
+        assertion = !(lib.hasPrefix "${cfg.logsDir}/" (toString cfg.caFile));
+        message = "services.skypilot: caFile is ${toString cfg.caFile}, in logsDir, where what is old is removed: name a place beside it";
+      }
+      {
+        assertion = !(lib.hasPrefix "${cfg.logsDir}/" (toString cfg.catalogs));
+        message = "services.skypilot: catalogs is ${toString cfg.catalogs}, in logsDir, where what is old is removed: name a place beside it";
+      }
+      {
+        assertion = !(lib.any (lib.hasPrefix "${cfg.logsDir}/") (lib.attrValues cfg.cloudCredentials));
+        message = "services.skypilot: cloudCredentials has a file in logsDir, where what is old is removed: name a place beside it";
       }
       {
         assertion = !matches unseenPlace cfg.stateDir;
@@ -644,6 +664,10 @@ in
       {
         assertion = !matches unseenPlace cfg.catalogs;
         message = "services.skypilot: catalogs is ${toString cfg.catalogs}: the service sees neither homes nor /tmp, name another place";
+      }
+      {
+        assertion = matches hostAddress cfg.monitoring.host;
+        message = "services.skypilot: monitoring.host is ${toString cfg.monitoring.host}: write an address, as 127.0.0.1, 0.0.0.0 or ::, or a name, without a port";
       }
       {
         assertion = cfg.enableWebUI -> cfg.webUI.port >= 1024;
@@ -696,7 +720,7 @@ in
       }
       {
         assertion = lib.all (matches assignment) (lib.splitString "\n" cfg.extraEnvironment);
-        message = "services.skypilot: extraEnvironment holds a line that is not `export NAME=value` with one word or a text in quotes: no shell reads it, and $, ` and \\ mean nothing";
+        message = "services.skypilot: extraEnvironment holds a line that is not `export NAME=value` with one word or a text in quotes: no shell reads it, and $, `, \\ and ~ mean nothing";
       }
       {
         assertion =
@@ -802,6 +826,30 @@ in
         assertion =
           givesMetrics && haversack.enable -> cfg.monitoring.metricsPort != haversack.metrics.port;
         message = "services.skypilot: monitoring.metricsPort and services.haversack.metrics.port are both ${toString cfg.monitoring.metricsPort}: two servers cannot share a port";
+      }
+      {
+        assertion =
+          haversack.enable
+          -> !(lib.hasPrefix "${cfg.stateDir}/" "${haversack.store}/" || lib.hasPrefix "${haversack.store}/" "${cfg.stateDir}/");
+        message = "services.skypilot: stateDir is ${toString cfg.stateDir}, in or around services.haversack.store: name a folder beside it";
+      }
+      {
+        assertion =
+          haversack.enable
+          -> !(lib.hasPrefix "${cfg.configDir}/" "${haversack.store}/" || lib.hasPrefix "${haversack.store}/" "${cfg.configDir}/");
+        message = "services.skypilot: configDir is ${toString cfg.configDir}, in or around services.haversack.store: name a folder beside it";
+      }
+      {
+        assertion =
+          haversack.enable
+          -> !(lib.hasPrefix "${cfg.logsDir}/" "${haversack.store}/" || lib.hasPrefix "${haversack.store}/" "${cfg.logsDir}/");
+        message = "services.skypilot: logsDir is ${toString cfg.logsDir}, in or around services.haversack.store: name a folder beside it";
+      }
+      {
+        assertion =
+          haversack.enable
+          -> !(lib.hasPrefix "${cfg.cacheDir}/" "${haversack.store}/" || lib.hasPrefix "${haversack.store}/" "${cfg.cacheDir}/");
+        message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, in or around services.haversack.store: name a folder beside it";
       }
       {
         assertion = !(cfg.config ? cloud);
@@ -914,8 +962,8 @@ in
         environment = environment // {
           SKYPILOT_GRACE_PERIOD_SECONDS = "40";
           PIP_NO_BUILD_ISOLATION = "0";
-          UV_DEFAULT_INDEX = if cfg.mirror != null then "${cfg.mirror}/pypi/simple/" else null;
-          PIP_INDEX_URL = if cfg.mirror != null then "${cfg.mirror}/pypi/simple/" else null;
+          UV_DEFAULT_INDEX = if cfg.mirror != null then index else null;
+          PIP_INDEX_URL = if cfg.mirror != null then index else null;
           SSL_CERT_FILE = cfg.caFile;
           PIP_CERT = cfg.caFile;
           HTTP_PROXY = cfg.proxy;

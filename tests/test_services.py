@@ -145,6 +145,9 @@ def test_no_assertion_is_without_its_breach() -> None:
         {"enableWebUI": False, "systemdServices": False},
         {"enableWebUI": False, "endpoint": "https://far.example/sky", "webUI": {"port": 80}},
         {"enableWebUI": False, "endpoint": "http://[fd00::1]:65535/sky"},
+        {"group": "research", "monitoring": {"host": "::"}, "mirror": "https://mirror.example/haversack/"},
+        {"monitoring": {"host": "control-1.site.example"}, "logsDir": "/var/log/sky"},
+        {"extraEnvironment": "A=b~c:d~\nB='~/x'\nC=::/x:\nD=\"~\""},
         {"mirror": "https://[2001:db8::7]", "proxy": "http://[::ffff:10.0.0.1]:3128/"},
         {"monitoring": {"metricsPort": 8080}},
         {"config": {"admin_policy": "x.Y"}},
@@ -254,6 +257,16 @@ def test_what_is_made_is_what_was_said() -> None:
     assert "/usr/bin/systemctl start skypilot-cluster-manager.service" in sudo[0]
     assert "/usr/bin/systemctl status --no-pager skypilot-monitor.service" in sudo[0]
     assert "autostop" not in sudo[0]
+
+
+@pytest.mark.parametrize("mirror", ["https://m.example", "https://m.example/", "https://m.example/x/"])
+def test_indexes_are_where_the_mirror_serves_them(mirror: str) -> None:
+    """However the mirror's address ends, its indexes are one folder below: // is not found there."""
+    unit = tell("skypilot", {"enable": True, "mirror": mirror}).files()[
+        f"{text.UNITS}/skypilot-web-ui.service"
+    ]
+    for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
+        assert f'"{name}={mirror.rstrip("/")}/pypi/simple/"' in unit
 
 
 def test_the_servers_own_metrics_are_for_this_machine_alone() -> None:

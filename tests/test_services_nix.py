@@ -283,6 +283,32 @@ def test_two_services_of_one_system_share_no_port(lib: str) -> None:
         assert one["failed"] == []
 
 
+@pytest.mark.parametrize("lib", LIBS, ids=lambda lib: "nixpkgs" if lib else "minilib")
+def test_two_services_of_one_system_share_no_folder(lib: str) -> None:
+    """What SkyPilot's service owns, and removes by its age, is not in or around the mirror's store."""
+    given = [{"logsDir": "/srv/a"}, {"logsDir": "/srv/a/store"}, {"stateDir": "/srv/a/store/x"}, {}]
+    mirror = {"enable": True, "store": "/srv/a/store"}
+    for enabled in (True, False):
+        found = evaluate(
+            [("skypilot", {"enable": True, **one}) for one in given],
+            lib,
+            {"haversack": {**mirror, "enable": enabled}},
+        )
+        said = "services.skypilot: {} is {}, in or around services.haversack.store: name a folder beside it"
+        wanted = [[said.format(folder, place) for folder, place in one.items() if enabled] for one in given]
+        assert [one["failed"] for one in found] == wanted
+
+
+def test_an_index_is_where_the_mirror_serves_it() -> None:
+    """A slash at the end of the mirror's address is not doubled here either."""
+    given = ["https://m.example", "https://m.example/", "https://m.example/x/"]
+    found = evaluate([("skypilot", {"enable": True, "mirror": mirror}) for mirror in given])
+    units = [one["config"]["systemd"]["services"]["skypilot-web-ui"] for one in found]
+    wanted = [f"{mirror.rstrip('/')}/pypi/simple/" for mirror in given]
+    assert [unit["environment"]["UV_DEFAULT_INDEX"] for unit in units] == wanted
+    assert [unit["environment"]["PIP_INDEX_URL"] for unit in units] == wanted
+
+
 def test_a_password_in_a_command_is_a_secret_here_too() -> None:
     """Commands with passwords are refused in both worlds, and those without in none."""
     given = [{"config": {"aws": {"ssh_proxy_command": command}}} for command, _ in COMMANDS]

@@ -275,13 +275,25 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
     ("skypilot", {"user": "a/b"}, "user is a/b: a name has small letters"),
     ("skypilot", {"user": "0"}, "user is 0: a name has small letters"),
     ("skypilot", {"group": "a:b"}, "group is a:b: a name has small letters"),
+    *(
+        (name, {"group": group}, f"group is {group}, which may do more than")
+        for name in ("skypilot", "haversack")
+        for group in ("root", "shadow", "docker")
+    ),
     ("skypilot", {"administrators": ["alice", "ALL"]}, "administrators holds what is no name of a user"),
     ("skypilot", {"administrators": ["alice,bob"]}, "administrators holds what is no name of a user"),
     ("skypilot", {"stateDir": "/var"}, "stateDir is /var, which others use too"),
     ("skypilot", {"stateDir": "/nix/var/sky"}, "stateDir is /nix/var/sky, which others use too"),
     ("skypilot", {"configDir": "/etc/cron.d"}, "configDir is /etc/cron.d, which others use too"),
     ("skypilot", {"configDir": "/etc/ssh"}, "configDir is /etc/ssh, which others use too"),
-    ("skypilot", {"logsDir": "/var/log/journal"}, "logsDir is /var/log/journal, which others use too"),
+    *(
+        ("skypilot", {"logsDir": place}, f"logsDir is {place}, which others use too")
+        for place in (
+            *("/var/log/journal", "/var/log/nginx", "/var/spool/cron", "/lib/systemd", "/sbin/x"),
+            *("/var/lib/haversack", "/var/lib/haversack/store"),
+        )
+    ),
+    ("haversack", {"store": "/var/log/skypilot/store"}, "store is /var/log/skypilot/store, which others"),
     *(
         ("skypilot", {folder: place, "package": PACKAGE}, f"{folder} is {place}, where what it runs lies")
         for folder, place in (
@@ -302,7 +314,21 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
     ),
     *(
         ("skypilot", {folder: "/var/log/skypilot/x"}, f"{folder} is /var/log/skypilot/x, in logsDir, where")
-        for folder in ("stateDir", "configDir", "cacheDir")
+        for folder in ("stateDir", "configDir", "cacheDir", "caFile", "catalogs")
+    ),
+    (
+        "skypilot",
+        {"cloudCredentials": {"gcp": "/run/gcp", "aws": "/var/log/skypilot/aws"}},
+        "cloudCredentials has a file in logsDir, where",
+    ),
+    *(
+        ("haversack", {"host": host}, f"host is {host}: write an address")
+        for host in ("0.0.0.0:8090", "mirror/x", "http://0.0.0.0", "999.1.1.1", "1.2.3", "a..b", "a.b-")
+    ),
+    ("haversack", {"metrics": {"host": "256.0.0.1"}}, "metrics.host is 256.0.0.1: write an address"),
+    *(
+        ("skypilot", {"monitoring": {"host": host}}, f"monitoring.host is {host}: write an address")
+        for host in ("0.0.0.0/0", "http://x", "::1/128")
     ),
     ("skypilot", {"logsDir": "/var/log"}, "logsDir is /var/log, which others use too"),
     ("skypilot", {"cacheDir": "/var/cache"}, "cacheDir is /var/cache, which others use too"),
@@ -372,6 +398,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
     ("skypilot", {"mirror": "mirror.example"}, "mirror is no address of a server: write one like"),
     ("skypilot", {"mirror": "https://me:pw@mirror.example"}, "mirror is no address of a server: write one"),
     ("skypilot", {"mirror": "ftp://mirror.example"}, "mirror is no address of a server: write one"),
+    ("skypilot", {"mirror": "https://mirror.example//"}, "mirror is no address of a server: write one"),
     *(
         ("skypilot", {"proxy": proxy}, "proxy is no address of a proxy: write one like")
         for proxy in (
@@ -400,6 +427,9 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
             "A=b\\",
             'A="b',
             "A='b'c",
+            "export KUBECONFIG=~/kube",
+            "A=/x:~/y",
+            "A=~",
             'A="b"c',
             "1A=b",
             "A =b",

@@ -12,10 +12,25 @@ _NAME = "[a-z_][a-z0-9_-]{0,30}"
 _LOGIN = "[a-z_][a-z0-9_.-]*"
 # Folders that a system shares: a service that owned one, with modes of its own, would break the others.
 # Of what lies one folder deeper, what a service's own modes or a purge by age would break most.
-_OTHERS = "apt|audit|containerd|containers|dbus|docker|dpkg|journal|nixos|private|rpm|sudo|systemd"
+_OTHERS = (
+    "acme|apache2|apt|audit|chrony|cloud|containerd|containers|cups|dbus|dhcp|dnf|docker|dpkg|etcd|exim4|fail2ban|gitlab"
+    "|grafana|haproxy|httpd|incus|jenkins|journal|kubelet|kubernetes|libvirt|lxc|lxd|machines|mariadb|mysql|munge"
+    "|nfs|nginx|nixos|nixos-containers|ntp|pods|postfix|postgresql|private|prometheus|puppet|rabbitmq|redis|rpm|rsyslog"
+    "|samba|slurm|slurm-llnl|snapd|squid|ssh|sss|sssd|sudo|sysstat|systemd|tuned|yum"
+)
 _SHARED = (
-    r"/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/(usr|boot|dev|proc|sys|run|nix|etc)/.*"
+    r"/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/var/(run|spool|mail)/.*"
+    r"|/(usr|boot|dev|proc|sys|run|nix|etc|bin|sbin|lib|lib32|lib64|libx32)/.*"
     f"|/var/(lib|log|cache)/({_OTHERS})(/.*)?|/opt/haversack(/.*)?"
+)
+# Groups that may do or read more than what they are for: their members are as good as root.
+_STRONG = "root|admin|disk|docker|incus-admin|kmem|kvm|libvirt|lxd|mem|nixbld|podman|shadow|sudo|wheel"
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+# An address of IPv4, one of IPv6, or a name (RFC 1123, section 2.1), whose last part is no number.
+_HOST = (
+    rf"({_OCTET}\.){{3}}{_OCTET}|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*"
+    rf"|({_LABEL}\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?"
 )
 UNSEEN = "/(home|root|run/user|tmp|var/tmp)(/.*)?"
 """What services do not see (ProtectHome=, PrivateTmp= of systemd.exec(5))."""
@@ -46,6 +61,10 @@ def named_people(user: str, group: str, administrators: str, of: str) -> tuple[A
         Assertion(
             Not(Same(Opt(user), "root")), f"{user} is root: {of} needs no rights, name a user of its own"
         ),
+        Assertion(
+            Not(Matches(group, _STRONG, "strongGroup")),
+            f"{group} is {{{group}}}, which may do more than {of} needs: name a group of its own",
+        ),
         *(
             Assertion(
                 Matches(path, _NAME, "userName"),
@@ -60,11 +79,20 @@ def named_people(user: str, group: str, administrators: str, of: str) -> tuple[A
     )
 
 
-def own_folders(*paths: str) -> tuple[Assertion, ...]:
-    """Folders that a service owns are its alone, and no two are one."""
+def host(path: str) -> Assertion:
+    """What is listened at is an address or a name, and nothing more."""
+    return Assertion(
+        Matches(path, _HOST, "hostAddress"),
+        f"{path} is {{{path}}}: write an address, as 127.0.0.1, 0.0.0.0 or ::, or a name, without a port",
+    )
+
+
+def own_folders(*paths: str, beside: str) -> tuple[Assertion, ...]:
+    """Folders that a service owns are its alone, none is of the service ``beside`` it, and no two are one."""
+    shared = f"{_SHARED}|/var/(lib|log|cache)/{beside}(/.*)?"
     alone = (
         Assertion(
-            Not(Matches(path, _SHARED, "sharedFolder")),
+            Not(Matches(path, shared, "sharedFolder")),
             f"{path} is {{{path}}}, which others use too: name a folder of its own, as in /var/lib",
         )
         for path in paths

@@ -115,7 +115,8 @@ class Service:
     options ``user`` and ``group`` are fixed; both are made where they are the default, with ``home``.  ``config`` is a
     file of its folder in ``/etc``, and ``variables`` names an option of lines that become an environment file there,
     ``environment``, which every unit reads.  ``listens`` are the ports of its units, none of which is one of ``beside``,
-    a service that the same machine may have.  ``ports`` are options that the firewall of NixOS opens under a condition.
+    a service that the same machine may have.  ``folders`` are options with folders that are its alone, none
+    of them in or around one of ``beside``.  ``ports`` are options that the firewall of NixOS opens under a condition.
     ``logins`` are variables of every login.  ``programs`` is the folder of ``haversack/data`` with its small programs,
     ``commands`` what the package brings for people (on a machine without NixOS where there are ``logins``), ``tools``
     packages of nixpkgs on the path of each unit, and ``clouds`` those that are there under a condition.  ``extras``
@@ -138,6 +139,7 @@ class Service:
     ports: tuple[tuple[str, Test], ...] = ()
     logins: Mapping[str, Term] = field(default_factory=dict)
     programs: str = ""
+    folders: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     clouds: tuple[tuple[str, Test], ...] = ()

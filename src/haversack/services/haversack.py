@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from haversack.services.assertions import differ, named_people, own_folders, seen, unless, unprivileged
+from haversack.services.assertions import (
+    differ,
+    host,
+    named_people,
+    own_folders,
+    seen,
+    unless,
+    unprivileged,
+)
 from haversack.services.description import Assertion, Line, Listening, Option, Service, Unit
 from haversack.services.hardening import HARDENED, PERSISTING, RESTARTED
 from haversack.services.terms import Given, Matches, Named, Not, On, Opt, Place, Term, When, both, join
@@ -51,8 +59,10 @@ TABLES = {"tls": "What it speaks TLS with.", "metrics": "Metrics for Prometheus.
 
 ASSERTIONS = (
     *named_people("user", "group", "administrators", of="serving"),
-    *own_folders("store"),
+    *own_folders("store", beside="skypilot"),
     *seen("store", "package"),
+    host("host"),
+    host("metrics.host"),
     unprivileged("port"),
     unprivileged("metrics.port"),
     Assertion(unless(Given("tls.certificate"), Given("tls.key")), "tls.certificate needs tls.key"),
@@ -66,9 +76,9 @@ ASSERTIONS = (
 )
 
 
-def _bracketed(name: str, host: str) -> Term:
+def _bracketed(name: str, path: str) -> Term:
     """An address as it stands before a port (RFC 3986, section 3.2.2)."""
-    return Named(name, When(Matches(host, ".*:.*"), join("[", Opt(host), "]"), Opt(host)))
+    return Named(name, When(Matches(path, ".*:.*"), join("[", Opt(path), "]"), Opt(path)))
 
 
 UNITS = (
@@ -128,6 +138,7 @@ SERVICE = Service(
     tmpfiles=(Line(join("d '", Opt("store"), "' 0755 - - -")),),
     listens=(Listening("port", "haversack"), Listening("metrics.port", "haversack")),
     ports=(("port", On("openFirewall")),),
+    folders=("store",),
     commands=("haversack",),
     administrators="administrators",
 )

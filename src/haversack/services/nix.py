@@ -160,8 +160,8 @@ def _lets(service: Service, words: Words) -> Iterator[str]:
     if service.extras is not None:
         credentials, free = service.extras
         own = " ".join(quoted(cloud) for cloud in (*service.options[credentials].choices, "kubernetes"))
-        named = _EXTRAS.replace("CREDENTIALS", credentials).replace("CONFIG", free)
-        yield named.replace("CLOUDS", f"[ {own} ]")
+        said = _EXTRAS.replace("CREDENTIALS", credentials).replace("CONFIG", free)
+        yield said.replace("CLOUDS", f"[ {own} ]")
     if "python" in places:
         yield _PYTHON
     if "programs" in places:

@@ -59,7 +59,7 @@ def _assertions(service: Service, words: Words) -> list[str]:
 
 
 def _shared(service: Service, words: Words) -> Iterator[str]:
-    """Assertions that no port is one of the service beside it, where the system has that module too."""
+    """Assertions that it shares no port and no folder with the service beside it, where the system has that too."""
     if service.beside is None:
         return
     other = service.beside
@@ -70,6 +70,16 @@ def _shared(service: Service, words: Words) -> Iterator[str]:
         yield block(
             {
                 "assertion": f"{both} -> cfg.{mine.path} != {other.name}.{theirs.path}",
+                "message": _sentence(service, said),
+            }
+        )
+    for own, their in product(service.folders, other.folders):
+        one, two = f'"${{cfg.{own}}}/"', f'"${{{other.name}.{their}}}/"'
+        within = f"lib.hasPrefix {one} {two} || lib.hasPrefix {two} {one}"
+        said = f"{own} is {{{own}}}, in or around services.{other.name}.{their}: name a folder beside it"
+        yield block(
+            {
+                "assertion": f"{other.name}.enable -> !({within})",
                 "message": _sentence(service, said),
             }
         )

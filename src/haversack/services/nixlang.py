@@ -13,6 +13,7 @@ from haversack.services.terms import (
     All,
     AtLeast,
     Begins,
+    Below,
     Called,
     Clean,
     Each,
@@ -57,6 +58,11 @@ class Words:
                 return f"{self.expression(one)} == {self.expression(other)}"
             case Begins(one, other):
                 return f"lib.hasPrefix {argument(self.expression(other))} {argument(self.expression(one))}"
+            case Below(path, folder):
+                within = f'lib.hasPrefix "${{cfg.{folder}}}/"'
+                if self.service.options[path].type == "paths":
+                    return f"lib.any ({within}) (lib.attrValues cfg.{path})"
+                return f"{within} (toString cfg.{path})"
             case Matches(path, pattern, name):
                 return self._matched("lib.all", path, name or quoted(pattern))
             case Holds(path, pattern, name):
@@ -87,7 +93,7 @@ class Words:
                 return said.replace(" == ", " != ")
             case Clean():
                 return said.removeprefix("!")
-            case Some() | All() | Has() | AtLeast() | Begins():
+            case Some() | All() | Has() | AtLeast() | Begins() | Below():
                 return f"!({said})"
             case _:
                 return f"!{said}"

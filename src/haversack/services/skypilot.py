@@ -11,6 +11,7 @@ from haversack.services.skypilot_options import (
     ASSERTIONS,
     DEFAULTS,
     ENDPOINT,
+    FOLDERS,
     MEASURED,
     MONITOR,
     NEAR,
@@ -25,6 +26,8 @@ from haversack.services.terms import (
     Given,
     Has,
     Holds,
+    Matches,
+    Named,
     Not,
     On,
     Opt,
@@ -59,6 +62,11 @@ def _every(**more: Term) -> dict[str, Term]:
 
 
 _CA = When(Given("caFile"), Opt("caFile"))
+# Servers take // for another place than /.
+_INDEX = Named(
+    "index",
+    When(Matches("mirror", ".*/"), join(Opt("mirror"), "pypi/simple/"), join(Opt("mirror"), "/pypi/simple/")),
+)
 
 # What an API server needs beyond what every unit has.
 _SERVING: dict[str, Term] = {
@@ -67,8 +75,8 @@ _SERVING: dict[str, Term] = {
     "SKYPILOT_GRACE_PERIOD_SECONDS": 40,
     # It builds a wheel of itself with pip, which would ask an index for what is installed (0: the option is off).
     "PIP_NO_BUILD_ISOLATION": 0,
-    "UV_DEFAULT_INDEX": When(Given("mirror"), join(Opt("mirror"), "/pypi/simple/")),
-    "PIP_INDEX_URL": When(Given("mirror"), join(Opt("mirror"), "/pypi/simple/")),
+    "UV_DEFAULT_INDEX": When(Given("mirror"), _INDEX),
+    "PIP_INDEX_URL": When(Given("mirror"), _INDEX),
     # Not REQUESTS_CA_BUNDLE: botocore reads it too (botocore/endpoint.py), and AWS has no certificate of the site.
     "SSL_CERT_FILE": _CA,
     "PIP_CERT": _CA,
@@ -272,6 +280,7 @@ SERVICE = Service(
         "SKYPILOT_DISABLE_LOCAL_API_SERVER": When(_ANSWERED, "1"),
         "SKYPILOT_DISABLE_USAGE_COLLECTION": 1,
     },
+    folders=FOLDERS,
     programs="skypilot",
     commands=("sky",),
     # The last two `sky check` starts before it enables Kubernetes, and wants an nc that knows -h.  It runs commands

@@ -9,6 +9,7 @@ from __future__ import annotations
 from haversack.services.assertions import (
     beside_what_runs,
     differ,
+    host,
     named_people,
     own_folders,
     seen,
@@ -18,6 +19,7 @@ from haversack.services.assertions import (
 from haversack.services.description import Assertion, Option
 from haversack.services.terms import (
     Begins,
+    Below,
     Called,
     Clean,
     Given,
@@ -40,9 +42,11 @@ _LOOPBACK = r"127\.[0-9.]+|localhost|::1"
 _PORT = "([1-9][0-9]?[0-9]?[0-9]?|[1-5][0-9][0-9][0-9][0-9]|6[0-4][0-9][0-9][0-9]|65[0-4][0-9][0-9]|655[0-2][0-9]|6553[0-5])"
 _NAMED = r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*])"
 _PROXY = f"https?://{_NAMED}:{_PORT}/?"
-_ADDRESS = f"https?://{_NAMED}(:{_PORT})?(/[^@]*)?"
-# Values that mean the same to a shell and to systemd (EnvironmentFile= of systemd.exec(5)).
-_VALUE = r"""("[^"\\$`]*"|'[^'\\]*'|[^"'\\$`;&|<>() ]*)"""
+_ADDRESS = f"https?://{_NAMED}(:{_PORT})?(/[^/@]+)*/?"
+# Values that mean the same to a shell and to systemd (EnvironmentFile= of systemd.exec(5)).  A shell reads ~ as a home
+# at the beginning and after colons.
+_BARE = r"""[^"'\\$`;&|<>() :"""
+_VALUE = rf"""("[^"\\$`]*"|'[^'\\]*'|({_BARE}~]{_BARE}]*)?(:({_BARE}~]{_BARE}]*)?)*)"""
 _LINE = f" *((export +)?[A-Za-z_][A-Za-z0-9_]*={_VALUE} *|#.*)?"
 _HIDDEN = " *(export +)?[A-Za-z0-9_]*(SECRET|PASSWORD|PASSWD|TOKEN|(ACCESS|API|PRIVATE|SECRET)_KEY)(_ID)?=.+"
 
@@ -184,10 +188,12 @@ ENDPOINT = Named(
     "endpoint", When(SERVER, join("http://", NEAR, ":", Opt("webUI.port")), join(Opt("endpoint")))
 )
 
+FOLDERS = ("stateDir", "configDir", "logsDir", "cacheDir")
+
 ASSERTIONS = (
     *named_people("user", "group", "administrators", of="SkyPilot"),
-    *own_folders("stateDir", "configDir", "logsDir", "cacheDir"),
-    *beside_what_runs("stateDir", "configDir", "logsDir", "cacheDir"),
+    *own_folders(*FOLDERS, beside="haversack"),
+    *beside_what_runs(*FOLDERS),
     *(
         Assertion(
             Not(
@@ -204,12 +210,17 @@ ASSERTIONS = (
     ),
     *(
         Assertion(
-            Not(Begins(Opt(path), join(Opt("logsDir"), "/"))),
-            f"{path} is {{{path}}}, in logsDir, where what is old is removed: name a folder beside it",
+            Not(Below(path, "logsDir")),
+            f"{path} is {{{path}}}, in logsDir, where what is old is removed: name a place beside it",
         )
-        for path in ("stateDir", "configDir", "cacheDir")
+        for path in ("stateDir", "configDir", "cacheDir", "caFile", "catalogs")
     ),
-    *seen("stateDir", "configDir", "logsDir", "cacheDir", "package", "caFile", "catalogs"),
+    Assertion(
+        Not(Below("cloudCredentials", "logsDir")),
+        "cloudCredentials has a file in logsDir, where what is old is removed: name a place beside it",
+    ),
+    *seen(*FOLDERS, "package", "caFile", "catalogs"),
+    host("monitoring.host"),
     unprivileged("webUI.port", On("enableWebUI")),
     unprivileged("monitoring.metricsPort", On("monitoring.enable")),
     unprivileged("monitoring.serverPort", MEASURED),
@@ -242,7 +253,7 @@ ASSERTIONS = (
     ),
     Assertion(
         Matches("extraEnvironment", _LINE, "assignment"),
-        "extraEnvironment holds a line that is not `export NAME=value` with one word or a text in quotes: no shell reads it, and $, ` and \\ mean nothing",
+        "extraEnvironment holds a line that is not `export NAME=value` with one word or a text in quotes: no shell reads it, and $, `, \\ and ~ mean nothing",
     ),
     Assertion(
         both(Not(Holds("extraEnvironment", _HIDDEN, "secretVariable")), Clean("extraEnvironment")),

@@ -103,6 +103,14 @@ class Begins:
 
 
 @dataclass(frozen=True, slots=True)
+class Below:
+    """Whether a path, or one of a table of paths, lies below the folder of another option; null does not."""
+
+    path: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Matches:
     """Whether a text option (or each item of a list, or each line of lines) matches a POSIX extended pattern whole.
 
@@ -171,7 +179,7 @@ class Some:
 
 
 Test: TypeAlias = (
-    On | Given | Has | Same | Begins | Matches | Holds | AtLeast | Clean | Called | Not | All | Some
+    On | Given | Has | Same | Begins | Below | Matches | Holds | AtLeast | Clean | Called | Not | All | Some
 )
 Term: TypeAlias = str | int | Opt | Place | Join | Named | When | Each
 

@@ -16,6 +16,7 @@ from haversack.services.terms import (
     All,
     AtLeast,
     Begins,
+    Below,
     Called,
     Clean,
     Each,
@@ -79,6 +80,10 @@ class Values:
                 return self.text(one) == self.text(other)
             case Begins(one, other):
                 return self.text(one).startswith(self.text(other))
+            case Below(path, folder):
+                value = self.options[path]
+                held = value.values() if isinstance(value, Mapping) else [value]
+                return any(one is not None and one.startswith(f"{self.options[folder]}/") for one in held)
             case Matches(path, pattern, _):
                 return all(re.fullmatch(pattern, item) for item in _items(self.options[path]))
             case Holds(path, pattern, _):

@@ -335,6 +335,22 @@ def test_a_job_runs_in_its_environment(
     assert set(theirs) & set(names) == {"KEPT", "PATH", "VIRTUAL_ENV"}
 
 
+def test_a_word_that_is_no_text_arrives_as_it_is(site: Site, tmp_path: Path) -> None:
+    """A file's name in bytes that are no UTF-8 stands in the script, printed or written, and is what the command is given."""
+    word = b"M\xfcller \xc3\xa9.csv"
+    order = ("render", "slurm", "--env", "lab", "--via", "activate")
+    env = {**plain_environ(), "HAVERSACK_STORE": str(site.store)}
+    for more in ((), ("-o", tmp_path), ("--json",)):
+        argv = [*command(*order, *more), "--", "printf", "%s", word]
+        done = subprocess.run(argv, env=env, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        if not more:
+            printed = done.stdout
+    assert (tmp_path / "lab.sbatch").read_bytes() == printed
+    assert "\udcfc" in json.loads(done.stdout)["shown"]
+    assert subprocess.run(["bash"], input=printed, env=env, capture_output=True).stdout == word
+
+
 def test_a_job_ends_as_its_command_did(site: Site, cluster: Cluster, tmp_path: Path) -> None:
     """The exit code of the command is that of the job."""
     script = job(site, tmp_path, "--mem", "100", "--", "python", "-c", "raise SystemExit(3)")

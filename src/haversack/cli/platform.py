@@ -94,7 +94,7 @@ def _command(name: str) -> click.Command:
         setting.console.findings(done.findings)
         if done.shown is not None and not setting.console.as_json:
             # A file, byte for byte, and no text that a terminal must be saved from.
-            click.echo(done.shown, nl=False)
+            click.echo(done.shown.encode(errors="surrogateescape"), nl=False)
             return
         setting.console.report(done, told(done, dry_run))
 

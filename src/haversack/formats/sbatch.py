@@ -133,9 +133,9 @@ def write(origin: str, job: Job) -> bytes:
     command = job.before + shlex.join(job.command)
     # Without a shell in between the command gets the signals that scancel and a time limit send.
     run = _BESIDE.replace("@COMMAND@", command) if job.stays else f"exec {command}\n"
-    return (
-        f"#!/bin/bash\n# {origin}\n{directives}\nset -eo pipefail\n{_CLEAN}{job.ready}set -u\n{run}".encode()
-    )
+    text = f"#!/bin/bash\n# {origin}\n{directives}\nset -eo pipefail\n{_CLEAN}{job.ready}set -u\n{run}"
+    # A word may be a file's name that is no text: its bytes stand as Python keeps them (PEP 383).
+    return text.encode(errors="surrogateescape")
 
 
 def by_module(folder: str, module: str, others: Sequence[str], programs: str) -> str:

@@ -30,7 +30,10 @@ from haversack.verbs.render import keep
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was rendered: names relative to ``folder``, or the bytes of the one file where there is none."""
+    """What was rendered: names relative to ``folder``, or the one file where there is none.
+
+    Bytes of it that are no text are in ``shown`` as in arguments (PEP 383).
+    """
 
     platform: str
     snapshot: str
@@ -72,7 +75,7 @@ def render(
     if order.folder is None:
         if made.printable is None:
             raise UsageError("there is more than one file to write", remedy="say where: -o DIR")
-        shown = made.files[made.printable].decode()
+        shown = made.files[made.printable].decode(errors="surrogateescape")
         return Written(name, order.name, None, files, (), (), findings, shown)
     written, removed = keep(order.folder, _by(name, made), force=force, dry_run=dry_run)
     if not dry_run:

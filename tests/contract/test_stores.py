@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -118,6 +119,27 @@ def test_a_file_of_one_owner_is_shared_on_disk(tmp_path: Path) -> None:
     blob = store.path(digest_of(data))
     shared = blob.stat().st_ino == source.stat().st_ino
     assert shared or before - os.statvfs(tmp_path).f_bfree < len(data) // 512 // 2
+
+
+def test_a_blob_that_shares_blocks_is_everybodys_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel clones blocks (XFS, Btrfs), which is played here, a server with a user of its own reads the blob."""
+
+    def cloned(to: int, request: int, source: int) -> int:
+        assert request == 0x40049409
+        return os.pwrite(to, os.pread(source, 1 << 20, 0), 0) * 0
+
+    monkeypatch.setattr(fcntl, "ioctl", cloned)
+    data = b"a wheel" * 100
+    source = tmp_path / "source.whl"
+    source.write_bytes(data)
+    store = DiskStore(tmp_path / "store", create=True)
+    store.add(digest_of(data), [data], linkable=source)
+    store.publish(store.index())
+    blob = store.path(digest_of(data))
+    assert blob.stat().st_ino != source.stat().st_ino
+    assert blob.stat().st_mode & 0o777 == 0o444
 
 
 def test_a_sealed_file_is_not_hashed_again(tmp_path: Path) -> None:

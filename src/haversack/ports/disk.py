@@ -192,7 +192,8 @@ class DiskStore:
                         size = seal.size
                     else:
                         size = pour(read_chunks(temporary), None, digest)
-                if shared is None:
+                # A copy of blocks is a file of our own, which was made for its owner alone.
+                if shared is None or temporary.lstat().st_nlink == 1:
                     temporary.chmod(0o444)
             except BaseException:
                 temporary.unlink(missing_ok=True)

@@ -42,11 +42,17 @@ let
   assignment = " *((export +)?[A-Za-z_][A-Za-z0-9_]*=(\"[^\"\\\\$`]*\"|'[^'\\\\]*'|([^\"'\\\\$`;&|<>() :~][^\"'\\\\$`;&|<>() :]*)?(:([^\"'\\\\$`;&|<>() :~][^\"'\\\\$`;&|<>() :]*)?)*) *|#.*)?";
   secretVariable = " *(export +)?[A-Za-z0-9_]*(SECRET|PASSWORD|PASSWD|TOKEN|(ACCESS|API|PRIVATE|SECRET)_KEY)(_ID)?=.+";
 
-  secretName = ".*(secret|password|passwd|passphrase|sshpass|_pwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?";
+  secretName = "(.*(secret|password|passwd|passphrase|pass_phrase|sshpass|_pwd|npm(_config)?_+auth|(private|access|api|storage|account|shared)[_-]?key|token)|(.*([_-]|pg|db))?pass)(_?(key|id|value))?s?";
+
+  counted = ".*tokens=[0-9]+";
 
   secretTexts = [
     ".*-----BEGIN [A-Z ]*PRIVATE KEY.*"
     ".*(AKIA|ASIA)[0-9A-Z]{16}.*"
+    ".*(hf_|gh[pousr]_)[A-Za-z0-9]{30}.*"
+    ".*(github_pat_|glpat-)[A-Za-z0-9_-]{20}.*"
+    ".*curl (.* )?-[A-Za-z]*u *[\"']?[^ :$`]+:[\"']?[^\"'$` ].*"
+    ".*(docker|podman|nerdctl|buildah|skopeo|oras|registry|auth|az) login (.* )?-p *[\"']?[^\"'$` @].*"
     "(.* )?-[PU] *[\"']?[^ :$`/]+:[\"']?[^\"'$` %/].*"
     ".*sshpass +(-[^ p][^ ]* +)*-p *[\"']?[^\"'$` ].*"
   ];
@@ -58,7 +64,9 @@ let
     ".*proxyauth=[^ :,$`]+:[\"']?[^\"'$` ,].*"
     "(.* )?-pw +[\"']?[^\"'$` ].*"
     ".*--?(password|passwd)( +|=)[\"']?[^\"'$` ].*"
-    "(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|(access|api|private|secret)_key)(_id)?=[\"']?[^\"'$` ;&|].*"
+    ".*authorization[\"']?: *[\"']?(bearer|basic|token) +[\"']?[^\"'$` ].*"
+    "(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|(private|access|api|storage|account|shared)[_-]?key|secret_key)(_id)?=[\"']?[^\"'$` ;&|].*"
+    "(.*[^$a-z0-9_])?([a-z0-9_]*_|pg|db)?(pass|npm(_config)?_+auth)=[\"']?[^\"'$` ;&|].*"
   ];
 
   # Whether a value is called or looks like a secret, however deep it lies.
@@ -79,7 +87,7 @@ let
       let
         text = lib.replaceStrings [ "\n" "\t" ] [ " " " " ] (toString given);
       in
-      matches secretName (lib.toLower name)
+      matches secretName (lib.toLower name) && !matches counted "${lib.toLower name}=${text}"
       || lib.any (pattern: matches pattern text) secretTexts
       || lib.any (pattern: matches pattern (lib.toLower text)) secretWords;
 

@@ -176,6 +176,8 @@ def test_no_assertion_is_without_its_breach() -> None:
             }
         },
         {"extraEnvironment": "AWS_CONFIG_FILE=/etc/aws\nPYTHONPATH=/x\nHTTPS_PROXY=http://p:1\nMYHOME=/x"},
+        {"config": {"kubernetes": {"pod_config": {"env": [{"name": "MAX_TOKENS", "value": "4096"}]}}}},
+        {"config": {"limits": {"max_tokens": 4096, "bypass": "x", "kms_key_id": "x"}}},
         {"config": {"aws": {"password_file": "/run/x", "token": "", "secret": None}}},
         {"config": {"docker": {"run_options": ["--user=1000:1000", "--user root:root", "-P"]}}},
         {"config": {"a": ["pip install -U https://h.example/x.whl", "run --token=$TOKEN --max_tokens=5"]}},

@@ -212,11 +212,35 @@ def test_both_worlds_refuse_the_same() -> None:
             "sshpass -p ",
             "-P",
             " --password=",
+            "curl -u ",
+            " login -p ",
+            "Authorization: Bearer ",
+            "_pass=",
+            "4096",
             "http://h",
             "-----BEGIN PRIVATE KEY",
         ),
     ]
-    names = ["secret", "_", "-", "Key", "key", "name", "file", "token", "s", "api", "ACCESS", "password", "x"]
+    names = [
+        "pass",
+        "PG",
+        "max_",
+        "4",
+        "storage",
+        "secret",
+        "_",
+        "-",
+        "Key",
+        "key",
+        "name",
+        "file",
+        "token",
+        "s",
+        "api",
+        "ACCESS",
+        "password",
+        "x",
+    ]
 
     def some(words: list[str], most: int) -> str:
         return "".join(chance.choices(words, k=chance.randint(0, most)))
@@ -314,6 +338,9 @@ def test_a_password_in_a_command_is_a_secret_here_too() -> None:
     given = [{"config": {"aws": {"ssh_proxy_command": command}}} for command, _ in COMMANDS]
     found = evaluate([("skypilot", {"enable": True, **one}) for one in given])
     assert [bool(one["failed"]) for one in found] == [hidden for _, hidden in COMMANDS]
+    counts: list[Any] = [4096, "4096", "4096x"]
+    found = evaluate([("skypilot", {"enable": True, "config": {"max_tokens": one}}) for one in counts])
+    assert [bool(one["failed"]) for one in found] == [False, False, True]
 
 
 def test_keys_of_the_guide_that_skypilot_refuses_are_refused_with_what_to_do() -> None:

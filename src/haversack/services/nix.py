@@ -11,6 +11,7 @@ from haversack.services.layout import binding, block, indented, laid, lines, pro
 from haversack.services.nixconfig import common, config, path, permitted
 from haversack.services.nixlang import Words, argument, terms, tests, value
 from haversack.services.terms import (
+    COUNTED,
     HIDDEN_KEYS,
     HIDDEN_TEXTS,
     HIDDEN_WORDS,
@@ -72,7 +73,7 @@ hides =
     let
       text = lib.replaceStrings [ "\\n" "\\t" ] [ " " " " ] (toString given);
     in
-    matches secretName (lib.toLower name)
+    matches secretName (lib.toLower name) && !matches counted "${lib.toLower name}=${text}"
     || lib.any (pattern: matches pattern text) secretTexts
     || lib.any (pattern: matches pattern (lib.toLower text)) secretWords;"""
 
@@ -146,6 +147,7 @@ def _lets(service: Service, words: Words) -> Iterator[str]:
     yield "\n".join(binding(name, quoted(pattern)) for name, pattern in patterns.items())
     if any(isinstance(test, Clean) for test in asked):
         yield binding("secretName", quoted(HIDDEN_KEYS))
+        yield binding("counted", quoted(COUNTED))
         yield binding("secretTexts", lines([quoted(text) for text in HIDDEN_TEXTS]))
         yield binding("secretWords", lines([quoted(text) for text in HIDDEN_WORDS]))
         yield _HIDES

@@ -185,14 +185,23 @@ Term: TypeAlias = str | int | Opt | Place | Join | Named | When | Each
 
 ALWAYS = All()
 
-HIDDEN_KEYS = ".*(secret|password|passwd|passphrase|sshpass|_pwd|(private|access|api)[_-]?key|token)(_?(key|id|value))?s?"
+_NAMES = "secret|password|passwd|passphrase|pass_phrase|sshpass|_pwd|npm(_config)?_+auth"
+_KEYS = "(private|access|api|storage|account|shared)[_-]?key"
+HIDDEN_KEYS = f"(.*({_NAMES}|{_KEYS}|token)|(.*([_-]|pg|db))?pass)(_?(key|id|value))?s?"
 """Keys of what is secret, in lower case.  Those that go on (``secretName``, ``token_file``) name where one lies."""
+COUNTED = ".*tokens=[0-9]+"
+"""A key and its value, with ``=`` between, that is a number of tokens and no secret."""
 # What a shell puts there when the command runs ($NAME, a command in backquotes) is no secret.
 _GIVEN = """["']?[^"'$` """
 HIDDEN_TEXTS = (
     ".*-----BEGIN [A-Z ]*PRIVATE KEY.*",
     ".*(AKIA|ASIA)[0-9A-Z]{16}.*",
-    # curl, proxytunnel, sshpass
+    # Tokens of Hugging Face, GitHub and GitLab.
+    ".*(hf_|gh[pousr]_)[A-Za-z0-9]{30}.*",
+    ".*(github_pat_|glpat-)[A-Za-z0-9_-]{20}.*",
+    # curl, registries, proxytunnel, sshpass
+    f".*curl (.* )?-[A-Za-z]*u *[\"']?[^ :$`]+:{_GIVEN}].*",
+    f".*(docker|podman|nerdctl|buildah|skopeo|oras|registry|auth|az) login (.* )?-p *{_GIVEN}@].*",
     f"(.* )?-[PU] *[\"']?[^ :$`/]+:{_GIVEN}%/].*",
     f".*sshpass +(-[^ p][^ ]* +)*-p *{_GIVEN}].*",
 )
@@ -206,8 +215,11 @@ HIDDEN_WORDS = (
     f".*proxyauth=[^ :,$`]+:{_GIVEN},].*",
     f"(.* )?-pw +{_GIVEN}].*",
     f".*--?(password|passwd)( +|=){_GIVEN}].*",
-    # Variables of any program.
-    f"(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|(access|api|private|secret)_key)(_id)?={_GIVEN};&|].*",
+    # Headers of HTTP.
+    f".*authorization[\"']?: *[\"']?(bearer|basic|token) +{_GIVEN}].*",
+    # Variables of any program, and connection strings.
+    f"(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|{_KEYS}|secret_key)(_id)?={_GIVEN};&|].*",
+    f"(.*[^$a-z0-9_])?([a-z0-9_]*_|pg|db)?(pass|npm(_config)?_+auth)={_GIVEN};&|].*",
 )
 """The same of texts in lower case."""
 

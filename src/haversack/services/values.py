@@ -10,6 +10,7 @@ from typing import Any
 
 from haversack.services.description import Option, OptionType, Service
 from haversack.services.terms import (
+    COUNTED,
     HIDDEN_KEYS,
     HIDDEN_TEXTS,
     HIDDEN_WORDS,
@@ -217,7 +218,8 @@ def secrets(value: Any, path: str, key: str = "") -> Iterator[str]:
             yield from secrets(inner, path, key)
     elif value is not None and not isinstance(value, bool):
         one = re.sub("[\n\t]", " ", str(value))
-        hidden = re.fullmatch(HIDDEN_KEYS, key.lower()) and one
+        counted = re.fullmatch(COUNTED, f"{key.lower()}={one}")
+        hidden = re.fullmatch(HIDDEN_KEYS, key.lower()) and one and not counted
         looks = any(re.fullmatch(pattern, one) for pattern in HIDDEN_TEXTS)
         if hidden or looks or any(re.fullmatch(pattern, one.lower()) for pattern in HIDDEN_WORDS):
             yield path

@@ -706,6 +706,7 @@ ENDPOINTS = ("ssm", "ssmmessages", "ec2", "ec2messages", "sts", "s3")
 
 
 NO_ENDPOINTS: dict[str, Any] = {"describe-vpc-endpoints": {"VpcEndpoints": []}}
+ALL = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}], "UserIdGroupPairs": []}
 LOCAL = {"GatewayId": "local", "DestinationCidrBlock": "10.0.0.0/16", "State": "active"}
 
 
@@ -739,10 +740,11 @@ def amazon_says(**other: Any) -> dict[str, Any]:
         "describe-route-tables": {"RouteTables": [{"Associations": [{"Main": True}], "Routes": [LOCAL]}]},
         "describe-vpc-endpoints": {"VpcEndpoints": [
             {"ServiceName": f"com.amazonaws.us-west-2.{name}", "State": "available", "PrivateDnsEnabled": True,
-             "VpcEndpointType": "Gateway" if name == "s3" else "Interface", "Groups": [{"GroupId": "sg-1"}]}
+             "VpcEndpointType": "Gateway" if name == "s3" else "Interface", "Groups": [{"GroupId": "sg-1"}],
+             "SubnetIds": [] if name == "s3" else ["subnet-1"]}
             for name in ENDPOINTS]},
         "describe-security-groups": {"SecurityGroups": [
-            {"GroupId": "sg-1", "GroupName": "private-sg", "IpPermissions": [rule]}]},
+            {"GroupId": "sg-1", "GroupName": "private-sg", "IpPermissions": [rule], "IpPermissionsEgress": [ALL]}]},
         "enableDnsSupport": {"EnableDnsSupport": {"Value": True}},
         "enableDnsHostnames": {"EnableDnsHostnames": {"Value": True}},
         "get-instance-profile": {"InstanceProfile": {"Roles": [{"RoleName": "nodes"}]}},
@@ -844,7 +846,12 @@ def test_an_endpoint_open_to_groups_alone_is_unknown() -> None:
         ("platform-unknown", True)
     }
     (group,) = endpoints["describe-security-groups"]["SecurityGroups"]
-    machines = {"GroupId": "sg-9", "GroupName": "private-sg", "IpPermissions": []}
+    machines = {
+        "GroupId": "sg-9",
+        "GroupName": "private-sg",
+        "IpPermissions": [],
+        "IpPermissionsEgress": [ALL],
+    }
     both = {"describe-security-groups": {"SecurityGroups": [{**group, "GroupName": "endpoints"}, machines]}}
     assert of_amazon(SSM["aws"], amazon_says(**both)) == []
 
@@ -916,7 +923,106 @@ def test_subnets_are_found_by_their_names() -> None:
     """Those that are named are looked at, and no others."""
     assert of_amazon({**SSM["aws"], "subnet_names": ["private-a"]}, amazon_says()) == []
     (finding, *_) = of_amazon({**SSM["aws"], "subnet_names": ["private-b"]}, amazon_says())
-    assert finding.subject.endswith("subnet private-b")
+    assert (finding.subject.endswith("subnet private-b"), finding.blocking) == (True, True)
+    # SkyPilot takes those that it finds.
+    both = {**SSM["aws"], "subnet_names": ["private-a", "private-b"]}
+    (finding,) = of_amazon(both, amazon_says())
+    assert (finding.subject.endswith("subnet private-b"), finding.blocking) == (True, False)
+
+
+PRIVATE = amazon_says()["describe-subnets"]["Subnets"][0]
+OTHER = {
+    **PRIVATE,
+    "SubnetId": "subnet-2",
+    "CidrBlock": "10.0.9.0/24",
+    "Tags": [{"Key": "Name", "Value": "b"}],
+}
+OPEN = {
+    "Associations": [{"SubnetId": "subnet-2"}],
+    "Routes": [LOCAL, {"GatewayId": "igw-1", "DestinationCidrBlock": "0.0.0.0/0", "State": "active"}],
+}
+TWO: dict[str, Any] = {
+    "describe-subnets": {"Subnets": [PRIVATE, OTHER]},
+    "describe-route-tables": {"RouteTables": [{"Associations": [{"Main": True}], "Routes": [LOCAL]}, OPEN]},
+}
+
+
+def test_only_the_subnets_that_skypilot_takes_count() -> None:
+    """Without `use_internal_ips` it takes public ones alone: none there blocks, and an isolated one beside does not."""
+    public = {key: value for key, value in SSM["aws"].items() if key != "use_internal_ips"}
+    (finding,) = of_amazon(public, amazon_says())
+    assert (finding.subject, finding.blocking) == ("us-west-2: VPC", True)
+    assert "use_internal_ips = true" in finding.remedy
+    assert of_amazon(public, amazon_says(**TWO, **NO_ENDPOINTS)) == []
+    assert of_amazon(SSM["aws"], amazon_says(**TWO)) == []
+
+
+def test_subnets_that_are_named_are_taken_all_or_none() -> None:
+    """A public one among them, or one of that name in another VPC of the region, and SkyPilot launches nothing."""
+    named = {**SSM["aws"], "subnet_names": ["private-a", "b"]}
+    (finding,) = of_amazon(named, amazon_says(**TWO))
+    assert (finding.subject, finding.blocking) == ("us-west-2: subnet b (subnet-2)", True)
+    closed = amazon_says(**{"describe-subnets": TWO["describe-subnets"]})
+    assert of_amazon(named, closed) == []
+    asked = json.dumps([{"Name": "tag:Name", "Values": ["private-a", "b"]}])
+    elsewhere = {asked: {"Subnets": [PRIVATE, OTHER, {**OTHER, "SubnetId": "subnet-3", "VpcId": "vpc-2"}]}}
+    (finding,) = of_amazon(named, closed | elsewhere)
+    assert (finding.subject, finding.blocking, "subnet-3" in finding.message) == (
+        "us-west-2: subnet b",
+        True,
+        True,
+    )
+    (finding,) = of_amazon(named, closed | {asked: Refused("AccessDenied")})
+    assert finding.code == "platform-unknown"
+
+
+@pytest.mark.parametrize("service", ["ssm", "s3"])
+def test_one_endpoint_that_is_well_is_enough(service: str) -> None:
+    """A second one of the same service, without the names that machines know, takes nothing away."""
+    endpoints = amazon_says()["describe-vpc-endpoints"]["VpcEndpoints"]
+    second = {
+        **endpoints[0],
+        "ServiceName": f"com.amazonaws.us-west-2.{service}",
+        "PrivateDnsEnabled": False,
+        "Groups": [],
+    }
+    for order_ in ([*endpoints, second], [second, *endpoints]):
+        assert (
+            of_amazon(SSM["aws"], amazon_says(**{"describe-vpc-endpoints": {"VpcEndpoints": order_}})) == []
+        )
+    alone = [e for e in endpoints if not e["ServiceName"].endswith(f".{service}")]
+    found = of_amazon(
+        SSM["aws"], amazon_says(**{"describe-vpc-endpoints": {"VpcEndpoints": [*alone, second]}})
+    )
+    assert {f.blocking for f in found} == {service == "ssm"}
+
+
+def test_names_are_looked_at_where_there_is_a_way_out_too() -> None:
+    """Without Amazon's DNS machines behind a NAT find no name, unless another server is named to them."""
+    off = {"enableDnsSupport": {"EnableDnsSupport": {"Value": False}}}
+    (finding,) = of_amazon(SSM["aws"], amazon_says(**route(NatGatewayId="nat-1"), **off))
+    assert (finding.subject, finding.code) == ("us-west-2: enableDnsSupport", "platform-unknown")
+
+
+def test_a_group_that_lets_nobody_out_is_found() -> None:
+    """Its rules outward count too: SkyPilot adds none to a group that it finds."""
+
+    def told(*rules: Mapping[str, Any]) -> list[tuple[str, str]]:
+        answers = amazon_says(
+            **changed("describe-security-groups", "SecurityGroups", IpPermissionsEgress=rules)
+        )
+        return [(finding.subject, finding.code) for finding in of_amazon(SSM["aws"], answers)]
+
+    near = {**UDP, "IpProtocol": "tcp"}
+    group = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": "sg-1"}]}
+    assert told() == told(SSH) == told(UDP) == [("us-west-2: private-sg", "platform-unready")]
+    assert told(near) == told(group) == told(ALL) == []
+    assert told(ELSEWHERE) == [("us-west-2: private-sg", "platform-unknown")]
+    nat = amazon_says(
+        **route(NatGatewayId="nat-1"),
+        **changed("describe-security-groups", "SecurityGroups", IpPermissionsEgress=[near]),
+    )
+    assert [finding.code for finding in of_amazon(SSM["aws"], nat)] == ["platform-unknown"]
 
 
 def of_cluster(settings: Mapping[str, Any], answers: Mapping[str, Any]) -> list[Finding]:

@@ -1,21 +1,18 @@
 """AWS as SkyPilot finds it: what is asked of it, reading alone, and what follows from the answers.
 
-SkyPilot finds a VPC by its Name tag, and takes it only if there is one (``sky/provision/aws/config.py``); with
-internal addresses alone it takes subnets that give no public address and have no way to an internet gateway.
-Systems Manager then needs a way of its own: a NAT, or endpoints in the VPC (AWS Systems Manager user guide,
-"Improve the security of EC2 instances by using VPC endpoints").
+SkyPilot finds a VPC by its Name tag, and takes it only if there is one (``sky/provision/aws/config.py``); what
+follows from what is in it is in :mod:`haversack.skypilot.network`.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from haversack.model.finding import Finding, unknown, unready
-from haversack.skypilot import versions
+from haversack.skypilot import network, versions
 from haversack.skypilot.asking import Refused, refused
 
 POLICY = "AmazonSSMManagedInstanceCore"
@@ -27,8 +24,6 @@ WORDS = ("LOCAL_CREDENTIALS", "SERVICE_ACCOUNT", "NO_UPLOAD")
 _WIDE = re.compile("SSM|Administrator|PowerUser")
 ENVIRON = {"AWS_PAGER": "", "AWS_MAX_ATTEMPTS": "2"}
 """What the ``aws`` program is told."""
-# Without the first two nobody gets in; the machine and SkyPilot's own calls want the others now and then.
-_MUST, _MAY = ("ssm", "ssmmessages"), ("ec2", "ec2messages", "sts", "s3")
 
 Ask = Callable[..., Any]
 """``ask("ec2", "describe-vpcs", …)`` gives the JSON of the answer, or :class:`Refused`."""
@@ -99,7 +94,10 @@ def _in_vpc(aws: Mapping[str, Any], vpc: str, ask: Ask) -> dict[str, Any]:
         "endpoints": ask("ec2", "describe-vpc-endpoints", *inside),
         "groups": ask("ec2", "describe-security-groups", *inside),
     }
-    for flag in ("enableDnsSupport", "enableDnsHostnames"):
+    if names := aws.get("subnet_names"):
+        named = json.dumps([{"Name": "tag:Name", "Values": list(names)}])
+        seen["subnets of these names"] = ask("ec2", "describe-subnets", "--filters", named)
+    for flag in network.FLAGS:
         seen[flag] = ask("ec2", "describe-vpc-attribute", "--vpc-id", vpc, "--attribute", flag)
     return seen
 
@@ -111,13 +109,10 @@ def judge(aws: Mapping[str, Any], where: str, seen: Mapping[str, Any]) -> Iterat
         yield unknown(
             where, "no VPC is named, so that nobody can tell which one is taken", "name it: vpc_name"
         )
-    for question in ("subnets", "routes", "endpoints", "groups", "enableDnsSupport", "enableDnsHostnames"):
-        if isinstance(seen.get(question), Refused):
-            yield refused(f"{where}: {question}", seen[question])
-    tables = seen.get("routes", Refused(""))
-    subnets = seen.get("subnets", Refused(""))
-    if not isinstance(tables, Refused) and not isinstance(subnets, Refused):
-        yield from _network(aws, where, seen, subnets["Subnets"], tables["RouteTables"])
+    for question, answer in seen.items():
+        if question in network.QUESTIONS and isinstance(answer, Refused):
+            yield refused(f"{where}: {question}", answer)
+    yield from network.judge(where, aws, seen, through_ssm=through_ssm(aws))
     groups = seen.get("groups", Refused(""))
     name = aws.get("security_group_name")
     known = [] if isinstance(groups, Refused) else [group["GroupName"] for group in groups["SecurityGroups"]]
@@ -138,152 +133,6 @@ def _vpcs(where: str, answers: Mapping[str, Any]) -> Iterator[Finding]:
         elif len(vpcs) > 1:
             said = f"{len(vpcs)} VPCs have this name ({', '.join(vpc['VpcId'] for vpc in vpcs)}), and SkyPilot takes neither"
             yield unready(f"{where}: VPC {name}", said, "give each a name of its own")
-
-
-def _network(
-    aws: Mapping[str, Any], where: str, seen: Mapping[str, Any], subnets: list[Any], tables: list[Any]
-) -> Iterator[Finding]:
-    """Subnets, and the way from them to Systems Manager."""
-    wanted = aws.get("subnet_names")
-    for name in wanted or ():
-        if name not in map(_name_of, subnets):
-            yield unready(
-                f"{where}: subnet {name}", "is not in the VPC", "correct the name, or tag the subnet"
-            )
-    usable = [s for s in subnets if s["State"] == "available" and (not wanted or _name_of(s) in wanted)]
-    if aws.get("use_internal_ips"):
-        # Any route to such a gateway counts for SkyPilot.
-        public = {s["SubnetId"] for s in usable if s["MapPublicIpOnLaunch"] or "igw" in _ways(s, tables)}
-        usable = [s for s in usable if s["SubnetId"] not in public]
-        if not usable:
-            said = "has no subnet that gives no public address and has no way to an internet gateway"
-            yield unready(f"{where}: VPC", said, "add a private subnet, or leave use_internal_ips out")
-    if not through_ssm(aws) or isinstance(seen.get("endpoints", Refused("")), Refused):
-        return
-    closed = []
-    for subnet in usable:
-        out = {way for way, routes in _ways(subnet, tables).items() if _is_everything(routes)}
-        if not out & {"nat", "igw"}:
-            closed.append(subnet)
-    if closed:
-        yield from _endpoints(aws, where, seen, closed, tables)
-
-
-def _ways(subnet: Mapping[str, Any], tables: list[Any]) -> dict[str, list[Any]]:
-    """By what a subnet's traffic may leave the VPC (``igw``, ``nat``, ``tgw``, …), with the routes that do so."""
-    own = [t for t in tables if any(a.get("SubnetId") == subnet["SubnetId"] for a in t["Associations"])]
-    main = [t for t in tables if any(a.get("Main") for a in t["Associations"])]
-    keys = (
-        *("GatewayId", "NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "VpcPeeringConnectionId"),
-        *("LocalGatewayId", "CarrierGatewayId", "CoreNetworkArn", "EgressOnlyInternetGatewayId"),
-    )
-    found: dict[str, list[Any]] = {}
-    for table in own or main:
-        for route in table["Routes"]:
-            for way in (str(route[key]).partition("-")[0] for key in keys if route.get(key)):
-                found.setdefault(way, []).append(route)
-    return found
-
-
-def _is_everything(routes: list[Any]) -> bool:
-    """Whether routes that are in use lead to all addresses: a deleted NAT leaves a ``blackhole``."""
-    used = [route for route in routes if route.get("State") == "active"]
-    networks = [
-        ipaddress.IPv4Network(r["DestinationCidrBlock"]) for r in used if r.get("DestinationCidrBlock")
-    ]
-    return ipaddress.IPv4Network("0.0.0.0/0") in ipaddress.collapse_addresses(networks)
-
-
-def _leads_on(subnet: Mapping[str, Any], tables: list[Any]) -> list[str]:
-    """Ways that lead to other networks, of which nobody here can tell where they end."""
-    ways = _ways(subnet, tables)
-    further = {way: routes for way, routes in ways.items() if way not in {"local", "igw", "nat", "vpce"}}
-    used = {way: [r for r in routes if r.get("State") == "active"] for way, routes in further.items()}
-    return sorted(way for way, routes in used.items() if _is_everything(routes) or any(map(_of_ipv6, routes)))
-
-
-def _of_ipv6(route: Mapping[str, Any]) -> bool:
-    return route.get("DestinationIpv6CidrBlock") == "::/0"
-
-
-def _endpoints(
-    aws: Mapping[str, Any], where: str, seen: Mapping[str, Any], subnets: list[Any], tables: list[Any]
-) -> Iterator[Finding]:
-    """Endpoints that stand for a way out, where there is none."""
-    there = {e["ServiceName"].rpartition(".")[2]: e for e in seen["endpoints"]["VpcEndpoints"] if e["State"].lower() == "available"}  # fmt: skip
-    further = sorted({way for subnet in subnets for way in _leads_on(subnet, tables)})
-    # Where each private subnet leads on, it may be that what it leads to has a way out.
-    doubtful = all(_leads_on(subnet, tables) for subnet in subnets)
-    for service in (*_MUST, *_MAY):
-        subject = f"{where}: endpoint {service}"
-        if service not in there and doubtful:
-            said = f"is not in the VPC, and whether {', '.join(further)} leads to {service} is not known here"
-            yield unknown(subject, said, f"ask who runs that network, or add an endpoint for {service}")
-            continue
-        if service not in there:
-            said = "is not in the VPC, and its private subnets have no other way out"
-            yield unready(
-                subject, said, f"add an endpoint of the VPC for {service}", blocking=service in _MUST
-            )
-            continue
-        if there[service].get("VpcEndpointType") != "Interface":
-            continue
-        if not there[service].get("PrivateDnsEnabled"):
-            yield unready(subject, "answers to no name that machines know", "enable its private DNS names")
-        yield from _lets_in(subject, there[service], seen["groups"], subnets, aws.get("security_group_name"))
-    for flag in ("enableDnsSupport", "enableDnsHostnames"):
-        answer = seen[flag]
-        if not isinstance(answer, Refused) and not answer[flag[0].upper() + flag[1:]]["Value"]:
-            said = "is off, and endpoints are found by their names"
-            yield unready(
-                f"{where}: {flag}", said, f"aws ec2 modify-vpc-attribute --vpc-id ID --{_dashed(flag)}"
-            )
-
-
-def _lets_in(
-    subject: str, endpoint: Mapping[str, Any], groups: Any, subnets: list[Any], own: str | None
-) -> Iterator[Finding]:
-    """Whether an endpoint's security groups let the subnets in at port 443; ``own`` is the group of machines."""
-    if isinstance(groups, Refused):
-        return
-    ids = {group["GroupId"] for group in endpoint.get("Groups", ())}
-    mine = {group["GroupId"] for group in groups["SecurityGroups"] if group["GroupName"] == own}
-    rules = [
-        rule
-        for group in groups["SecurityGroups"]
-        if group["GroupId"] in ids
-        for rule in group["IpPermissions"]
-        if _is_https(rule)
-    ]
-    members = {pair["GroupId"] for rule in rules for pair in rule.get("UserIdGroupPairs") or ()}
-    if members & mine:
-        return
-    networks = [
-        ipaddress.IPv4Network(item["CidrIp"]) for rule in rules for item in rule.get("IpRanges") or ()
-    ]
-    open_to = list(ipaddress.collapse_addresses(networks))
-    # SkyPilot reaches machines by IPv4: a subnet without is none of its.
-    for subnet in (subnet for subnet in subnets if subnet.get("CidrBlock")):
-        network = ipaddress.IPv4Network(subnet["CidrBlock"])
-        if any(network.subnet_of(one) for one in open_to):
-            continue
-        at = f"{subnet['SubnetId']} ({subnet['CidrBlock']})"
-        if members or any(rule.get("PrefixListIds") for rule in rules):
-            said = f"lets in other groups or lists of networks at port 443, and whether machines of {at} are in them is not known"
-            yield unknown(
-                subject,
-                said,
-                "see that machines' own security group is let in, or name it: security_group_name",
-            )
-        else:
-            said = f"lets nobody of {at} in at port 443"
-            yield unready(subject, said, "add that rule to a security group of the endpoint")
-
-
-def _is_https(rule: Mapping[str, Any]) -> bool:
-    """Whether a rule is about TCP at port 443."""
-    everything = rule["IpProtocol"] == "-1"
-    return everything or (rule["IpProtocol"] in {"tcp", "6"} and rule["FromPort"] <= 443 <= rule["ToPort"])
 
 
 def _profile(aws: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[Finding]:
@@ -322,11 +171,3 @@ def _other_policies(subject: str, attached: list[Any], inline: Any) -> Iterator[
     else:
         said = f"has no role with {POLICY}: nobody reaches its machines through SSM"
         yield unready(subject, said, "attach that policy, or name another: remote_identity")
-
-
-def _name_of(thing: Mapping[str, Any]) -> str | None:
-    return next((tag["Value"] for tag in thing.get("Tags", ()) if tag["Key"] == "Name"), None)
-
-
-def _dashed(flag: str) -> str:
-    return {"enableDnsSupport": "enable-dns-support", "enableDnsHostnames": "enable-dns-hostnames"}[flag]

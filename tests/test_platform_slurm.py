@@ -340,8 +340,9 @@ def test_a_word_that_is_no_text_arrives_as_it_is(site: Site, tmp_path: Path) -> 
     word = b"M\xfcller \xc3\xa9.csv"
     order = ("render", "slurm", "--env", "lab", "--via", "activate")
     env = {**plain_environ(), "HAVERSACK_STORE": str(site.store)}
-    for more in ((), ("-o", tmp_path), ("--json",)):
-        argv = [*command(*order, *more), "--", "printf", "%s", word]
+    ways: list[tuple[str | Path, ...]] = [(), ("-o", tmp_path), ("--json",)]
+    for more in ways:
+        argv: list[str | bytes] = [*command(*order, *more), "--", "printf", "%s", word]
         done = subprocess.run(argv, env=env, capture_output=True)
         assert done.returncode == 0, done.stderr
         if not more:
@@ -391,6 +392,54 @@ def test_an_environment_is_sent_to_the_node_as_one_file(site: Site, cluster: Clu
     assert Path(prefix).is_relative_to(node)
     assert version == "2.0"
     assert list(node.iterdir()) == []
+
+
+def test_a_file_where_the_tar_should_be_is_somebodys(site: Site, tmp_path: Path) -> None:
+    """Older or newer than the environment, and ours that was edited: it stays, nothing is written, `--force` replaces it."""
+    order = ("render", "slurm", "--env", "lab", "--broadcast", "-o", tmp_path)
+    tar = tmp_path / "lab-2026-11.tar"
+
+    def refused() -> None:
+        before = sorted(tmp_path.iterdir())
+        held = tar.read_bytes()
+        done = site(*order, "--", "false")
+        assert done.returncode == 15, done.stdout + done.stderr
+        assert "lab-2026-11.tar: was edited since it was packed, or is somebody else's" in done.stderr
+        assert tar.read_bytes() == held
+        assert sorted(tmp_path.iterdir()) == before
+
+    for moment in (None, (0, 0)):
+        tar.write_text("my precious")
+        if moment:
+            os.utime(tar, moment)
+        refused()
+    assert str(tar) in site.must(*order, "--force", "--", "true")
+    packed = tar.read_bytes()
+    assert "already" in site.must(*order, "--", "true")
+    tar.write_bytes(packed + b"more")
+    refused()
+    # What was installed anew is packed anew, and what else is rendered leaves the tar in the list.
+    tar.write_bytes(packed)
+    site.must("render", "slurm", "--env", "geo", "-o", tmp_path, "--", "true")
+    assert str(tar) in site.must(*order, "--", "true")
+    assert str(tar) not in site.must(*order, "--", "true")
+
+
+def test_compiled_modules_are_of_use_on_a_node(site: Site, tmp_path: Path) -> None:
+    """Python on the node takes the bytecode that was installed: its sources arrive with the time that it names."""
+    prefix = site.prefix("lab", "2026-10")
+    argv = [str(prefix / "bin" / "python"), "-m", "compileall", "-q", str(prefix / "lib")]
+    assert subprocess.run(argv, env=plain_environ(), capture_output=True).returncode == 0
+    order = ("render", "slurm", "--env", "lab", "--snapshot", "2026-10", "--broadcast", "-o", tmp_path)
+    site.must(*order, "--", "true")
+    assert subprocess.run(["tar", "-x", "-f", tmp_path / "lab-2026-10.tar", "-C", tmp_path]).returncode == 0
+    python = tmp_path / "environment" / "bin" / "python"
+    done = subprocess.run(
+        [python, "-v", "-c", "import demo"], env=plain_environ(), capture_output=True, text=True
+    )
+    said = [line for line in done.stderr.splitlines() if str(tmp_path) in line]
+    assert any("demo" in line and " matches " in line for line in said), done.stderr
+    assert not [line for line in said if "stale" in line]
 
 
 def test_each_node_installs_its_own(site: Site, cluster: Cluster, tmp_path: Path) -> None:

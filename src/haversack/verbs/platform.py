@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 from haversack.errors import NotFoundError, UsageError
 from haversack.formats import declaration, lockfile, oci
 from haversack.formats.canonical import canonical
-from haversack.formats.prefixes import MARKER
 from haversack.formats.schema import Key, patterns_of
 from haversack.kinds import keys, kinds
 from haversack.model.finding import Finding, raise_blocking, worst_first
@@ -23,8 +21,8 @@ from haversack.model.target import ANY
 from haversack.platforms import KIND, Order, Platform, Rendered, platforms
 from haversack.ports import Inside
 from haversack.verbs import holdings
-from haversack.verbs.aside import beside, unwritable
 from haversack.verbs.doctor import Diagnosis
+from haversack.verbs.packed import pack, stale
 from haversack.verbs.render import keep
 
 
@@ -77,10 +75,14 @@ def render(
             raise UsageError("there is more than one file to write", remedy="say where: -o DIR")
         shown = made.files[made.printable].decode(errors="surrogateescape")
         return Written(name, order.name, None, files, (), (), findings, shown)
+    archives, theirs = stale(order.folder, made.archives)
+    if not force:
+        raise_blocking(theirs, f"{order.folder} holds files that were edited since; nothing was written")
     written, removed = keep(order.folder, _by(name, made), force=force, dry_run=dry_run)
     if not dry_run:
-        for path, prefix in made.archives.items():
-            written += (path,) if _archive(order.folder / path, prefix) else ()
+        for path in archives:
+            pack(order.folder, path, made.archives[path], f"{name} {path}")
+            written += (path,)
     return Written(name, order.name, order.folder, files, written, removed, findings)
 
 
@@ -195,39 +197,3 @@ def _checked(asks: Mapping[str, Key], asked: Mapping[str, Any]) -> dict[str, Any
         if not value or not all(re.fullmatch(pattern, value) for pattern in patterns_of(key)):
             raise UsageError(f"--{name}: {value!r} is not {key.expects or 'a text'}")
     return found
-
-
-def _archive(file: Path, prefix: Path) -> bool:
-    """Pack an environment into one tar, below ``environment/``; whether it had to be packed."""
-    try:
-        if file.exists() and file.stat().st_mtime_ns > (prefix / MARKER).stat().st_mtime_ns:
-            return False
-        aside = beside(file)
-        try:
-            with tarfile.open(aside, "w", format=tarfile.PAX_FORMAT) as tar:
-                for path in _sorted(prefix):
-                    name = Path("environment") / path.relative_to(prefix)
-                    tar.add(path, str(name), recursive=False, filter=_anybodys)
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as problem:
-        raise unwritable(problem, "written", file) from problem
-    return True
-
-
-def _sorted(folder: Path) -> Iterator[Path]:
-    """A folder and everything below it, links as themselves, in the same order everywhere."""
-    yield folder
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            yield from _sorted(path)
-        else:
-            yield path
-
-
-def _anybodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """A member that says nothing of who packed it, or when."""
-    member.uid = member.gid = member.mtime = 0
-    member.uname = member.gname = ""
-    return member

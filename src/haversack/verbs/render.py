@@ -133,8 +133,10 @@ def _keep(
     files = {name: data for of_one in made.values() for name, data in of_one.items()}
     now = {name: Kept(digest_of(data), who) for who in made for name, data in made[who].items()}
     stays = {name: kept for name, kept in before.items() if name not in files and kept.by not in made}
-    unread = {name for name in {*files, *before} if dry_run and not _may_read(folder / name)}
-    held = {name: None if name in unread else _read(folder / name) for name in {*files, *before}}
+    # What stays is not looked at: an environment that was packed there has gigabytes.
+    looked = {*files, *before} - stays.keys()
+    unread = {name for name in looked if dry_run and not _may_read(folder / name)}
+    held = {name: None if name in unread else _read(folder / name) for name in looked}
     for name in unread & before.keys():
         same = name in now and before[name].is_as_rendered(now[name].digest)
         held[name] = files[name] if same else b""
@@ -160,13 +162,13 @@ def _keep(
     if not dry_run:
         coming = {n: replace(before[n], next=now[n].digest) if n in before else now[n] for n in written}
         # Said first: a file that was written before something failed is no edit.
-        _record(marker, before | coming)
+        record(marker, before | coming)
         for name in written:
             _write(folder / name, files[name])
         for name in removed if removing else ():
             (folder / name).unlink()
         left = {} if removing else {name: before[name] for name in removed}
-        _record(marker, stays | left | now)
+        record(marker, stays | left | now)
     return written, removed
 
 
@@ -203,7 +205,7 @@ def _may_read(path: Path) -> bool:
     return True
 
 
-def _record(marker: Path, kept: Mapping[str, Kept]) -> None:
+def record(marker: Path, kept: Mapping[str, Kept]) -> None:
     """Write the list; where nothing is kept, there is none."""
     if not kept:
         marker.unlink(missing_ok=True)

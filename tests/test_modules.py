@@ -208,6 +208,42 @@ def test_both_programs_load_and_unload_what_is_rendered(root: Path, inside: Insi
     assert "geo" in done.stderr
 
 
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("geo/2026-11.lua", 'setenv("VIRTUAL_ENV", "theirs")\n'),
+        ("analysis/default", "2026-10"),
+        ("analysis/.modulerc", "#%Module1.0\nmodule-version analysis/2026-10 default\n"),
+        ("analysis/.modulerc.lua", 'module_version("analysis/2026-10", "default")\n'),
+        (".modulerc", "#%Module1.0\nmodule-alias analysis theirs/1\n"),
+        (".modulerc", "#%Module1.0\nmodule-alias analysis-old theirs/1\n"),
+    ],
+)
+def test_a_file_that_steers_a_name_is_told(
+    root: Path, inside: Inside, init: str, path: str, text: str
+) -> None:
+    """Whatever makes a name something else than what is rendered, with either program, is named with its path; nothing else."""
+    folder = root / "modulefiles"
+    for name, data in PLATFORM.render(order(root), inside).files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    (folder / "theirs").mkdir()
+    (folder / "theirs" / "1").write_text("#%Module1.0\nsetenv VIRTUAL_ENV theirs\n")
+    name = "geo" if path.startswith("geo") else "analysis"
+    if path.endswith("default"):
+        (folder / path).symlink_to(text)
+    else:
+        (folder / path).write_text(text)
+    done = shell(init, f'module use {folder}; module load {name}; echo "$VIRTUAL_ENV"')
+    steered = done.stdout.strip() != f"{root}/envs/{name}/2026-11"
+    assert steered == (init == "lmod" and "analysis-old" not in text), done.stderr
+    rendered = PLATFORM.render(order(root), inside).findings
+    assert [finding.subject for finding in rendered] == ([] if "-old" in text else [str(folder / path)])
+    assert not any(finding.blocking for finding in rendered)
+    assert set(rendered) <= set(PLATFORM.preflight(order(root), inside))
+
+
 def test_what_is_not_as_it_should_be_is_found(root: Path, inside: Inside) -> None:
     """A folder of another snapshot or environment makes no module; one that is missing is told with its command."""
     shutil.rmtree(root / "envs" / "geo" / "2026-11")

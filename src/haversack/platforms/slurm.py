@@ -6,8 +6,10 @@ is called by the last two parts of that path.  Rules of sbatch, sinfo and module
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ _DIRECTIVES = {
     "account": "account", "array": "array", "cpus": "cpus-per-task", "gpus": "gpus", "mem": "mem",
     "partition": "partition", "time": "time",
 }  # fmt: skip
+# What says of modules beside it, or below, how they are called too and which version is the default.
+_RC = (".modulerc", ".modulerc.lua")
 # Modules of these names in other folders of MODULEPATH, one a line: name, tab, folder.
 _AVAILABLE = """\
 for init in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh; do
@@ -132,7 +136,7 @@ def _modules(order: Order, inside: Inside) -> Rendered:
     """A modulefile for every installed environment; the snapshot that is rendered is the default version."""
     files: dict[str, bytes] = {}
     found, findings = _look(order)
-    findings += _taken(order)
+    findings += [*_taken(order), *_steered(order, found)]
     for one in found:
         try:
             does = entered(one.prefix, inside)
@@ -174,6 +178,35 @@ def _taken(order: Order) -> list[Finding]:
         for flat in (folder / name, folder / f"{name}.lua")
         if flat.is_file()
     ]
+
+
+def _steered(order: Order, found: Sequence[Installed]) -> list[Finding]:
+    """Files of others that decide before ours what a name means, where ours should be.
+
+    Lmod takes a version in Lua before one in Tcl, and of default versions a file or link ``default`` first, then
+    ``.modulerc.lua``, ``.modulerc``, and ``.version`` last; an alias in the folder of all modules comes before
+    every version.  Environment Modules reads ``.modulerc`` too, which may hide a version or name it otherwise.
+    """
+    folder = order.folder or Path(order.settings["modules"])
+    findings = []
+    for one in found:
+        if (lua := folder / one.name / f"{one.version}.lua").exists():
+            said = f"is a module {one.name}/{one.version} already, and Lmod loads this one"
+            findings.append(unready(str(lua), said, "move it away"))
+    for name in order.settings["envs"]:
+        for file in ("default", *_RC):
+            if os.path.lexists(steering := folder / name / file):
+                said = f"may make another version of {name} the default than .version does, which comes last"
+                findings.append(unready(str(steering), said, "move it away, or see that it agrees"))
+        for file in _RC:
+            try:
+                told = (folder / file).read_text(errors="replace")
+            except OSError:
+                continue
+            if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", told):
+                said = f"says something of {name}, and may make it another module"
+                findings.append(unready(str(folder / file), said, "see that it does not"))
+    return findings
 
 
 def _job(order: Order, inside: Inside) -> Rendered:

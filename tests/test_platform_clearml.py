@@ -24,6 +24,7 @@ from haversack.clearml import helm, images, linting, pulls, session, variables
 from haversack.clearml.charts import CHARTS, COMMUNITY, ENTERPRISE, below
 from haversack.errors import DeclarationError, UsageError
 from haversack.formats import declaration, hocon, oci, pullsecret, yaml
+from haversack.images.reference import Reference
 from haversack.kinds import keys, kinds
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
@@ -299,6 +300,41 @@ def test_files_are_the_golden_ones(
     assert {path: file.read_bytes() for path, file in there.items()} == dict(made.files)
 
 
+THEIRS = {
+    "clearml-agent": f"""\
+agentk8sglue:
+  image: {{repository: allegroai/clearml-agent-k8s-base, tag: 1.24-21}}
+  defaultContainerImage: python:3.11@{digest_of(b"i")}
+""",
+    "clearml": f"""\
+global: {{imageRegistry: docker.io}}
+webserver: {{image: {{registry: quay.io:443, repository: team/web}}}}
+redis: {{image: {{repository: bitnami/redis, tag: 7.0.9, digest: "{digest_of(b"i")}"}}}}
+elasticsearch: {{image: docker.elastic.co/elasticsearch/elasticsearch, imageTag: 7.17.3}}
+""",
+    "clearml-serving": f"""\
+grafana: {{image: {{repository: grafana/grafana, tag: 9.4.3, sha: {digest_of(b"i").removeprefix("sha256:")}}}}}
+prometheus: {{server: {{image: {{repository: "quay.io/prometheus/prometheus", tag: v2.41.0}}}}}}
+""",
+    "clearml-enterprise": "apiserver: {image: {repository: clearml/server, tag: 3}}\n",
+}
+"""Values files as people write them, by their charts."""
+
+
+@pytest.mark.parametrize("chart", THEIRS)
+def test_overrides_of_images_are_the_golden_ones(inside: Inside, tmp_path: Path, chart: str) -> None:
+    """A registry in every place where charts read it, tags, and what pins.  A missing file is written, and fails."""
+    (tmp_path / "theirs.yaml").write_text(THEIRS[chart])
+    asked = order(SETTINGS, values=str(tmp_path / "theirs.yaml"), chart=chart)
+    made = PLATFORM.render(asked, inside).files[f"helm/{chart}-images.yaml"]
+    golden = GOLDEN / "images" / "helm" / f"{chart}-images.yaml"
+    if not golden.exists():
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_bytes(made)
+        pytest.fail(f"{golden} is new: look at it")
+    assert golden.read_bytes() == made
+
+
 @pytest.mark.parametrize("name", ["enterprise", "community", "plain"])
 def test_our_overrides_hold_keys_that_their_charts_know(name: str) -> None:
     """The linter finds nothing in what is rendered, and each file is for a chart that it knows."""
@@ -326,6 +362,18 @@ def test_a_mirror_that_pods_cannot_reach_is_found(inside: Inside, url: str) -> N
     assert "other machines" in found[0].remedy
 
 
+@pytest.mark.parametrize("registry", ["localhost:5000", "127.0.0.1", "m.localhost/a", "169.254.0.1:5000"])
+def test_a_registry_that_nodes_cannot_reach_is_found(inside: Inside, tmp_path: Path, registry: str) -> None:
+    """Of what is rendered and of a values file: an address that means each node itself blocks."""
+    (tmp_path / "v.yaml").write_text("agentk8sglue: {queue: gpu}\n")
+    values = str(tmp_path / "v.yaml")
+    looked = PLATFORM.preflight(order(PLAIN, values=values, registry=registry), inside)
+    for found in (PLATFORM.render(order(SETTINGS, registry=registry), inside).findings, looked):
+        blocking = [f for f in found if f.blocking]
+        assert [(f.code, f.subject) for f in blocking] == [("client-address", "--registry")]
+        assert "other machines" in blocking[0].remedy
+
+
 def test_a_registry_is_a_host(inside: Inside) -> None:
     """A path of the base URL is no part of an image's name, which is said; a registry that is named is taken."""
     url = "https://mirror.example.org/haversack"
@@ -346,6 +394,36 @@ def test_a_snapshot_without_the_assets_is_found(inside: Inside) -> None:
     subjects = {f.subject for f in PLATFORM.render(lacking, inside).findings if f.blocking}
     assert "code-server_4.14.1_amd64.deb" in subjects
     assert DROPBEAR not in subjects
+
+
+@pytest.mark.parametrize(
+    ("image", "asked"),
+    [
+        ("docker.io/python:3.11", "docker.io/library/python:3.11"),
+        ("docker.io/library/python", "docker.io/library/python:latest"),
+        (f"docker.io/library/python:3.11@{digest_of(b'i')}", f"docker.io/library/python:3.11@{digest_of(b'i')}"),
+        (f"docker.io/library/python@{digest_of(b'i')}", f"docker.io/library/python@{digest_of(b'i')}"),
+    ],
+)  # fmt: skip
+def test_an_image_is_had_by_the_name_that_the_lock_gives_it(inside: Inside, image: str, asked: str) -> None:
+    """However it is declared, what was locked for it is what is rendered; another digest was not locked."""
+    refs = [Reference.parse(image).name]
+    made = PLATFORM.render(order({**SETTINGS, "image": image}, *refs), inside)
+    assert [f for f in made.findings if f.blocking] == []
+    assert f'image: "mirror.example.org/{asked}"'.encode() in made.files["vault.conf"]
+    if "@" in image:
+        other = f"{image.partition('@')[0]}@{digest_of(b'another')}"
+        made = PLATFORM.render(order({**SETTINGS, "image": other}, *refs), inside)
+        assert [f.subject for f in made.findings if f.blocking] == [other]
+
+
+def test_a_declaration_is_rendered_before_anything_crossed(inside: Inside) -> None:
+    """What is not in a snapshot yet is a note then, and all files are made."""
+    bare = replace(order({**SETTINGS, "session": "0.16.0"}), crossed=False)
+    made = PLATFORM.render(bare, inside)
+    assert not any(finding.blocking for finding in made.findings)
+    assert "code-server_4.14.1_amd64.deb" in {finding.subject for finding in made.findings}
+    assert made.files.keys() == PLATFORM.render(order(SETTINGS), inside).files.keys()
 
 
 def test_an_address_is_asked_for_and_secrets_are_refused(inside: Inside) -> None:
@@ -620,7 +698,8 @@ def test_a_registry_beside_a_repository_is_written_beside_it(
     whole = merged(values, made)
     assert pulled(whole, name, told=told) == f"r.example.org/docker.io/bitnami/{name}:7.0.15"
     assert (
-        images.absent(whole, "r.example.org", {f"docker.io/bitnami/{name}:7.0.15"}, CHARTS[chart], "v") == []
+        images.absent(whole, "r.example.org", {f"docker.io/bitnami/{name}:7.0.15": ()}, CHARTS[chart], "v")
+        == []
     )
     # The same with the overrides of our own for that chart.
     wanted = helm.Wanted(("a",), {}, "r.example.org")
@@ -662,7 +741,7 @@ def test_an_image_may_stand_at_the_top_of_a_file(text: str, made: dict[str, Any]
     told, findings = images.overrides(values, "r.example.org", chart, "v")
     assert findings == []
     assert {key: value for key, value in told.items() if key != "global"} == made
-    found = images.absent(values, "r.example.org", (), chart, "v.yaml")
+    found = images.absent(values, "r.example.org", {}, chart, "v.yaml")
     assert {f.subject for f in found} == {"v.yaml"} if "image" not in values else {"v.yaml: image"}
 
 
@@ -682,16 +761,87 @@ def test_an_enterprise_chart_hears_of_the_global_registry() -> None:
 def test_images_that_did_not_cross_are_found() -> None:
     """An image of another registry, and one that the snapshot does not hold, are findings each."""
     values, chart = yaml.load(VALUES.encode(), "v"), CHARTS["clearml-agent"]
-    held = {"docker.io/library/ubuntu:18.04", "docker.io/allegroai/clearml-agent-k8s-base:1.24-21"}
+    held = dict.fromkeys(
+        ("docker.io/library/ubuntu:18.04", "docker.io/allegroai/clearml-agent-k8s-base:1.24-21"), ()
+    )
     found = images.absent(values, "r.example.org", held, chart, "v")
     assert sorted(f.message.split(" ", 1)[1] for f in found) == ["is not asked of r.example.org"] * 3 + [
         "is not in the snapshot"
     ]
     made, _ = images.overrides(values, "r.example.org", chart, "v")
     assert images.absent(made, "r.example.org", held, chart, "v") == []
-    assert len(images.absent(made, "r.example.org", (), chart, "v")) == 2
+    assert len(images.absent(made, "r.example.org", {}, chart, "v")) == 2
     untagged = {"a": {"image": {"repository": "r.example.org/docker.io/library/ubuntu"}}}
     assert images.absent(untagged, "r.example.org", held, chart, "v") == []
+
+
+PIN, OTHER = digest_of(b"i"), digest_of(b"another")
+
+
+@pytest.mark.parametrize(
+    ("chart", "text", "said"),
+    [
+        ("clearml", "redis: {image: {repository: library/python, tag: '3.11', digest: D}}", "library/python@D"),
+        ("clearml-serving", "prometheus: {server: {image: {repository: library/python, tag: 1, digest: D}}}",
+         "library/python@D"),
+        ("clearml-serving", "grafana: {image: {repository: library/python, tag: '3.11', sha: HEX}}",
+         "library/python:3.11@D"),
+        ("clearml-serving",
+         "prometheus: {prometheus-node-exporter: {image: {repository: library/python, tag: '1', sha: D}}}",
+         "library/python:1@D"),
+        ("clearml-agent", "agentk8sglue: {defaultContainerImage: 'python:3.11@D'}", "library/python:3.11@D"),
+        ("clearml-agent", "agentk8sglue: {defaultContainerImage: 'python@D'}", "library/python@D"),
+        ("clearml-agent", "agentk8sglue: {image: {repository: 'library/python@D'}}", "library/python@D"),
+        ("clearml-enterprise", "redis: {image: {repository: library/python, digest: D}}", "library/python@D"),
+    ],
+)  # fmt: skip
+def test_what_pins_an_image_is_read_compared_and_kept(chart: str, text: str, said: str) -> None:
+    """A digest goes where its chart puts it, is held to the snapshot's, and crosses the rewriting."""
+    held = {"docker.io/library/python:3.11": {PIN}}
+    for digest, there in ((PIN, True), (OTHER, False)):
+        told = text.replace("HEX", digest.removeprefix("sha256:")).replace("D}", f"'{digest}'}}")
+        values = yaml.load(told.replace("@D", f"@{digest}").encode(), "v")
+        made, findings = images.overrides(values, "r.example.org", CHARTS[chart], "v")
+        assert findings == []
+        whole = merged(values, made)
+        assert list(images.images(whole, CHARTS[chart]).values()) == [
+            f"r.example.org/docker.io/{said.replace('@D', f'@{digest}')}"
+        ]
+        found = images.absent(whole, "r.example.org", held, CHARTS[chart], "v")
+        assert [finding.message.endswith("is not in the snapshot") for finding in found] == [True] * (
+            not there
+        )
+        assert images.overrides(whole, "r.example.org", CHARTS[chart], "v")[0] in (
+            made,
+            {"global": {}} | made,
+        )
+
+
+def test_a_digest_that_its_chart_ignores_is_no_part_of_a_name() -> None:
+    """ClearML's own images know none: what is pulled is the tag, and the linter names the key."""
+    text = f"agentk8sglue: {{image: {{repository: a/b, tag: 1, digest: '{OTHER}'}}}}\n"
+    values = yaml.load(text.encode(), "v")
+    assert set(images.images(values, CHARTS["clearml-agent"]).values()) == {"docker.io/a/b:1"}
+    assert [finding.subject for finding in lint("clearml-agent", text)] == [
+        "v.yaml: agentk8sglue.image.digest"
+    ]
+
+
+def test_an_image_may_be_pinned_to_one_of_its_platforms() -> None:
+    """The digests of a snapshot's image are its own and those of the manifests that it lists, not of layers."""
+    one, layer = digest_of(b"one"), digest_of(b"layer")
+    facts = [
+        (PIN, {"role": "index", "refs": ["docker.io/library/python:3.11"], "children": [one, OTHER]}),
+        (one, {"role": "manifest", "children": [layer]}),
+        (layer, {"role": "layer"}),
+    ]
+    artifacts = tuple(
+        Artifact("image", "i", "1", f"{digest[7:12]}.json", digest, 1, "docker://x", ("images/any",), more)
+        for digest, more in facts
+    )
+    lock = Lock("lab", digest_of(b""), (ANY,), (LockedEnvironment("images", ANY.name, "image"),), artifacts)
+    snapshot, _ = oci.build(lock, {a.digest: (1, a.facts) for a in artifacts})
+    assert images.carried(snapshot) == {"docker.io/library/python:3.11": {PIN, one}}
 
 
 # Pull secrets

@@ -2,21 +2,29 @@
 
 Who wins where both an image and ``global.imageRegistry`` name a registry was read from the charts' templates: in
 ClearML's own the image's, in Bitnami's the global one; charts whose images have no ``registry`` hear of neither.
+So was what pins them: ``digest`` stands for the tag (Bitnami's, Prometheus'), ``sha`` beside it (Grafana's).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from haversack.clearml.charts import FREE, Chart, below
 from haversack.images.reference import Reference
+from haversack.model.artifact import Artifact, Digest
 from haversack.model.finding import Finding
+from haversack.model.snapshot import Snapshot
 
 _HUB = "docker.io"
 _IMAGES = ("image", "defaultContainerImage")
 _GLOBAL_WINS = ("redis", "mongodb", "kafka")
+_WHOLE_SHA = "prometheus-node-exporter"
+"""The one chart that wants ``sha256:`` written in ``sha``; others put it before."""
+
+Held = Mapping[str, Collection[Digest]]
+"""The names of a snapshot's images, as they are outside, with the digest of every manifest below each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +42,8 @@ class _Image:
 def images(values: Any, chart: Chart) -> dict[tuple[str, ...], str]:
     """The images that a values file names, each by the path of its key, as the chart would put them together.
 
-    An image stands in one text (its tag perhaps beside it, as ``imageTag``), or as a ``repository`` with a ``tag`` and
-    a ``registry``, which otherwise is ``global.imageRegistry``.  A name without a host is one of Docker Hub.
+    An image stands in one text (its tag perhaps beside it, as ``imageTag``), or as a ``repository`` with a ``tag``, what
+    pins it, and a ``registry``, which otherwise is ``global.imageRegistry``.  A name without a host is one of Docker Hub.
     """
     return {image.path: image.name for image in _all(values, chart)}
 
@@ -69,7 +77,7 @@ def _images(
         else:
             registry = _registry(own, path, told) if "registry" in known else None
         name = "/".join(part for part in (registry, repository) if part)
-        yield _Image(path, _tagged(_whole(name), value.get("tag")), registry)
+        yield _Image(path, _pinned(_whole(name), value, path, known), registry)
     for key, item in value.items():
         if key in _IMAGES and isinstance(item, str) and item:
             yield _Image((*path, key), _tagged(_whole(item), value.get("imageTag")), None)
@@ -80,6 +88,18 @@ def _images(
 def _registry(own: Any, path: tuple[str, ...], told: str) -> str:
     own = own if isinstance(own, str) else ""
     return (told or own) if path[0] in _GLOBAL_WINS else (own or told)
+
+
+def _pinned(name: str, value: Mapping[str, Any], path: tuple[str, ...], known: Mapping[str, Any]) -> str:
+    """A name with its tag and digest, as the chart puts them behind it; of a table that is not known, as Bitnami's do."""
+    digest = value.get("digest") if "digest" in known or "repository" not in known else None
+    if isinstance(digest, str) and digest:
+        return f"{name}@{digest}"
+    tagged = _tagged(name, value.get("tag"))
+    sha = value.get("sha") if "sha" in known else None
+    if sha is None or sha == "":
+        return tagged
+    return f"{tagged}@{sha}" if _WHOLE_SHA in path else f"{tagged}@sha256:{sha}"
 
 
 def _tagged(name: str, tag: Any) -> str:
@@ -94,15 +114,16 @@ def _whole(image: str) -> str:
 
 
 def at_site(image: str, registry: str) -> str:
-    """What an image is called in the site's registry: its whole name behind the registry's.
+    """What an image is called in the site's registry: its whole name behind the registry's, with the digest that pins it.
 
     A name that is the site's already stays, and so does one without a tag.  Raises :class:`ValueError` for what is no name.
     """
     if image.startswith(f"{registry}/"):
         return image
     reference = Reference.parse(_whole(image))
-    name = reference.name if reference.digest or _is_tagged(image) else reference.repository
-    return f"{registry}/{_as_path(name)}"
+    tag = f":{reference.tag}" if _is_tagged(image) else ""
+    digest = f"@{reference.digest}" if reference.digest else ""
+    return f"{registry}/{_as_path(reference.repository)}{tag}{digest}"
 
 
 def _as_path(name: str) -> str:
@@ -112,13 +133,62 @@ def _as_path(name: str) -> str:
 
 
 def _is_tagged(image: str) -> bool:
-    return ":" in image.rpartition("/")[2]
+    return ":" in image.partition("@")[0].rpartition("/")[2]
 
 
-def absent(values: Any, registry: str, held: Collection[str], chart: Chart, file: str) -> list[Finding]:
+def _repository(image: str) -> str:
+    """A name without tag and digest."""
+    name = image.partition("@")[0]
+    return name.rpartition(":")[0] if _is_tagged(image) else name
+
+
+def carried(content: Snapshot) -> dict[str, set[Digest]]:
+    """The images of a snapshot."""
+    found: dict[str, set[Digest]] = {}
+    for environment in content.environments:
+        there = {a.digest: a for a in environment.artifacts if a.kind == "image"}
+        for artifact in there.values():
+            refs = artifact.facts.get("refs")
+            for ref in refs if isinstance(refs, list | tuple) else ():
+                if isinstance(ref, str):
+                    found.setdefault(ref, set()).update(_manifests(artifact, there))
+    return found
+
+
+def _manifests(root: Artifact, there: Mapping[Digest, Artifact]) -> set[Digest]:
+    """The digests by which an image, or that of one of its platforms, can be asked for."""
+    found, waiting = {root.digest}, [root]
+    while waiting:
+        children = (there.get(child) for child in waiting.pop().facts.get("children", ()))
+        more = [
+            c
+            for c in children
+            if c and c.facts.get("role") in {"index", "manifest"} and c.digest not in found
+        ]
+        found |= {child.digest for child in more}
+        waiting += more
+    return found
+
+
+def holds(held: Held, image: str, called: Callable[[str], str] = str) -> bool:
+    """Whether a snapshot has an image; ``called`` gives what a name of it is called where the image is asked for.
+
+    Where a digest stands runtimes go by it alone, whatever the tag.  A name with neither is had with any tag.
+    """
+    _, _, digest = image.partition("@")
+    for name, digests in held.items():
+        there = called(name)
+        if there == image or (digest in digests and _repository(there) == _repository(image)):
+            return True
+        if not digest and not _is_tagged(image) and _is_tagged(there) and _repository(there) == image:
+            return True
+    return False
+
+
+def absent(values: Any, registry: str, held: Held, chart: Chart, file: str) -> list[Finding]:
     """A finding for every image of a values file that is not from the site's registry, or not in the snapshot.
 
-    ``held`` are the names of the snapshot's images, as they are outside.  A name without a tag leaves it to the chart.
+    A name without a tag leaves it to the chart.
     """
     findings = []
     for path, image in images(values, chart).items():
@@ -132,19 +202,12 @@ def absent(values: Any, registry: str, held: Collection[str], chart: Chart, file
             findings.append(
                 Finding("values-image", at, f"{image} is not asked of {registry}", f"write {wanted}")
             )
-        if not _has(held, registry, wanted):
+        if not holds(held, wanted, lambda name: at_site(name, registry)):
             said = f"{image} is not in the snapshot"
             findings.append(
                 Finding("values-image", at, said, "declare it in [[image]], and bring a snapshot")
             )
     return findings
-
-
-def _has(held: Collection[str], registry: str, wanted: str) -> bool:
-    carried = {at_site(name, registry) for name in held}
-    return wanted in carried or (
-        not _is_tagged(wanted) and wanted in {name.rpartition(":")[0] for name in carried}
-    )
 
 
 def _place(file: str, path: tuple[str, ...]) -> str:
@@ -175,20 +238,23 @@ def overrides(values: Any, registry: str, chart: Chart, file: str) -> tuple[dict
             said = f"{image.name} stands in a list, which cannot be overridden in part"
             findings.append(Finding("values-image", at, said, f"write {name} there", blocking=False))
         elif isinstance(there, Mapping):
-            _table(made, image.path).update(_override(image, name, registry))
+            _table(made, image.path).update(_override(image, name, registry, there))
             if image.registry and told:
                 made["global"] = {"imageRegistry": _base(told, registry)}
         else:
             beside = _at(values, image.path[:-1]).get("imageTag")
-            _table(made, image.path[:-1])[image.path[-1]] = (
-                name if beside is None else name.rpartition(":")[0]
-            )
+            _table(made, image.path[:-1])[image.path[-1]] = name if beside is None else _repository(name)
     return made, findings
 
 
-def _override(image: _Image, name: str, registry: str) -> dict[str, str]:
-    """The keys of an image that is told in a table; its registry stands apart where the chart puts one before it."""
-    repository, _, tag = name.rpartition(":") if _is_tagged(name) else (name, "", "")
+def _override(image: _Image, name: str, registry: str, there: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of an image that is told in a table; its registry stands apart where the chart puts one before it.
+
+    What pins it in a key of its own stays there.
+    """
+    in_name = "@" in str(there["repository"])
+    repository = name if in_name else _repository(name)
+    tag = "" if in_name else name.partition("@")[0].removeprefix(repository).removeprefix(":")
     told = {"tag": tag} if tag else {}
     if not image.registry:
         return {"repository": repository, **told}

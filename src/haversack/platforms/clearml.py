@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -18,7 +19,7 @@ from haversack.clients import Served, address
 from haversack.errors import NotFoundError, UsageError
 from haversack.formats import hocon, pullsecret
 from haversack.formats.schema import Key, KindKeys
-from haversack.images.reference import PATTERN
+from haversack.images.reference import PATTERN, Reference
 from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
@@ -167,7 +168,13 @@ class ClearML:
                 "pods must be told where the store is served", remedy="say --base-url https://HOST"
             )
         base = address(asked["base_url"])
-        findings = [*unreachable(base), *_carried(order), *_pulled(order)]
+        absent = _carried(order)
+        findings = [
+            *unreachable(base),
+            *_of_nodes(asked),
+            *(absent if order.crossed else (replace(finding, blocking=False) for finding in absent)),
+            *_pulled(order),
+        ]
         served = Served(order.content, order.name, f"{base}/@{order.name}" if asked.get("dated") else base)
         registry = asked.get("registry") or urlsplit(base).netloc
         if urlsplit(base).path and "registry" not in asked:
@@ -222,9 +229,10 @@ class ClearML:
         if "values" in order.asked:
             values, chart = _values(order.asked, order.settings)
             file = order.asked["values"]
-            findings = linting.keys(values, CHARTS[chart], file)
+            findings = [*_of_nodes(order.asked), *linting.keys(values, CHARTS[chart], file)]
             if registry := order.asked.get("registry"):
-                findings += images.absent(values, registry, _images(order), CHARTS[chart], file)
+                held = images.carried(order.content)
+                findings += images.absent(values, registry, held, CHARTS[chart], file)
             return findings
         if order.asked.keys() & self.looks.keys():
             raise UsageError("there is no values file to look at", remedy="name it: --values FILE")
@@ -269,10 +277,29 @@ def _carried(order: Order) -> list[Finding]:
     missing = [name for name in sorted(wanted) if name not in held]
     if not any(e.locked.name == APPS for e in order.content.environments):
         missing.append(APPS)
-    if "image" in order.settings and order.settings["image"] not in _images(order):
-        missing.append(order.settings["image"])
+    if "image" in order.settings:
+        image = _declared(order.settings["image"])
+        missing += [] if images.holds(images.carried(order.content), image) else [image]
     said = "is not in the snapshot"
     return [Finding("platform-unready", name, said, "lock and pack it outside") for name in missing]
+
+
+def _of_nodes(asked: Mapping[str, Any]) -> list[Finding]:
+    """A finding for a registry that is each node itself to the nodes, which pull the images."""
+    registry = asked.get("registry")
+    said = f"{registry} means each node itself to the nodes, which pull the images"
+    remedy = "say the name by which other machines reach the registry"
+    return [
+        Finding("client-address", "--registry", said, remedy)
+        for _ in (unreachable(f"//{registry}") if registry else ())
+    ]
+
+
+def _declared(image: str) -> str:
+    """A declared image as the lock names it (``library/``, ``latest``), with its digest if it has one."""
+    reference = Reference.parse(image)
+    pin = f"@{reference.digest}" if reference.tag and reference.digest else ""
+    return f"{reference.name}{pin}"
 
 
 def _image(order: Order, default: str | None, registry: str) -> str | None:
@@ -280,31 +307,20 @@ def _image(order: Order, default: str | None, registry: str) -> str | None:
 
     Otherwise nothing is said: rendered files win over a person's own, which may name a good one.
     """
-    name = order.settings.get("image") or (default if default in _images(order) else None)
-    return images.at_site(name, registry) if name else None
+    if "image" in order.settings:
+        return images.at_site(_declared(order.settings["image"]), registry)
+    return images.at_site(default, registry) if default in images.carried(order.content) else None
 
 
 def _pulled(order: Order) -> list[Finding]:
     """Notes of what charts and agents pull by themselves that did not cross."""
-    settings, held, roads = order.settings, _images(order), _roads(order.settings)
+    settings, held, roads = order.settings, images.carried(order.content), _roads(order.settings)
     found = pulls.lacking(settings["flavor"], held) if _HELM in roads else []
     if "image" not in settings and _HELM in roads:
         default = pulls.OF_PODS if settings["flavor"] == COMMUNITY else None
         found += pulls.unnamed(default, held, "pods of tasks that name no image")
     if "image" not in settings and {_CONF, _VAULT} & set(roads):
         found += pulls.unnamed(pulls.OF_AGENTS, held, "agents with docker, for tasks that name no image,")
-    return found
-
-
-def _images(order: Order) -> set[str]:
-    """The names of the snapshot's images, as they are outside."""
-    found: set[str] = set()
-    for environment in order.content.environments:
-        for artifact in environment.artifacts:
-            refs = artifact.facts.get("refs") if artifact.kind == "image" else None
-            found |= (
-                {ref for ref in refs if isinstance(ref, str)} if isinstance(refs, list | tuple) else set()
-            )
     return found
 
 

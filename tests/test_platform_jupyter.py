@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 from haversack.conda.entering import Entered
+from haversack.formats import prefixes
 from haversack.formats.prefixes import Marker
 from haversack.hpc.installed import Installed
+from haversack.model.artifact import digest_of
+from haversack.model.lock import LockedEnvironment
+from haversack.model.snapshot import Snapshot, SnapshotEnvironment
+from haversack.model.target import ANY
 from haversack.platforms import Order
-from haversack.platforms.jupyter import _kernel
+from haversack.platforms.jupyter import PLATFORM, _kernel
+from tests.support import tiny
 from tests.support.site import Lab, plain_environ
 from tests.support.tiny import haversack
 
@@ -88,6 +94,57 @@ def test_jupyter_runs_what_is_rendered(tmp_path: Path) -> None:
     shutil.rmtree(next(prefix.glob("lib/python*/site-packages/ipykernel")))
     found = json.loads(haversack("doctor", "jupyter", "--json", store=store).stdout)
     assert any("has no ipykernel" in finding["message"] for finding in found["findings"])
+
+
+GOLDEN = Path(__file__).parent / "golden" / "jupyter"
+ORIGIN = "Written by haversack render jupyter, of snapshot 2026-11 (sha256:2222…), declaration sha256:3333…."
+
+
+def ordered(root: Path, envs: list[str], installed: list[tuple[str, str]], current: str) -> Order:
+    """What is asked of a site below ``root`` that has these environments and versions installed."""
+    for name, version in installed:
+        prefix = root / "envs" / name / version
+        prefix.mkdir(parents=True)
+        (prefix / "pyvenv.cfg").touch()
+        snapshot = digest_of(version.encode())
+        marker = Marker(f"{name}/node", snapshot, snapshot, str(prefix))
+        (prefix / prefixes.MARKER).write_bytes(prefixes.write(marker))
+    settings = {"kernels": f"{root}/kernels", "envs": envs}
+    locked = LockedEnvironment("platform.jupyter", ANY.name, "platform", settings=settings)
+    digest = digest_of(current.encode())
+    content = Snapshot(digest, digest, (SnapshotEnvironment(locked, ANY, (), digest),), (), {})
+    names = {version: digest_of(version.encode()) for _, version in installed}
+    return Order(settings, content, current, names, ORIGIN)
+
+
+def test_kernels_are_the_golden_ones(tmp_path: Path) -> None:
+    """A kernel of each installed snapshot, and one that follows the current snapshot, byte for byte."""
+    order = ordered(tmp_path, ["lab"], [("lab", "2026-10"), ("lab", "2026-11")], "2026-11")
+    made = PLATFORM.render(order, tiny.inside(tmp_path / "store"))
+    assert made.findings == ()
+    texts = {name: data.decode().replace(str(tmp_path), "/shared") for name, data in made.files.items()}
+    assert texts == {
+        path.relative_to(GOLDEN).as_posix(): path.read_text() for path in sorted(GOLDEN.rglob("*.json"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("envs", "installed", "kernel"),
+    [
+        (["lab", "lab-gpu"], [("lab", "gpu"), ("lab-gpu", "2026-11")], "lab-gpu"),
+        (["lab", "Lab"], [("lab", "2026-10"), ("Lab", "2026-10")], "lab-2026-10"),
+    ],
+)
+def test_two_kernels_of_one_name_are_refused(
+    tmp_path: Path, envs: list[str], installed: list[tuple[str, str]], kernel: str
+) -> None:
+    """Where two would have one name, which Jupyter has in small letters, neither is silently the other."""
+    order = ordered(tmp_path, envs, installed, "2026-11")
+    found = PLATFORM.render(order, tiny.inside(tmp_path / "store")).findings
+    blocking = [finding for finding in found if finding.blocking]
+    assert [finding.subject for finding in blocking] == [kernel]
+    assert all(str(tmp_path / "envs" / name / version) in blocking[0].remedy for name, version in installed)
+    assert blocking[0] in PLATFORM.preflight(order, tiny.inside(tmp_path / "store"))
 
 
 def test_folders_of_packages_keep_their_side_of_path() -> None:

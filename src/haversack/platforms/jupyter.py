@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +62,15 @@ class Jupyter:
             raise UsageError("kernels take no command", remedy="leave it out, with what stands before it")
         files: dict[str, bytes] = {}
         found, findings = _look(order)
+        findings += _alike(order, found)
         for one in found:
             try:
                 does = entered(one.prefix, inside)
             except ToolError as problem:
                 findings.append(unready(problem.where, problem.message, problem.remedy))
                 continue
-            dated = f"{one.name} ({one.version})"
-            files[f"{one.name}-{one.version}/kernel.json".lower()] = _kernel(order, one, does, dated)
-            if one.version == order.name:
-                files[f"{one.name}/kernel.json".lower()] = _kernel(order, one, does, one.name)
+            for kernel, shown in _kernels(order, one):
+                files[f"{kernel}/kernel.json"] = _kernel(order, one, does, shown)
         return Rendered(files, tuple(findings))
 
     def preflight(self, order: Order, inside: Inside) -> list[Finding]:
@@ -93,6 +92,30 @@ class Jupyter:
 def _look(order: Order) -> tuple[list[Installed], list[Finding]]:
     settings = order.settings
     return look(root_of(settings, "kernels"), settings["envs"], order.name, order.names)
+
+
+def _kernels(order: Order, one: Installed) -> list[tuple[str, str]]:
+    """The kernels of an installed environment: the name of each, which Jupyter has in small letters, and what people see."""
+    dated = (f"{one.name}-{one.version}".lower(), f"{one.name} ({one.version})")
+    return [dated, (one.name.lower(), one.name)] if one.version == order.name else [dated]
+
+
+def _alike(order: Order, found: Sequence[Installed]) -> list[Finding]:
+    """Two kernels of one name: a notebook would run with the packages of the other one, and nobody would know."""
+    of: dict[str, list[Installed]] = {}
+    for one in found:
+        for kernel, _ in _kernels(order, one):
+            of.setdefault(kernel, []).append(one)
+    return [
+        unready(
+            kernel,
+            f"would be the kernel of {' and of '.join(f'{one.name} of {one.version}' for one in ones)}",
+            f"take away one of the two folders: {', '.join(str(one.folder) for one in ones)}",
+            blocking=True,
+        )
+        for kernel, ones in of.items()
+        if len(ones) > 1
+    ]
 
 
 def _starts(python: Path, inside: Inside) -> bool:

@@ -22,10 +22,10 @@ from haversack.model.snapshot import Snapshot
 from haversack.model.target import ANY
 from haversack.platforms import KIND, Order, Rendered, unreachable
 from haversack.ports import Inside
-from haversack.services import haversack, skypilot, text
+from haversack.services import haversack, skypilot, text, together
 from haversack.services.declared import faults, keys_of, values
 from haversack.services.description import Service
-from haversack.services.machine import listens, look
+from haversack.services.machine import look
 from haversack.services.values import Values
 from haversack.skypilot import carried, config, known, schema
 from haversack.skypilot import settings as settings_of
@@ -234,22 +234,13 @@ def _wrong(settings: Mapping[str, Any], base: Mapping[str, Any] | None) -> Itera
         for key, said, remedy, certain in known.refused(ours, version):
             subject = f"{KIND}.systemd.skypilot.config.{key}"
             yield Finding("platform-setting", subject, said, remedy, blocking=certain)
-    yield from _shared(settings)
-
-
-def _shared(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """Ports that two services of one machine would both listen at."""
-    taken: dict[int, str] = {}
-    for name, table in settings.items():
-        found = values(SERVICES[name], table, PREFIX)
-        for path in listens(SERVICES[name], found):
-            port = found.options[path]
-            other = taken.setdefault(port, f"{name}.{path}")
-            if not other.startswith(f"{name}."):
-                said = f"is {port}, and so is {other}: two servers cannot share a port"
-                yield Finding(
-                    "platform-setting", f"{KIND}.systemd.{name}.{path}", said, "give one of them another port"
-                )
+    services = {
+        name: (SERVICES[name], values(SERVICES[name], table, PREFIX)) for name, table in settings.items()
+    }
+    yield from together.shared(services)
+    # Another prefix has a SkyPilot of its own.
+    if base is not None and "skypilot" in services and services["skypilot"][1].places["package"] == PREFIX:
+        yield from together.fitting(services["skypilot"][1], base)
 
 
 def _closed(settings: Mapping[str, Any]) -> Iterator[Finding]:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import socket
 import stat
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -30,11 +33,12 @@ from haversack.model.lock import Lock, LockedEnvironment, merge_artifacts
 from haversack.model.site import Site
 from haversack.model.target import ANY, Target
 from haversack.platforms import Order
-from haversack.platforms.systemd import PLATFORM, SERVICES, completed, joined, valued
+from haversack.platforms.systemd import PLATFORM, SERVICES, completed, joined, refused, valued
 from haversack.ports import Inside
 from haversack.ports.machine import base_python, probe
 from haversack.ports.media import FolderWriter
 from haversack.services import machine, sockets
+from haversack.services.belongings import unreadable
 from haversack.services.declared import is_hidden
 from haversack.skypilot import proxies
 from haversack.verbs import pack
@@ -734,6 +738,94 @@ def test_nobody_but_root_puts_services_in_place(everybodys: Path) -> None:
         assert says in done.stdout + done.stderr
 
 
+JUDGE = """\
+def validate_schema(content, schema, message, skip_none=False):
+    if content.get("allowed_clouds") == "aws":
+        raise ValueError("allowed_clouds: 'aws' is not of type 'array'")
+    if sky.__version__ == "0.14.1" and "vpc_name" in content.get("aws", {}):
+        raise ValueError("aws.vpc_name is gone")
+"""
+"""What stands in for SkyPilot's schema: a list is wanted, and one version lacks a key."""
+
+
+def sky_of(folder: Path, version: str) -> Path:
+    """A wheel of a SkyPilot that says what it thinks of a configuration."""
+    modules = {
+        "sky/__init__.py": f"__version__ = {version!r}\n",
+        "sky/server/__init__.py": "",
+        "sky/server/plugins.py": "",
+        "sky/utils/__init__.py": "",
+        "sky/utils/schemas.py": "def get_config_schema(): return {}\n",
+        "sky/utils/common_utils.py": f"import sky\n{JUDGE}",
+    }
+    return make_wheel(folder / version, "skypilot", version, modules=modules)
+
+
+def test_what_the_new_skypilot_refuses_changes_nothing(tmp_path: Path) -> None:
+    """It is asked before it takes the place of the one that serves: environment, files and ledger stay as they were."""
+    here, out = probe(), tiny.outside(tmp_path / "outside")
+    target = Target("here", here.platform, here.python_short, here.glibc, here.macos)
+    for version in ("0.14.0", "0.14.1"):
+        data = (wheel := sky_of(tmp_path, version)).read_bytes()
+        sky = LockedEnvironment("skypilot", target.name, "pip", (f"skypilot=={version}",))
+        origin = f"path:{version}/{wheel.name}"
+        one = Artifact(
+            *("wheel", "skypilot", version, wheel.name, digest_of(data), len(data), origin, (sky.ref,))
+        )
+        config = {"aws": {"vpc_name": "private"}, "allowed_clouds": ["aws"]}
+        settings = {"skypilot": {"enable": True, "config": config}}
+        platform = LockedEnvironment("platform.systemd", ANY.name, "platform", settings=settings)
+        lock = Lock("lab", digest_of(data), (target, ANY), (platform, sky), merge_artifacts([one]))
+        pack.pack(lock, tmp_path, out, FolderWriter(tmp_path / f"b{version}"), name=version, rehearsing=False)
+        done = tiny.haversack("receive", tmp_path / f"b{version}", store=tmp_path / "inside")
+        assert done.returncode == 0, done.stderr
+    root = tmp_path / "root"
+    root.mkdir()
+    words = ("install", "skypilot-service", "--root", root, "--python", python())
+    done = tiny.haversack(*words, "--snapshot", "0.14.0", store=tmp_path / "inside")
+    assert done.returncode == 0, done.stderr
+    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*") if "__pycache__" not in path.parts}
+    ledger = (tmp_path / "inside/haversack/ledger.jsonl").read_bytes()
+    done = tiny.haversack(*words, "--snapshot", "0.14.1", store=tmp_path / "inside")
+    assert done.returncode == 3, done.stderr
+    assert "aws.vpc_name is gone" in done.stderr
+    assert "nothing was changed" in done.stderr
+    assert (
+        said(root / "opt/skypilot/bin/python", "-c", "import sky; print(sky.__version__)").stdout
+        == "0.14.0\n"
+    )
+    now = {path: path.lstat().st_mtime_ns for path in root.rglob("*") if "__pycache__" not in path.parts}
+    assert {path for path in before.keys() | now.keys() if before.get(path) != now.get(path)} <= {
+        root / "opt"
+    }
+    assert (tmp_path / "inside/haversack/ledger.jsonl").read_bytes() == ledger
+
+
+def test_somebodys_own_skypilot_is_asked(everybodys: Path, inside: Inside) -> None:
+    """Without ``[platform.skypilot]`` the SkyPilot at ``package`` judges its configuration, run as whom it belongs to."""
+    prefix = everybodys / "sky"
+    (prefix / "bin").mkdir(parents=True)
+    with zipfile.ZipFile(sky_of(everybodys, "0.13.0")) as wheel:
+        wheel.extractall(prefix)
+    runs = prefix / "bin/python"
+    runs.write_text(f'#!/bin/sh\nid -u >{prefix}/who\nshift\nPYTHONPATH={prefix} exec {python()} "$@"\n')
+    runs.chmod(0o755)
+    for path in (prefix, *prefix.rglob("*")):
+        os.chown(path, 65534, 65534)
+
+    def told(clouds: Any) -> list[Finding]:
+        table = {"enable": True, "package": str(prefix), "config": {"allowed_clouds": clouds}}
+        settings = {"skypilot": table}
+        return refused(order(settings), valued("skypilot", settings), inside)
+
+    (finding,) = told("aws")
+    assert finding.blocking
+    assert "is refused by SkyPilot 0.13.0: allowed_clouds: 'aws' is not of type 'array'" in finding.message
+    assert finding.remedy == "correct [platform.systemd.skypilot.config]"
+    assert (prefix / "who").read_text() == "65534\n"
+    assert told(["aws"]) == []
+
+
 # A declaration, before anything is locked
 
 
@@ -832,6 +924,34 @@ def test_what_was_changed_is_found(tmp_path: Path, inside: Inside) -> None:
         "/usr/local/libexec/skypilot/autostop.py",
         "/etc/systemd/system/skypilot-web-ui.service.d",
     }
+
+
+def test_a_private_store_is_found(everybodys: Path, inside: Inside) -> None:
+    """A folder on the way, one in the store or a blob that is closed to the service's user; nothing where all is open."""
+    store = tiny.tiny_bundle(everybodys / "outside").store
+    ask = partial(machine.asked, inside.run)
+
+    def found(top: bool = True) -> dict[str, str]:
+        user = {"user": "nobody", "group": "nogroup"}
+        values = valued("haversack", {"haversack": {"enable": True, "store": str(store), **user}})
+        return {f.subject: f"{f.message} {f.remedy}" for f in unreadable(values, ask, top=top)}
+
+    assert found() == {}
+    blob = next((store / "blobs/sha256").iterdir())
+    for path, mode in ((store / "blobs/sha256", 0o700), (blob, 0o400), (store / "haversack", 0o750)):
+        before = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode)
+        told = found()[str(store)]
+        assert f"{path} is closed to others" in told
+        assert f"chmod -R a+rX {store}" in told
+        path.chmod(before)
+    store.chmod(0o700)
+    assert set(found()) == {str(store)}
+    # An install sets the mode of the store's own folder.
+    assert found(top=False) == {}
+    store.chmod(0o755)
+    everybodys.chmod(0o700)
+    assert found()[str(everybodys)].endswith(f"chmod a+x {everybodys}")
 
 
 def test_a_link_that_is_none_is_found(tmp_path: Path, inside: Inside) -> None:

@@ -7,6 +7,7 @@ takes seconds.  With SkyPilot itself: ``test_systemd_real.py``.
 from __future__ import annotations
 
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ _ONE: dict[str, Any] = {
     "monitoring": {"enable": True},
 }
 _TWO: dict[str, Any] = {"enable": True, "cluster": {"autoStop": 30}, "webUI": {"port": 18090}}
+_PREFIX = "/opt/tool"
+_MIRROR: dict[str, Any] = {"enable": True, "package": _PREFIX, "store": "/srv/mirror/store"}
+_OTHER: dict[str, Any] = {**_TWO, "user": "sky"}
 _THREE: dict[str, Any] = {**_TWO, "cloudCredentials": {"aws": "/etc/secrets/aws"}}
 
 _DRIVER = """\
-import json, os, socket, subprocess, time
+import json, os, shutil, socket, subprocess, time
 
 PYTHON = {python!r}
 env = {{"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "HAVERSACK_STORE": "/media/store"}}
@@ -49,9 +53,35 @@ def since(unit):
 def active(*units):
     return {{unit: run("systemctl", "is-active", unit)[1].strip() for unit in units}}
 
+def tool(mark):
+    # As bootstrap.sh puts it there: built beside, then renamed.
+    os.makedirs("/opt/new/bin")
+    with open("/opt/new/bin/haversack", "w") as file:
+        file.write("#!/bin/sh\\nMARK=" + mark + " PYTHONPATH=/opt/source:{site} exec " + PYTHON + ' -m haversack "$@"\\n')
+    os.chmod("/opt/new/bin/haversack", 0o755)
+    shutil.rmtree("/opt/tool", ignore_errors=True)
+    os.rename("/opt/new", "/opt/tool")
+
+def mirror(*words):
+    haversack("use", "mirror")
+    return haversack("install", "haversack-service", *words)
+
+def marks():
+    number = run("systemctl", "show", "-p", "MainPID", "--value", "haversack.service")[1].strip()
+    with open("/proc/" + number + "/environ") as file:
+        return [one for one in file.read().split("\\0") if one.startswith("MARK=")]
+
 WEB, MONITOR = "skypilot-web-ui.service", "skypilot-monitor.service"
 TIMERS = ("skypilot-cluster-manager.timer", "skypilot-autostop.timer")
 try:
+    haversack("use", "one")
+    os.mkdir("/run/old")
+    with open("/run/old/systemctl", "w") as file:
+        file.write("#!/bin/sh\\necho 'systemd 249 (249.11)'\\n")
+    os.chmod("/run/old/systemctl", 0o755)
+    path, env["PATH"] = env["PATH"], "/run/old:" + env["PATH"]
+    seen["old"] = [*install("three"), os.path.exists("/opt/skypilot"), os.path.exists("/etc/skypilot")]
+    env["PATH"] = path
     haversack("use", "one")
     seen["before"] = haversack("doctor", "systemd")
     seen["first"] = install("one")
@@ -86,6 +116,8 @@ try:
     os.rmdir(loop)
     run("systemctl", "daemon-reload")
     run("systemctl", "restart", MONITOR)
+    run("systemctl", "disable", TIMERS[0])
+    seen["disabled"] = haversack("doctor", "systemd")
     then = since(WEB)
     seen["again"] = install("one")
     seen["kept"] = since(WEB) == then
@@ -110,6 +142,29 @@ try:
     seen["mended"] = install("three")
     os.chmod("/etc/secrets/aws", 0o644)
     seen["open"] = install("three")
+    run("useradd", "--system", "sky")
+    run("runuser", "-u", "skypilot", "--", "sh", "-c", "mkdir /var/lib/skypilot/.sky; touch /var/lib/skypilot/.sky/state.db")
+    then = since(WEB)
+    seen["other"] = [*install("other"), since(WEB) == then, os.stat("/var/lib/skypilot").st_uid]
+    seen["foreign"] = haversack("doctor", "systemd")
+    run("systemctl", "stop", "skypilot*")
+    for folder in ("/var/lib/skypilot", "/var/cache/skypilot"):
+        run("chown", "-R", "--from=skypilot", "sky:skypilot", folder)
+    seen["handed"] = [*install("other"), run("systemctl", "show", "-p", "User", "--value", WEB)[1].strip()]
+    tool("old")
+    own = "umask 077; HAVERSACK_STORE=/srv/mirror/store PYTHONPATH=/opt/source exec "
+    seen["received"] = run("sh", "-c", own + "/opt/tests/bin/python -m haversack receive /media/bundle")
+    seen["private"] = [*mirror(), os.path.exists("/etc/systemd/system/haversack.service")]
+    run("chmod", "a+x", "/srv/mirror")
+    run("chmod", "-R", "a+rX", "/srv/mirror/store")
+    seen["served"] = [*mirror(), marks()]
+    then = since("haversack.service")
+    seen["same"] = [*mirror(), since("haversack.service") == then]
+    os.chmod("/srv/mirror/store/blobs", 0o700)
+    tool("new")
+    seen["stale"] = haversack("doctor", "systemd")
+    os.chmod("/srv/mirror/store/blobs", 0o755)
+    seen["newer"] = [*mirror(), marks()]
     seen["off"] = install("off")
     seen["left"] = [
         active(WEB, *TIMERS),
@@ -128,15 +183,27 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if reason := systemd.missing():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("installed")
-    snapshots = {"one": _ONE, "two": _TWO, "three": _THREE, "off": {"enable": False}}
-    store = store_of(folder, **{name: {"skypilot": table} for name, table in snapshots.items()})
+    snapshots = {"one": _ONE, "two": _TWO, "three": _THREE, "other": _OTHER, "off": {"enable": False}}
+    settings = {name: {"skypilot": table} for name, table in snapshots.items()}
+    store = store_of(folder, **settings, mirror={"haversack": _MIRROR})
     # The machine has a /tmp of its own, where a checkout may lie.
     source = Path(haversack.__file__).parents[1]
     binds = {store: "/media/store", Path(sys.prefix): "/opt/tests", source: "/opt/source"}
-    driver = _DRIVER.format(python=str(python()))
+    binds[folder / "mirror"] = "/media/bundle"
+    site = Path("/opt/tests", Path(sysconfig.get_path("purelib")).relative_to(sys.prefix))
+    driver = _DRIVER.format(python=str(python()), site=site)
     machine = systemd.boot(folder / "machine", driver, {}, binds, seconds=240)
     found: dict[str, Any] = machine.json("seen.json")
     return found
+
+
+def test_an_old_systemd_ends_an_install_before_it_begins(seen: dict[str, Any]) -> None:
+    """Its units would be taken, without what keeps credentials apart: nothing is written."""
+    code, _, said, *there = seen["old"]
+    assert code == 20
+    assert "systemd: is 249, and the units need 250" in said
+    assert "nothing was changed" in said
+    assert there == [False, False]
 
 
 def test_a_machine_without_the_service_is_told_so(seen: dict[str, Any]) -> None:
@@ -186,6 +253,52 @@ def test_what_was_told_to_wait_starts_with_the_next_install(seen: dict[str, Any]
     assert seen["still"]
     assert "started: skypilot-web-ui.service" in seen["started"][1]
     assert '"healthy"' in seen["moved"][1]
+
+
+def test_a_unit_that_a_boot_will_not_start_is_found(seen: dict[str, Any]) -> None:
+    """It runs now, and nobody would start it again: doctor gives the command, and the next install does it."""
+    code, _, said = seen["disabled"]
+    assert code == 20
+    assert "skypilot-cluster-manager.timer: does not start with the machine: it is disabled" in said
+    assert "systemctl enable skypilot-cluster-manager.timer" in said
+
+
+def test_state_of_another_user_is_told_before_anything_is_done(seen: dict[str, Any]) -> None:
+    """The service would start and could not read it; handed over as is said, it is the new user's."""
+    code, _, said, kept, owner = seen["other"]
+    assert code == 20
+    assert ".sky in it is of skypilot, and the service runs as sky" in said
+    assert "systemctl stop 'skypilot*'; chown -R --from=skypilot sky:skypilot /var/lib/skypilot" in said, said
+    assert "nothing was changed" in said
+    assert kept
+    assert owner
+    assert ".sky in it is of skypilot" in seen["foreign"][2]
+    code, _, said, user = seen["handed"]
+    assert (code, user) == (0, "sky"), said
+
+
+def test_a_private_store_is_not_served(seen: dict[str, Any]) -> None:
+    """Received with a umask of 077: the commands that open it are said, and nothing waits for a server that fails."""
+    assert seen["received"][0] == 0, seen["received"]
+    code, _, said, there = seen["private"]
+    assert code == 20
+    assert "chmod a+x /srv/mirror\n" in f"{said}\n"
+    assert "chmod -R a+rX /srv/mirror/store" in said
+    assert "nothing was changed" in said
+    assert "waiting" not in said
+    assert not there
+    assert seen["served"][0] == 0, seen["served"][2]
+    assert "/srv/mirror/store/blobs is closed to others" in seen["stale"][2]
+
+
+def test_a_newer_program_is_started(seen: dict[str, Any]) -> None:
+    """The same snapshot and a new haversack at its prefix: doctor says what runs, install starts it, and else leaves it."""
+    assert seen["served"][3] == ["MARK=old"]
+    assert seen["same"][3]
+    assert "haversack.service: was started before /opt/tool was changed" in seen["stale"][2]
+    code, out, said, marks = seen["newer"]
+    assert (code, marks) == (0, ["MARK=new"]), said
+    assert "started: haversack.service" in out
 
 
 def test_a_unit_that_is_not_wanted_ends(seen: dict[str, Any]) -> None:

@@ -76,19 +76,20 @@ def foreign(name: str, lines: bytes, found: Values) -> Iterator[Finding]:
     could not read its own state.
     """
     user, group = found.options["user"], found.options["group"]
-    told: list[Path] = []
-    for path in sorted(path for path, (_, owner) in folders(lines).items() if owner != "-"):
+    made, told, fine = folders(lines), list[Path](), {0, _number(user)}
+    for path in sorted(path for path, (_, owner) in made.items() if owner != "-"):
         place = Path(path)
         if any(other in place.parents for other in told):
             continue
-        first = next((one for one in _within(place) if one[1] not in {0, _number(user)}), None)
+        owned = (one for one in _within(place) if str(place / one[0]) not in made)
+        first = next((one for one in owned if one[1] not in fine), None)
         if first is None:
             continue
         told.append(place)
         holder = _name(first[1])
         said = f"{first[0]} in it is of {holder}, and the service runs as {user}: nobody hands it over"
-        made = "" if _number(user) is not None else f"useradd --system {user}; "
-        remedy = f"if it is the service's: systemctl stop '{name}*'; {made}chown -R --from={holder} {user}:{group} {path}"
+        new = "" if _number(user) is not None else f"useradd --system {user}; "
+        remedy = f"if it is the service's: systemctl stop '{name}*'; {new}chown -R --from={holder} {user}:{group} {path}"
         yield unready(path, said, f"{remedy}; if not, name another folder")
 
 

@@ -33,6 +33,7 @@ from haversack.platforms.skypilot import PLATFORM
 from haversack.ports import Inside
 from haversack.skypilot import (
     amazon,
+    asking,
     catalogs,
     cluster,
     config,
@@ -1028,10 +1029,11 @@ def test_a_group_that_lets_nobody_out_is_found() -> None:
 def of_cluster(settings: Mapping[str, Any], answers: Mapping[str, Any]) -> list[Finding]:
     """What is found where kubectl answers like this."""
 
-    def ask(*words: str) -> Any:
-        return next(
+    def ask(*words: str) -> str | Refused:
+        said = next(
             (answer for key, answer in answers.items() if key in " ".join(words)), Refused("no answer")
         )
+        return said if isinstance(said, str | Refused) else json.dumps(said)
 
     exempt = config.exempt(settings, None)
     return list(cluster.judge(settings, exempt, cluster.look(settings, ask)))
@@ -1075,6 +1077,55 @@ def test_what_will_fail_in_a_cluster_is_found() -> None:
     assert finding.subject == "contexts"
 
 
+NOT_FOUND = Refused('Error from server (NotFound): "x" not found')
+
+
+def test_what_pods_are_told_to_use_is_asked_for() -> None:
+    """A service account that is not there blocks; whether pods mount certificates is not known here."""
+    settings = {"contexts": ["site"], "mirror": True, "remote_identity": "jobs"}
+    good = {
+        "get-contexts": "site\n",
+        "get service kubernetes": {"spec": {"clusterIP": "10.96.0.1"}},
+        "get serviceaccount jobs": "serviceaccount/jobs\n",
+        "get configmap haversack": "configmap/haversack\n",
+        "config view --minify": {"clusters": []},
+    }
+    assert of_cluster(settings, good) == []
+    (finding,) = of_cluster(settings, {**good, "get serviceaccount jobs": NOT_FOUND})
+    assert (finding.subject, finding.blocking) == ("site: service account jobs", True)
+    (finding,) = of_cluster(settings, {**good, "get configmap haversack": NOT_FOUND})
+    assert (finding.subject, finding.code) == ("site: ConfigMap haversack", "platform-unknown")
+
+
+@pytest.mark.parametrize("context", ["2026", "my site", "null", "[1]"])
+@pytest.mark.parametrize("before", ["", "logging in ...\n"])
+def test_what_kubectl_says_is_taken_as_it_stands(
+    tmp_path: Path, inside: Inside, context: str, before: str
+) -> None:
+    """A context may be called like a number or have a blank, and a program may write a line before its answer."""
+    stub = tmp_path / "bin" / "kubectl"
+    stub.parent.mkdir()
+    says = {
+        "config get-contexts": context,
+        "config current-context": context,
+        "get service": json.dumps({"spec": {"clusterIP": "10.96.0.1"}}, indent=1),
+        "config view": json.dumps({"clusters": None}),
+    }
+    lines = "".join(f"*'{words}'*) echo '{said}';;\n" for words, said in says.items())
+    stub.write_text(f"#!/bin/sh\nprintf '{before}'\ncase \"$*\" in\n{lines}*) exit 1;;\nesac\n")
+    stub.chmod(0o755)
+    settings = {
+        key: value
+        for key, value in PROXY["kubernetes"].items()
+        if key not in {"contexts", "image_pull_secrets"}
+    }
+    seen = cluster.look(settings, lambda *words: asking.say(inside.run, [str(stub), *words]))
+    assert seen["contexts"] == {context: {"service": "10.96.0.1", "its address": []}}
+    assert list(cluster.judge(settings, config.exempt(settings, None), seen)) == []
+    seen = cluster.look(settings, lambda *words: words[-1] if "json" in words else context)
+    assert {f.code for f in cluster.judge(settings, (), seen)} == {"platform-unknown"}
+
+
 def answers(program: str) -> bool:
     """Whether SkyPilot would find one of the programs by which it forwards ports."""
     word = {"socat": "-V", "nc": "-h"}[program]
@@ -1106,7 +1157,8 @@ def test_a_server_finds_the_programs_that_were_installed_with_it(inside: Inside,
         assert done.stdout == f"{prefix}/bin/aws\n", name
     PLATFORM.preflight(order(SSM), inside)
     asked = (prefix / "bin" / "aws.asked").read_text().splitlines()
-    assert asked[0].startswith("sts get-caller-identity")
+    # The host of the region, which an endpoint of a VPC serves.
+    assert asked[0].startswith("sts get-caller-identity --region us-west-2 ")
 
 
 def test_preflight_asks_the_real_programs(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ class SkyPilot:
             # The last two it wants of every machine that enables Kubernetes (sky/provision/kubernetes/utils.py,
             # check_port_forward_mode_dependencies, which sky/clouds/kubernetes.py calls first).
             wanted += ["kubectl", "socat", "nc"]
-            seen = cluster.look(kubernetes, lambda *words: asking.ask(inside.run, ["kubectl", *words]))
+            seen = cluster.look(kubernetes, lambda *words: asking.say(inside.run, ["kubectl", *words]))
             findings += cluster.judge(kubernetes, config.exempt(kubernetes, None), seen)
         said = "is not on this machine, or does not start"
         remedy = "install it where the API server runs"
@@ -174,16 +175,18 @@ def _images(order: Order, inside: Inside) -> list[Finding]:
 def _amazon(aws: Mapping[str, Any], inside: Inside, program: str) -> list[Finding]:
     """What AWS tells whoever asks with the credentials that are found here, by its program."""
 
-    def ask(*words: str) -> Any:
-        return asking.ask(inside.run, [program, *words, "--output", "json"], amazon.ENVIRON)
+    def ask(region: str | None, *words: str) -> Any:
+        at = ("--region", region) if region else ()
+        return asking.ask(inside.run, [program, *words, *at, "--output", "json"], amazon.ENVIRON)
 
-    who = ask("sts", "get-caller-identity")
+    regions = aws.get("regions") or (None,)
+    # A VPC's endpoint serves the host of its region, and not the one that is asked where nobody names any.
+    who = ask(regions[0], "sts", "get-caller-identity")
     if isinstance(who, asking.Refused):
         return [asking.refused("AWS", who)]
     findings = []
-    for region in aws.get("regions", (None,)):
-        at = ("--region", region) if region else ()
-        seen = amazon.look(aws, lambda *words, at=at: ask(*words, *at))
+    for region in regions:
+        seen = amazon.look(aws, partial(ask, region))
         findings += [f for f in amazon.judge(aws, region or "AWS", seen) if f not in findings]
     said = "is not asked: whether these credentials may start sessions, and whether agents of machines answer"
     return [*findings, unknown("Systems Manager", said, "aws ssm describe-instance-information")]

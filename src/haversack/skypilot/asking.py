@@ -21,6 +21,17 @@ class Refused:
 
 def ask(run: Run, words: Sequence[str], env: Mapping[str, str] | None = None) -> Any:
     """What a program answers in JSON, a text where it is none, or :class:`Refused`; it has a minute."""
+    said = say(run, words, env)
+    if isinstance(said, Refused):
+        return said
+    try:
+        return json.loads(said)
+    except ValueError:
+        return said
+
+
+def say(run: Run, words: Sequence[str], env: Mapping[str, str] | None = None) -> str | Refused:
+    """What a program answers as it stands, or :class:`Refused`; it has a minute."""
     try:
         done = run(["timeout", "60", *words], env=env)
     except ToolError as problem:
@@ -30,10 +41,7 @@ def ask(run: Run, words: Sequence[str], env: Mapping[str, str] | None = None) ->
             return Refused(f"{words[0]} is not on this machine")
         said = [line for line in done.err.splitlines() if line.strip()] or ["it does not answer"]
         return Refused(said[-1].strip()[:200])
-    try:
-        return json.loads(done.out)
-    except ValueError:
-        return done.out
+    return done.out
 
 
 def has(run: Run, program: str, word: str) -> bool:

@@ -111,12 +111,17 @@ def test_modulefiles_are_the_golden_ones(root: Path, inside: Inside) -> None:
         ("array", {"array": "0-9%2", "cpus": "4", "gpus": "a100:2", "partition": "gpu"}),
         ("broadcast", {"broadcast": True, "account": "other"}),
         ("install", {"via": "install"}),
+        ("activate", {"via": "activate"}),
+        ("run", {"via": "run"}),
     ],
 )
 def test_job_scripts_are_the_golden_ones(
     root: Path, inside: Inside, name: str, asked: dict[str, Any]
 ) -> None:
     """A job script by each way into the environment; a node's shell parses it."""
+    script = root / "envs" / "analysis" / "2026-11" / "bin" / "activate"
+    script.parent.mkdir()
+    script.touch()
     made = PLATFORM.render(
         order(
             root,
@@ -128,7 +133,8 @@ def test_job_scripts_are_the_golden_ones(
         inside,
     )
     # Here no cluster answers to what is asked of it.
-    assert {finding.subject for finding in made.findings} == ({"sinfo"} if name == "array" else set())
+    asks = {"sinfo", "scontrol"} if name == "array" else set()
+    assert {finding.subject for finding in made.findings} == asks
     assert list(made.files) == [made.printable] == [f"{name}.sbatch"]
     assert dict(made.archives) == (
         {"analysis-2026-11.tar": root / "envs" / "analysis" / "2026-11"} if "broadcast" in asked else {}
@@ -361,6 +367,14 @@ def test_an_environment_that_is_absent_makes_no_script(root: Path, inside: Insid
 def test_memory_is_counted_as_sbatch_does(text: str, megabytes: int) -> None:
     """Without a letter megabytes, rounded up."""
     assert sbatch.megabytes(text) == megabytes
+
+
+@pytest.mark.parametrize(
+    ("array", "last"), [("7", 7), ("0-9", 9), ("0-99:1000%5", 99), ("5,3-4", 5), ("1,0-12:3,2%1", 12)]
+)
+def test_the_last_task_of_an_array(array: str, last: int) -> None:
+    """Of steps and of how many run at once nothing is counted."""
+    assert sbatch.last_task(array) == last
 
 
 def test_preflight_finds_what_keeps_modules_from_loading(root: Path, inside: Inside) -> None:

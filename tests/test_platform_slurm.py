@@ -612,6 +612,10 @@ def test_what_no_node_has_is_told(site: Site, cluster: Cluster, tmp_path: Path) 
         (("--gpus", "a100:2"), "GPUs of type a100"),
         (("--partition", "debug,nosuch"), "--partition nosuch: is no partition of this cluster"),
         (("--partition", "debug", "--cpus", "1"), ""),
+        (("--array", "0-1001"), "has a task 1001, and this cluster numbers tasks below 1001 (MaxArraySize)"),
+        (("--array", "1001"), "MaxArraySize"),
+        (("--array", "0-1001:1000"), "MaxArraySize"),
+        (("--array", "0-1000%2"), ""),
     ):
         asked = ("--env", "lab", *words, "--", "true")
         here = haversack_within(cluster, site, "render", "slurm", *asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,8 +119,14 @@ def megabytes(size: str) -> int:
     return -int(-int(digits) * _MEGA[size[len(digits) :]] // 1)
 
 
+def last_task(array: str) -> int:
+    """The highest number that task numbers like :data:`ARRAY` name, whether or not a step hits it."""
+    numbers = re.sub(r":[0-9]+", "", array.partition("%")[0])
+    return max(int(number) for number in re.split("[-,]", numbers))
+
+
 def array_fault(array: str) -> str:
-    """Why sbatch would refuse task numbers that are like :data:`ARRAY`, empty where it would not."""
+    """Why no sbatch would take task numbers that are like :data:`ARRAY`, empty where one might."""
     for part in array.partition("%")[0].split(","):
         first, _, last = part.partition(":")[0].partition("-")
         if last and int(last) < int(first):

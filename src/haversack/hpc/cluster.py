@@ -1,4 +1,4 @@
-"""What Slurm says of its nodes (sinfo(1)), and which jobs it would refuse for that."""
+"""What Slurm says of its nodes (sinfo(1)) and of itself (scontrol(1)), and which jobs it would refuse for that."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from haversack.ports import Inside
 
 # Of generic resources: gpu:4, gpu:a100:4(S:0-1), and others beside them.
 _GPU = re.compile(r"(?:^|,)gpu:(?:([^:,()]+):)?([0-9]+)(?=[,(]|$)")
+_ARRAY_SIZE = re.compile(r"MaxArraySize\s*=\s*([0-9]+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,14 @@ class Node:
 def refused(asked: Mapping[str, str], inside: Inside) -> list[Finding]:
     """What sbatch would refuse of a job with these options, or that nobody here can tell.
 
-    Options are those of sbatch: ``mem``, ``cpus-per-task``, ``gpus`` and ``partition``.
+    Options are those of sbatch: ``mem``, ``cpus-per-task``, ``gpus``, ``partition`` and ``array``.
     """
+    of_array = _too_far(asked["array"], inside) if "array" in asked else []
+    return [*of_array, *_of_nodes(asked, inside)]
+
+
+def _of_nodes(asked: Mapping[str, str], inside: Inside) -> list[Finding]:
+    """What no node, or no partition, has of it."""
     if not asked.keys() & {"mem", "cpus-per-task", "gpus", "partition"}:
         return []
     # All: partitions that are hidden take jobs too.
@@ -62,6 +69,21 @@ def refused(asked: Mapping[str, str], inside: Inside) -> list[Finding]:
     if "gpus" in asked and (said := _too_many(asked["gpus"], among, where)):
         findings.append(Finding("platform-refuses", f"--gpus {asked['gpus']}", said, remedy))
     return findings
+
+
+def _too_far(array: str, inside: Inside) -> list[Finding]:
+    """Whether an array has a number that this cluster has no task for: MaxArraySize is the first such one."""
+    told = _asked(["scontrol", "show", "config"], inside)
+    if isinstance(told, Finding):
+        return [told]
+    size = next((found[1] for line in told if (found := _ARRAY_SIZE.match(line))), None)
+    if size is None:
+        return [unknown("scontrol", "says no MaxArraySize", "see: scontrol show config")]
+    if (last := sbatch.last_task(array)) < int(size):
+        return []
+    said = f"has a task {last}, and this cluster numbers tasks below {size} (MaxArraySize)"
+    remedy = "write lower numbers, and several arrays or steps within a task where there is more to do"
+    return [Finding("platform-refuses", f"--array {array}", said, remedy)]
 
 
 def _too_many(asked: str, among: Sequence[Node], where: str) -> str:
@@ -115,14 +137,20 @@ def ready(inside: Inside) -> list[Finding]:
 
 
 def _sinfo(words: Sequence[str], inside: Inside) -> list[str] | Finding:
-    """What sinfo says, line by line, or a finding if it says nothing."""
-    subject, remedy = "sinfo", "ask again on a machine that submits jobs"
+    """What sinfo says of each, or a finding if it says nothing."""
+    told = _asked(["sinfo", "-h", *words], inside)
+    return told if isinstance(told, Finding) else " ".join(told).split()
+
+
+def _asked(words: Sequence[str], inside: Inside) -> list[str] | Finding:
+    """What a program of Slurm says, line by line, or a finding if it says nothing."""
+    subject, remedy = words[0], "ask again on a machine that submits jobs"
     try:
         # It waits for minutes for a controller that does not answer.
-        done = inside.run(["timeout", "20", "sinfo", "-h", *words])
+        done = inside.run(["timeout", "20", *words])
     except HaversackError as problem:
         return unknown(subject, problem.message, remedy)
     if done.code:
         said = done.err.strip().splitlines()[-1:] or ["does not answer"]
         return unknown(subject, f"the cluster is not known: {said[0]}", remedy)
-    return done.out.split()
+    return done.out.splitlines()

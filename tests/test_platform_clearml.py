@@ -542,6 +542,12 @@ def lint(chart: str, text: str) -> list[Finding]:
         ("clearml-enterprise-agent", "agentk8sglue: {basePodTemplates: {}}\n", "basePodTemplates", "not among"),
         ("clearml-agent", "agentk8sglue: {queues: {gpu: {templateOverrides: {env: []}}}}\n",
          "agentk8sglue.queues", "enterprise"),
+        ("clearml-agent", "imageCredentials: {existingSecret: a}\n", "imageCredentials.existingSecret", "enabled"),
+        ("clearml-agent", "agentk8sglue: {basePodTemplate: {env: {A: b}}}\n", "basePodTemplate.env", "a table here"),
+        ("clearml-agent", "agentk8sglue: {volumes: a}\n", "agentk8sglue.volumes", "one value here"),
+        ("clearml", "apiserver: {nodeSelector: [{a: b}]}\n", "apiserver.nodeSelector", "a list here"),
+        ("clearml-enterprise-agent", "agentk8sglue: {queues: {gpu: {templateOverrides: {env: {A: b}}}}}\n",
+         "templateOverrides.env", "a table here"),
     ],
 )  # fmt: skip
 def test_a_key_that_helm_would_ignore_is_found(chart: str, text: str, subject: str, word: str) -> None:
@@ -629,10 +635,48 @@ def test_what_is_free_is_not_looked_into() -> None:
     assert lint("clearml-serving", "grafana: {grafana.ini: {any: {thing: 1}}}\n") == []
     assert lint("clearml", "redis: {global: {imageRegistry: a}, master: {count: 1}}\n") == []
     assert lint("clearml", "") == []
+    # An empty one of either form is put nowhere, and so are those of charts that are brought along.
+    assert lint("clearml", "apiserver: {additionalVolumes: {}, tolerations: {}, nodeSelector: []}\n") == []
+    assert lint("clearml-serving", "grafana: {env: {A: b}}\n") == []
+    assert lint("clearml-agent", "imageCredentials: {enabled: true, existingSecret: a}\n") == []
+    (finding,) = lint("clearml-agent", "imageCredentials: {enabled: false, existingSecret: a}\n")
+    assert not finding.blocking
     for text in ("agentk8sglue: {somethingNew: 1}\n", "redis: {image: {registry: a}}\n"):
         (finding,) = lint("clearml-enterprise-agent", text)
         assert not finding.blocking
         assert "what is below is not checked" in finding.message
+
+
+def test_values_are_read_as_helm_reads_them() -> None:
+    """Anchors, tables merged by ``<<`` of which the first wins, and keys that are no texts; not more than is sane."""
+    text = """\
+agentk8sglue:
+  nodeSelector: &gpu {kind: gpu, zone: a}
+  labels: {1: a, 1.5: b, true: c, 2.0: d}
+  basePodTemplate:
+    nodeSelector: *gpu
+    labels: {<<: *gpu, zone: b}
+    annotations: {<<: [*gpu, {kind: cpu, more: x}]}
+"""
+    glue = yaml.load(text.encode(), "v", as_helm=True)["agentk8sglue"]
+    assert glue["labels"] == {"1": "a", "1.5": "b", "true": "c", "2": "d"}
+    template = glue["basePodTemplate"]
+    assert template["nodeSelector"] == {"kind": "gpu", "zone": "a"}
+    assert template["labels"] == {"kind": "gpu", "zone": "b"}
+    assert template["annotations"] == {"kind": "gpu", "zone": "a", "more": "x"}
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+    )
+    for bad, said in (
+        (bomb, "more than"),
+        ("a: &a [*a]\n", "nested"),
+        ("a: &a 1\nb: {<<: *a}\n", "no table"),
+    ):
+        with pytest.raises(DeclarationError, match=said):
+            yaml.load(bad.encode(), "v", as_helm=True)
+    for strict in (text, "1: a\n"):
+        with pytest.raises(DeclarationError):
+            yaml.load(strict.encode(), "v")
 
 
 VALUES = """\
@@ -830,7 +874,7 @@ def test_a_digest_that_its_chart_ignores_is_no_part_of_a_name() -> None:
 def test_an_image_may_be_pinned_to_one_of_its_platforms() -> None:
     """The digests of a snapshot's image are its own and those of the manifests that it lists, not of layers."""
     one, layer = digest_of(b"one"), digest_of(b"layer")
-    facts = [
+    facts: list[tuple[str, dict[str, Any]]] = [
         (PIN, {"role": "index", "refs": ["docker.io/library/python:3.11"], "children": [one, OTHER]}),
         (one, {"role": "manifest", "children": [layer]}),
         (layer, {"role": "layer"}),
@@ -1080,6 +1124,8 @@ def test_doctor_looks_at_anybodys_values(crossed: Crossed, tmp_path: Path) -> No
     named = tmp_path / "clearml-agent-values.yaml"
     named.write_text("agentk8sglue:\n  queue: gpu\n")
     assert doctor("clearml", "--values", named).returncode == 0
+    theirs.write_text("agentk8sglue:\n  labels: &l {1: a}\n  basePodTemplate: {labels: *l}\n")
+    assert doctor("clearml", "--values", theirs, "--chart", "clearml-agent").returncode == 0
     for words in (("clearml", "--chart", "clearml"), ("--values", theirs), ("clearml", "--values", "none")):
         assert doctor(*words).returncode != 0
 

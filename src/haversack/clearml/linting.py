@@ -15,6 +15,15 @@ _MISSPELT = 0.9
 """How much like a known key an unknown one is to be taken for it where not all keys are known, of 1."""
 _PULL = "imagepullsecret"
 _SECRETS = ("extraImagePullSecrets", "existingImagePullSecrets")
+_LISTS = {"env", "extraEnvs", "extraEnvironment", "extraPythonPackages", "initContainers", "volumes", "volumeMounts",
+          "fileMounts", "additionalVolumes", "additionalVolumeMounts", "additionalClusterRoleBindings",
+          "additionalRoleBindings", "tolerations", "hostAliases"}  # fmt: skip
+"""What ClearML's own charts go through, or put into a list of a pod as it is."""
+_TABLES = {"resources", "nodeSelector", "affinity", "labels", "annotations", "podAnnotations", "svcAnnotations",
+           "deploymentAnnotations", "serviceAccountAnnotations", "podSecurityContext", "containerSecurityContext",
+           "additionalConfigs"}  # fmt: skip
+"""What they put into a table of a pod as it is."""
+_ENVS = ("env", "extraEnvs", "extraEnvironment")
 
 
 def chart_of(name: str, data: bytes) -> str | None:
@@ -49,7 +58,25 @@ def keys(values: Any, chart: Chart, file: str) -> list[Finding]:
         return []
     if not isinstance(values, Mapping):
         return [_wrong(file, "is no table of values", "write keys and values")]
-    return list(_keys(values, chart.keys, chart, (), file))
+    return [*_keys(values, chart.keys, chart, (), file), *_credentials(values, chart, file)]
+
+
+def _credentials(values: Mapping[str, Any], chart: Chart, file: str) -> Iterator[Finding]:
+    """A finding for a pull secret that no pod gets: the public charts name it only where ``enabled`` is true."""
+    told = values.get("imageCredentials")
+    if (
+        not chart.complete
+        or not isinstance(told, Mapping)
+        or not told.get("existingSecret")
+        or told.get("enabled")
+    ):
+        return
+    said = "is in no pod while imageCredentials.enabled is not true"
+    at = f"{file}: imageCredentials.existingSecret"
+    # Who writes that it is off may mean it.
+    yield Finding(
+        "values-key", at, said, "write beside it: enabled: true", blocking=told.get("enabled") is None
+    )
 
 
 def _keys(
@@ -68,13 +95,27 @@ def _keys(
             ):
                 yield _wrong(at, "is no list of tables with a name", "write: [{name: THE-SECRET}]")
         elif known == FREE:
-            continue
+            if path and path[0] not in (*chart.brings, "global"):
+                yield from _form(key, value, at)
         elif isinstance(value, Mapping) and known:
             yield from _keys(value, known, chart, here, file)
         elif isinstance(value, Mapping | list) and not known:
             yield _wrong(at, "is one value to the chart, and a list or a table here", _single(key))
         elif known and value is not None and not isinstance(value, Mapping):
             yield _wrong(at, "is a table to the chart, and one value here", f"known are {', '.join(known)}")
+
+
+def _form(key: str, value: Any, at: str) -> Iterator[Finding]:
+    """A finding for what goes into a pod as it is, and that Kubernetes could not take there; nothing empty is put there."""
+    if key in _LISTS and value and not isinstance(value, list):
+        remedy = "write: [{name: NAME, value: TEXT}]" if key in _ENVS else "write a list"
+        yield _wrong(at, f"is a list to the chart, and {_called(value)} here", remedy)
+    elif key in _TABLES and value and not isinstance(value, Mapping):
+        yield _wrong(at, f"is a table to the chart, and {_called(value)} here", "write keys and values")
+
+
+def _called(value: Any) -> str:
+    return "a table" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else "one value"
 
 
 def _single(key: str) -> str:

@@ -1,8 +1,8 @@
 """YAML as other people's files are written in it, read strictly, and written so that any reader takes it.
 
 Plain data alone: texts, numbers, true and false, nothing, lists and tables.  Anchors are refused, since a
-few lines of them can stand for more than any memory holds, and so are tags, which make objects in some
-readers.  Words are read as YAML 1.2 has them (``yes`` is a text); what a reader of YAML 1.1 would take for
+few lines of them can stand for more than any memory holds (values files of helm may have them, up to a
+bound), and so are tags, which make objects in some readers.  Words are read as YAML 1.2 has them (``yes`` is a text); what a reader of YAML 1.1 would take for
 something else is quoted when it is written.
 """
 
@@ -23,11 +23,18 @@ from haversack.errors import DeclarationError, HaversackError
 _TAG = "tag:yaml.org,2002:"
 # Letters and what stands within names, versions and paths; never a number, a date or a word like "no".
 _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./+-]*")
+_MOST = 200_000
+"""What a file may hold with all that its anchors stand for: several times the longest values files there are."""
 _WORDS = re.compile(r"(?i:y|n|yes|no|on|off|true|false|null|\.inf|\.nan)|[.0-9eE_+-]*|---|\.\.\.")
 
 
-def load(data: bytes, where: str, error: type[HaversackError] = DeclarationError) -> Any:
+def load(
+    data: bytes, where: str, error: type[HaversackError] = DeclarationError, *, as_helm: bool = False
+) -> Any:
     """The value of one document; a day or a moment is a text, ``3.10`` without quotes the number 3.1.
+
+    ``as_helm`` takes what helm takes in a values file: anchors, tables merged by ``<<`` (YAML 1.1's type ``merge``), and
+    keys that are numbers or truths, which are texts in JSON (``sigs.k8s.io/yaml``).
 
     Raises ``error`` with ``where`` and the line.
     """
@@ -40,7 +47,7 @@ def load(data: bytes, where: str, error: type[HaversackError] = DeclarationError
         ) from problem
     try:
         node = YAML(typ="safe", pure=True).compose(text)
-        return _Reader(where, error).value(node) if node is not None else None
+        return _Reader(where, error, as_helm=as_helm).value(node) if node is not None else None
     except MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         at = f"{where}: line {mark.line + 1}" if mark is not None else where
@@ -57,16 +64,20 @@ def load(data: bytes, where: str, error: type[HaversackError] = DeclarationError
 class _Reader:
     """Makes values of nodes; errors name the line."""
 
-    def __init__(self, where: str, error: type[HaversackError]) -> None:
-        self._where, self._error = where, error
+    def __init__(self, where: str, error: type[HaversackError], *, as_helm: bool) -> None:
+        self._where, self._error, self._as_helm = where, error, as_helm
+        self._read = 0
 
     def _wrong(self, node: Node, message: str, remedy: str) -> HaversackError:
         return self._error(message, where=f"{self._where}: line {node.start_mark.line + 1}", remedy=remedy)
 
     def value(self, node: Node) -> Any:
         """The value of a node and of what is below it."""
-        if node.anchor:
+        self._read += 1
+        if node.anchor and not self._as_helm:
             raise self._wrong(node, "has an anchor (&)", "write the value out wherever it is meant")
+        if node.anchor and self._read > _MOST:
+            raise self._wrong(node, f"stands for more than {_MOST} values", "use fewer anchors (&)")
         tag = str(node.tag)
         if isinstance(node, MappingNode) and tag == f"{_TAG}map":
             return self._table(node)
@@ -78,13 +89,29 @@ class _Reader:
 
     def _table(self, node: MappingNode) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for key, value in node.value:
+            if self._as_helm and key.tag == f"{_TAG}merge":
+                merged = {**self._merged(value), **merged}
+                continue
             name = self.value(key)
+            if self._as_helm and isinstance(name, bool | int | float):
+                name = json.dumps(name).removesuffix(".0")
             if not isinstance(name, str):
                 raise self._wrong(key, "a key is not a text", "write it in quotes")
             if name in found:
                 raise self._wrong(key, f"key {name!r} stands twice", "remove one of them")
             found[name] = self.value(value)
+        return {**merged, **found}
+
+    def _merged(self, node: Node) -> dict[str, Any]:
+        """What a table takes from another one, or from several, of which the first wins."""
+        found: dict[str, Any] = {}
+        for one in node.value if isinstance(node, SequenceNode) else [node]:
+            table = self.value(one)
+            if not isinstance(table, dict):
+                raise self._wrong(one, "is merged (<<), and is no table", "name tables alone")
+            found = {**table, **found}
         return found
 
     def _scalar(self, node: ScalarNode, tag: str) -> Any:

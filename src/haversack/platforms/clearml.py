@@ -335,7 +335,7 @@ def _values(asked: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Any,
     except OSError as problem:
         raise NotFoundError(f"cannot be read: {problem.strerror}", where=str(file)) from problem
     chart = asked.get("chart") or linting.chart_of(file.name, data) or agents[settings["flavor"]]
-    return yaml.load(data, str(file)), chart
+    return yaml.load(data, str(file), as_helm=True), chart
 
 
 def _pull_secret(order: Order, name: str, server: str) -> bytes:

@@ -10,6 +10,7 @@ from haversack.formats import declaration
 from haversack.kinds import keys
 from haversack.model.finding import Finding
 from haversack.platforms.systemd import PLATFORM
+from haversack.verbs import needs
 
 HEAD = '[site]\nname = "lab"\n[target.server]\nname = "linux-x86_64-glibc2.28-py311"\n'
 SKY = '[platform.skypilot]\nversion = "0.14.1"\n[platform.skypilot.aws]\nregions = ["us-west-2"]\nremote_identity = "n"\n'
@@ -18,7 +19,8 @@ SKY = '[platform.skypilot]\nversion = "0.14.1"\n[platform.skypilot.aws]\nregions
 def problems(folder: Path, text: str) -> list[Finding]:
     """What the platform says of its declaration."""
     (folder / "haversack.toml").write_text(HEAD + text)
-    site = declaration.parse(folder / "haversack.toml", keys())
+    (folder / "sky.txt").write_text("skypilot[gcp,azure]==0.14.1\n")
+    site, _, _ = needs.completed(declaration.parse(folder / "haversack.toml", keys()))
     (platform,) = (e for e in site.environments if e.name == "platform.systemd")
     return PLATFORM.validate(platform.settings, site)
 
@@ -64,7 +66,15 @@ def test_a_skypilot_that_does_not_fit_to_its_service_is_found(tmp_path: Path) ->
             pods + ours + credentials,
             {f"systemd.skypilot.cloudCredentials.{cloud}": False for cloud in ("aws", "azure", "gcp")},
         ),
+        (
+            SKY
+            + ours
+            + credentials
+            + '[env.skypilot]\nkind = "pip"\nrequirements = ["sky.txt"]\ntargets = ["server"]\n',
+            {},
+        ),
         (here.format("http://127.0.0.1:46580") + ours, {"skypilot.endpoint": False}),
+        (here.format("http://127.0.0.1:99999") + ours, {"skypilot.endpoint": False}),
         (here.format("http://localhost") + ours, {"skypilot.endpoint": False}),
         (here.format("http://127.0.0.1:8080") + ours, {}),
         (here.format("http://127.0.0.1:8080") + mine, {"skypilot.endpoint": False}),

@@ -57,13 +57,17 @@ class Systemd:
             said, remedy = "names no service", f"add [{subject}.skypilot] or [{subject}.haversack]"
             return [Finding("platform-setting", subject, said, remedy)]
         base = next((e.settings for e in site.environments if e.name == f"{KIND}.skypilot"), None)
-        names = {environment.name for environment in site.environments}
+        names = {environment.name: environment for environment in site.environments}
         ours = settings.get("skypilot")
         found = list(_wrong(settings, base))
         if ours is not None and "package" not in ours and base is None and carried.SERVER not in names:
             said = "is not given, and nothing brings SkyPilot: neither [platform.skypilot] nor [env.skypilot] is declared"
             remedy = "declare [platform.skypilot], or write the prefix of an installed SkyPilot"
             found.append(Finding("platform-setting", f"{subject}.skypilot.package", said, remedy))
+        # What `needs` of [platform.skypilot] adds has lines; an environment that is declared is taken instead.
+        added = carried.SERVER not in names or "lines" in names[carried.SERVER].settings
+        if ours is not None and base is not None and "package" not in ours and added:
+            found += together.unused(values(SERVICES["skypilot"], ours, PREFIX), base)
         return found
 
     def needs(self, settings: Mapping[str, Any], site: Site) -> tuple[Environment, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations, product
 from typing import Any
@@ -13,7 +14,7 @@ from haversack.formats import hosts
 from haversack.model.finding import Finding
 from haversack.services.description import Service
 from haversack.services.machine import listens
-from haversack.services.terms import On
+from haversack.services.terms import On, both
 from haversack.services.values import Values
 
 # Its API server has what data/skypilot/server.py asks for since then.
@@ -44,25 +45,35 @@ def shared(services: Mapping[str, tuple[Service, Values]]) -> Iterator[Finding]:
 
 def fitting(found: Values, base: Mapping[str, Any]) -> Iterator[Finding]:
     """What of ``[platform.skypilot]``, which brings what the service runs, does not fit to the service."""
-    options = found.options
-    if not (options["enable"] and options["systemdServices"] and options["enableWebUI"]):
+    if not _serves(found):
         return
     if Version(base["version"]) < Version(_OLDEST):
         said = f"is {base['version']}, whose API server cannot run as a service"
         yield _wrong("platform.skypilot.version", said, f"take SkyPilot {_OLDEST} or later")
-    # What `needs` of platforms/skypilot.py locks.
-    for cloud in sorted(name for name in options["cloudCredentials"] if base.get(name) is None):
+    told = urlsplit(base.get("endpoint") or "")
+    port = found.options["webUI.port"]
+    theirs = re.search(r":([0-9]+)$", told.netloc)
+    same = int(theirs[1] if theirs else 80) == port
+    if told.scheme == "http" and hosts.is_here(told.hostname or "") and not same:
+        said = f"is http://{told.netloc}, and the server of this machine listens at port {port}"
+        remedy = f"write the port {port}, or the other in [{_SUBJECT}.skypilot.webUI]"
+        yield _wrong("platform.skypilot.endpoint", said, remedy, blocking=False)
+
+
+def unused(found: Values, base: Mapping[str, Any]) -> Iterator[Finding]:
+    """Credentials of clouds for which the environment that ``[platform.skypilot]`` adds has no code."""
+    clouds = found.options["cloudCredentials"] if _serves(found) else {}
+    for cloud in sorted(name for name in clouds if base.get(name) is None):
         said = "are used by nothing: [platform.skypilot] brings code for the clouds alone that have a table in it"
-        remedy = f"declare an environment [env.skypilot] with skypilot[{cloud}] instead, or leave them out"
+        remedy = f"declare an environment [env.skypilot] with skypilot[{cloud}], or leave them out"
         if cloud == "aws":
             remedy = "add [platform.skypilot.aws], or leave them out"
         yield _wrong(f"{_SUBJECT}.skypilot.cloudCredentials.{cloud}", said, remedy, blocking=False)
-    told = urlsplit(base.get("endpoint") or "")
-    port = options["webUI.port"]
-    if told.scheme == "http" and hosts.is_here(told.hostname or "") and (told.port or 80) != port:
-        said = f"is {told.scheme}://{told.netloc.rpartition('@')[2]}, and the server of this machine listens at port {port}"
-        remedy = f"write the port {port}, or the other in [{_SUBJECT}.skypilot.webUI]"
-        yield _wrong("platform.skypilot.endpoint", said, remedy, blocking=False)
+
+
+def _serves(found: Values) -> bool:
+    """Whether an API server runs here."""
+    return found.test(both(On("enable"), On("systemdServices"), On("enableWebUI")))
 
 
 def _wrong(subject: str, said: str, remedy: str, *, blocking: bool = True) -> Finding:

@@ -38,7 +38,7 @@ def unreadable(found: Values, ask: Callable[..., Completed | None], *, top: bool
         return done is None or done.code != 0
 
     real = store.resolve()
-    for folder in reversed(real.parents):
+    for folder in sorted({*store.parents, *real.parents}):
         if not folder.stat().st_mode & stat.S_IXOTH and denied(folder, "-x"):
             said = f"is a folder that {user} may not pass, on the way to the store {store}"
             yield unready(str(folder), said, f"chmod a+x {folder}")
@@ -73,8 +73,10 @@ def foreign(name: str, lines: bytes, found: Values) -> Iterator[Finding]:
     """Folders of a service (as tmpfiles.d makes them) in which lies what is another user's, root's left out.
 
     tmpfiles.d gives the folder itself to the declared user, and leaves what is in it: the service would start, and
-    could not read its own state.
+    could not read its own state.  Only root is told.
     """
+    if os.geteuid():
+        return
     user, group = found.options["user"], found.options["group"]
     made, told, fine = folders(lines), list[Path](), {0, _number(user)}
     for path in sorted(path for path, (_, owner) in made.items() if owner != "-"):

@@ -148,7 +148,10 @@ def is_outdated(unit: str, package: Path, run: Run) -> bool:
     # By the clock of now: it may have jumped since the start, as at a boot without a network.
     started = time.time() - (time.monotonic() - int(told[stamp]) / 1e6)
     programs = (package / "bin" / name for name in ("haversack", "sky", "python"))
-    packages = package.glob("lib/python*/site-packages/*.dist-info")
+    try:
+        packages = list(package.glob("lib/python*/site-packages/*.dist-info"))
+    except OSError:
+        packages = []  # closed to whoever asks
     return any(_changed_at(path) > started for path in (package, *programs, *packages))
 
 

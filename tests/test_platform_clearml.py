@@ -647,23 +647,31 @@ def test_what_is_free_is_not_looked_into() -> None:
         assert "what is below is not checked" in finding.message
 
 
-def test_values_are_read_as_helm_reads_them() -> None:
-    """Anchors, tables merged by ``<<`` of which the first wins, and keys that are no texts; not more than is sane."""
-    text = """\
-agentk8sglue:
-  nodeSelector: &gpu {kind: gpu, zone: a}
-  labels: {1: a, 1.5: b, true: c, 2.0: d}
-  basePodTemplate:
-    nodeSelector: *gpu
-    labels: {<<: *gpu, zone: b}
-    annotations: {<<: [*gpu, {kind: cpu, more: x}]}
-"""
-    glue = yaml.load(text.encode(), "v", as_helm=True)["agentk8sglue"]
-    assert glue["labels"] == {"1": "a", "1.5": "b", "true": "c", "2": "d"}
-    template = glue["basePodTemplate"]
-    assert template["nodeSelector"] == {"kind": "gpu", "zone": "a"}
-    assert template["labels"] == {"kind": "gpu", "zone": "b"}
-    assert template["annotations"] == {"kind": "gpu", "zone": "a", "more": "x"}
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "{1: a, 1.5: b, true: c, 2.0: d, 0x10: e, 1e3: f}",
+        "*one",
+        "{<<: *one, zone: b}",
+        "{zone: b, own: c, <<: *one}",
+        "{<<: [*one, {kind: cpu, more: x}], more: z}",
+    ],
+)
+def test_values_are_read_as_helm_reads_them(tmp_path: Path, labels: str) -> None:
+    """Anchors, tables merged by ``<<``, and keys that are no texts: as the library has them that kubectl has too."""
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  annotations: &one {kind: gpu, zone: a}\n"
+    (tmp_path / "v.yaml").write_text(f"{text}  labels: {labels}\n")
+    words = ("kubectl", "annotate", "--local", "-f", tmp_path / "v.yaml", "b=c", "-o", "json")
+    env = {**plain_environ(), "HOME": str(tmp_path), "KUBECONFIG": os.devnull}
+    done = subprocess.run(words, check=True, capture_output=True, env=env)
+    ours = yaml.load((tmp_path / "v.yaml").read_bytes(), "v", as_helm=True)
+    assert ours["metadata"]["labels"] == json.loads(done.stdout)["metadata"]["labels"]
+    with pytest.raises(DeclarationError):
+        yaml.load((tmp_path / "v.yaml").read_bytes(), "v")
+
+
+def test_anchors_stand_for_no_more_than_is_sane() -> None:
+    """What a few lines could make of any memory is refused, and what is no table is merged into none."""
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
     )
@@ -674,9 +682,8 @@ agentk8sglue:
     ):
         with pytest.raises(DeclarationError, match=said):
             yaml.load(bad.encode(), "v", as_helm=True)
-    for strict in (text, "1: a\n"):
-        with pytest.raises(DeclarationError):
-            yaml.load(strict.encode(), "v")
+    with pytest.raises(DeclarationError, match="not a text"):
+        yaml.load(b"1: a\n", "v")
 
 
 VALUES = """\

@@ -33,8 +33,8 @@ def load(
 ) -> Any:
     """The value of one document; a day or a moment is a text, ``3.10`` without quotes the number 3.1.
 
-    ``as_helm`` takes what helm takes in a values file: anchors, tables merged by ``<<`` (YAML 1.1's type ``merge``), and
-    keys that are numbers or truths, which are texts in JSON (``sigs.k8s.io/yaml``).
+    ``as_helm`` takes what helm and kubectl take (``sigs.k8s.io/yaml``): anchors, keys that are numbers or truths, and
+    tables merged by ``<<``, which there wins over the keys that stand before it.
 
     Raises ``error`` with ``where`` and the line.
     """
@@ -89,20 +89,21 @@ class _Reader:
 
     def _table(self, node: MappingNode) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
+        seen: set[str] = set()
         for key, value in node.value:
             if self._as_helm and key.tag == f"{_TAG}merge":
-                merged = {**self._merged(value), **merged}
+                found.update(self._merged(value))
                 continue
             name = self.value(key)
             if self._as_helm and isinstance(name, bool | int | float):
                 name = json.dumps(name).removesuffix(".0")
             if not isinstance(name, str):
                 raise self._wrong(key, "a key is not a text", "write it in quotes")
-            if name in found:
+            if name in seen:
                 raise self._wrong(key, f"key {name!r} stands twice", "remove one of them")
+            seen.add(name)
             found[name] = self.value(value)
-        return {**merged, **found}
+        return found
 
     def _merged(self, node: Node) -> dict[str, Any]:
         """What a table takes from another one, or from several, of which the first wins."""

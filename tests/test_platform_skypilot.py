@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from haversack.ports import Inside
 from haversack.skypilot import (
     amazon,
     asking,
+    carried,
     catalogs,
     cluster,
     config,
@@ -648,6 +650,97 @@ def test_seeding_replaces_nothing_that_somebody_edited(inside: Inside, tmp_path:
     assert done.returncode == 1
     assert "-# mine" in done.stderr
     assert (home / ".sky/config.yaml").read_text() == "# mine\n"
+
+
+def test_seeding_replaces_no_catalog_that_somebody_edited(inside: Inside, tmp_path: Path) -> None:
+    """One that SkyPilot fetched, or that was put there before, is replaced; another stays, and so does all else."""
+    for path, data in PLATFORM.render(order(SSM), inside).files.items():
+        (tmp_path / "out" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / path).write_bytes(data)
+    new, held = tmp_path / "out/catalogs/v8/aws/vms.csv", tmp_path / "home/.sky/catalogs/v8/aws/vms.csv"
+    config_ = tmp_path / "home/.sky/config.yaml"
+    meta = held.parents[1] / ".meta/aws/vms.csv.md5"
+
+    def seed() -> str:
+        argv = ["sh", str(tmp_path / "out/seed.sh")]
+        env = {**plain_environ(), "HOME": str(tmp_path / "home")}
+        done = subprocess.run(argv, capture_output=True, text=True, env=env)
+        assert done.returncode == (1 if done.stderr else 0)
+        return done.stderr
+
+    held.parent.mkdir(parents=True)
+    held.write_text("mine\n")
+    assert "-mine" in seed()
+    assert (held.read_text(), config_.exists()) == ("mine\n", False)
+    meta.parent.mkdir(parents=True)
+    # As SkyPilot writes it, without a line's end.
+    meta.write_text(hashlib.md5(b"mine\n").hexdigest())
+    assert seed() == ""
+    assert (held.read_bytes(), meta.exists()) == (new.read_bytes(), False)
+    new.write_text("newer\n")
+    assert seed() == ""
+    held.write_text("newer\nand mine\n")
+    assert f"{held} was edited" in seed()
+    new.write_bytes(held.read_bytes())
+    assert seed() == ""
+
+
+def test_an_image_is_the_one_that_the_lock_names(inside: Inside) -> None:
+    """What a short name leaves out is in the lock, and a digest beside a tag is not: both crossed."""
+    for said, name in (
+        ("docker.io/library/python", "docker.io/library/python:latest"),
+        ("docker.io/python:3.11", "docker.io/library/python:3.11"),
+        (f"docker.io/site/sky:1@sha256:{'0' * 64}", "docker.io/site/sky:1"),
+        (f"docker.io/site/sky@sha256:{'0' * 64}", f"docker.io/site/sky@sha256:{'0' * 64}"),
+    ):
+        facts = {"refs": [name], "role": "manifest"}
+        image = Artifact("image", "x", "1", "x", digest_of(b"x"), 1, "https://x/", ("images/any",), facts)
+        images = LockedEnvironment("images", ANY.name, "image")
+        snapshot, _ = oci.build(
+            Lock("lab", digest_of(b""), (ANY,), (images,), (image,)), {image.digest: (1, {})}
+        )
+        for pods, crossed in ({"image": said}, True), ({"image": "docker.io/site/other:1"}, False):
+            absent = carried.missing({"version": "0.14.1", "kubernetes": pods}, snapshot)
+            assert (pods["image"] not in {f.subject for f in absent}) is crossed
+
+
+@pytest.mark.parametrize("base", ["http://localhost:8080", "http://127.0.0.1:8080"])
+def test_a_registry_that_nodes_cannot_reach_is_found(inside: Inside, base: str) -> None:
+    """An image is asked of the host of the base URL, or of the registry: neither may be the node itself."""
+    pods = {"version": "0.14.1", "kubernetes": {"image": IMAGE}}
+
+    def told(settings: dict[str, Any], **asked: str) -> list[tuple[str, bool]]:
+        made = PLATFORM.render(order(settings, **asked), inside)
+        return [(f.subject, f.blocking) for f in made.findings if f.code == "client-address"]
+
+    assert told(pods, base_url=base) == [("--base-url", True)]
+    assert told(pods, base_url=base, registry="registry.example.org") == []
+    assert told(pods, base_url="https://mirror.example.org", registry="localhost:5000") == [
+        ("--registry", True)
+    ]
+    assert told(pods, base_url="https://mirror.example.org/lab") == [("--registry", False)]
+    assert told(pods, base_url="https://mirror.example.org/lab", registry="registry.example.org/x") == []
+    assert told(PROXY, base_url="https://mirror.example.org/lab", registry="localhost") == []
+    found = PLATFORM.preflight(order(pods, base_url=base), inside)
+    assert [f.blocking for f in found if f.code == "client-address"] == [True]
+
+
+def test_certificates_for_pods_behind_a_proxy_are_told(inside: Inside, tmp_path: Path) -> None:
+    """Pods trust them alone, also where the proxy leads: those of public hosts may stand beside, and have room."""
+    (tmp_path / "ca.pem").write_text(CERTIFICATE * 999)
+    pods: dict[str, Any] = {"mirror": True, "proxy": "http://proxy-host:3128", "cidrs": ["10.96.0.0/12"]}
+    asked = {"base_url": "https://mirror.example.org", "ca": str(tmp_path / "ca.pem")}
+
+    def told(**kubernetes: Any) -> list[Finding]:
+        made = PLATFORM.render(order({"version": "0.14.1", "kubernetes": kubernetes}, **asked), inside)
+        return [finding for finding in made.findings if finding.subject == "certificates of --ca"]
+
+    (finding,) = told(**pods)
+    assert (finding.code, "/etc/ssl/certs/ca-certificates.crt" in finding.remedy) == (
+        "platform-unknown",
+        True,
+    )
+    assert told(mirror=True) == []
 
 
 @pytest.mark.parametrize(

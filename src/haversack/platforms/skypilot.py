@@ -91,9 +91,10 @@ class SkyPilot:
             raise UsageError(
                 "nodes must be told where the store is served", remedy="say --base-url https://HOST"
             )
-        mirror = carried.mirror(served, ca) if served else None
-        if served and config.mirrors(settings):
+        mirror = carried.mirror(served, ca, settings) if served else None
+        if served and carried.is_asked(settings, order.asked):
             findings += unreachable(served.base)
+        findings += carried.told(settings, order.asked, ca)
         head = f"# {order.origin}\n"
         made = config.config(settings, mirror)
         if order.crossed:
@@ -156,7 +157,8 @@ def _images(order: Order, inside: Inside) -> list[Finding]:
     """Whether pods' images are where they are asked of, and whether pods get there."""
     settings, asked = order.settings, order.asked
     served, _ = carried.served(order.content, order.name, asked)
-    findings = unreachable(served.base) if served and config.mirrors(settings) else []
+    findings = unreachable(served.base) if served and carried.is_asked(settings, asked) else []
+    findings += carried.told(settings, asked, None)
     registry = asked.get("registry") or (served.host if served else "") or None
     _, more = carried.files_of_catalogs(settings, order.content, served, registry, inside.store)
     names = carried.images_of_pods(settings, order.content, inside.store)

@@ -154,7 +154,7 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
             findings.append(unknown(f"{KIND}.systemd.skypilot.caFile", said, remedy))
     served, ca = carried.served(order.content, order.name, asked)
     if served is not None:
-        findings += unreachable(served.base) if base and config.mirrors(base) else []
+        findings += unreachable(served.base) if base and carried.is_asked(base, asked) else []
         ours.setdefault("mirror", served.base)
     if ca:
         files["etc/skypilot/ca.pem"] = f"# {order.origin}\n{ca}".encode()
@@ -163,7 +163,8 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
         if served is None and carried.is_needed(base):
             remedy = "say --base-url https://HOST, or write mirror in [platform.systemd.skypilot]"
             raise UsageError("nodes must be told where the store is served", remedy=remedy)
-        mirror = carried.mirror(served, ca) if served else None
+        mirror = carried.mirror(served, ca, base) if served else None
+        findings += carried.told(base, asked, ca)
         ours["config"] = joined(config.config(base, mirror), ours.get("config", {}))
         pods = base.get("kubernetes", {})
         if "proxy" in pods and "proxy" not in ours:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 from haversack.clients import Served, address, clients
 from haversack.clients.together import TRUST
 from haversack.errors import NotFoundError, UsageError
+from haversack.formats import hosts
 from haversack.formats.schema import Key
+from haversack.images.reference import Reference
 from haversack.model.artifact import Artifact
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unknown
 from haversack.model.snapshot import Snapshot
 from haversack.ports import Store
 from haversack.skypilot import catalogs, config, proxies, versions
@@ -62,16 +64,19 @@ def _certificates(file: Path, base: str) -> str:
     if "-----BEGIN CERTIFICATE-----" not in pem or "PRIVATE KEY" in pem:
         said = "holds a private key" if "PRIVATE KEY" in pem else "holds no certificate in PEM"
         raise UsageError(f"the file of the CA {said}", remedy="give the file with its certificate alone")
-    if len(pem) > _LARGEST_CA:
-        said = f"has {len(pem)} bytes, and the user data of a machine holds {_LARGEST_CA}"
-        raise UsageError(f"the file of the CA {said}", remedy="give the site's own certificates alone")
     if not base.startswith("https:"):
         raise UsageError("certificates serve no address without TLS", remedy="say https://… as the base URL")
     return pem if pem.endswith("\n") else f"{pem}\n"
 
 
-def mirror(served: Served, ca: str | None) -> Mirror:
-    """What nodes are told: in variables where they take them from a pod, in files where they are machines."""
+def mirror(served: Served, ca: str | None, settings: Mapping[str, Any]) -> Mirror:
+    """What nodes are told: in variables where they take them from a pod, in files where they are machines.
+
+    Raises ``UsageError`` for certificates that machines have no room for.
+    """
+    if ca and len(ca) > _LARGEST_CA and (settings.get("aws") or {}).get("mirror"):
+        said = f"has {len(ca)} bytes, and the user data of a machine holds {_LARGEST_CA}"
+        raise UsageError(f"the file of the CA {said}", remedy="give the site's own certificates alone")
     variables: dict[str, str] = {}
     files: dict[str, str] = {}
     for client in ("pip", "uv"):
@@ -90,6 +95,34 @@ def mirror(served: Served, ca: str | None) -> Mirror:
 def is_needed(settings: Mapping[str, Any]) -> bool:
     """Whether nodes must be told where the store is served."""
     return config.mirrors(settings) or "image" in settings.get("kubernetes", {})
+
+
+def is_asked(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether nodes ask the base URL: for packages, or for images of pods where no registry is said."""
+    return config.mirrors(settings) or ("registry" not in asked and is_needed(settings))
+
+
+def told(settings: Mapping[str, Any], asked: Mapping[str, Any], ca: str | None) -> Iterator[Finding]:
+    """What is wrong with the addresses and certificates that nodes are told, beside the base URL by itself.
+
+    ``asked`` holds answers to :data:`ASKS`.
+    """
+    pods = settings.get("kubernetes", {})
+    registry = asked.get("registry")
+    if "image" in pods or pods.get("mirror"):
+        if registry and hosts.is_here(urlsplit(f"//{registry}").hostname or ""):
+            said = f"{registry} means each node itself to the nodes, which pull the images"
+            remedy = "say the name by which other machines reach the registry"
+            yield Finding("client-address", "--registry", said, remedy)
+        base = urlsplit(asked.get("base_url", ""))
+        if base.path.strip("/") and not registry:
+            said = f"images are asked of {base.netloc}, since their names have no place for the path of the base URL"
+            remedy = "say --registry, if the registry is elsewhere"
+            yield Finding("client-address", "--registry", said, remedy, blocking=False)
+    if ca and pods.get("mirror") and pods.keys() & {"proxy", "proxy_secret"}:
+        said = "are all that pods trust, also of hosts behind the proxy"
+        remedy = "if pods go to public hosts: cat site-ca.pem /etc/ssl/certs/ca-certificates.crt > both.pem, --ca both.pem, and kubectl apply --server-side"
+        yield unknown("certificates of --ca", said, remedy)
 
 
 def files_of_catalogs(
@@ -180,7 +213,8 @@ def missing(settings: Mapping[str, Any], content: Snapshot) -> list[Finding]:
     files = map(catalogs.filename, catalogs.tables(settings))
     lacking += [name for name in files if file_of(content, name) is None]
     image = settings.get("kubernetes", {}).get("image")
-    lacking += [image] if image and image not in _images(content) else []
+    # As the lock names it: with what a short name leaves out, and without a digest beside the tag.
+    lacking += [image] if image and Reference.parse(image).name not in _images(content) else []
     said, remedy = "is not in the snapshot", "lock and pack it outside"
     return [Finding("platform-unready", name, said, remedy, blocking=name not in wanted) for name in lacking]
 

@@ -82,7 +82,7 @@ def _file(origin: str, says: Iterable[str], lines: Iterable[str]) -> bytes:
 
 
 def seed(origin: str, tables: list[str]) -> bytes:
-    """A script that puts the configuration and the catalogs where SkyPilot looks, and replaces no other configuration."""
+    """A script that puts the configuration and the catalogs where SkyPilot looks, and replaces none that somebody edited."""
     lines = [
         "#!/bin/sh",
         f"# {origin}",
@@ -91,23 +91,49 @@ def seed(origin: str, tables: list[str]) -> bytes:
         'from="$(cd "$(dirname "$0")" && pwd)"',
         'sky="$HOME/.sky"',
         'mkdir -p "$sky"',
+        "edited() {",
+        '    diff -u "$2" "$1" | head -n 40 >&2 || true',
+        '    echo "$2 was edited, or is somebody else\'s, and stays: join them" >&2',
+        "    exit 1",
+        "}",
         # What was put there last, to tell what somebody edited since.
         'last="$sky/config.haversack.yaml"',
         'if [ -e "$sky/config.yaml" ] && ! cmp -s "$sky/config.yaml" "$from/config.yaml" \\',
         '    && ! cmp -s "$sky/config.yaml" "$last"; then',
-        '    diff -u "$sky/config.yaml" "$from/config.yaml" >&2 || true',
-        '    echo "$sky/config.yaml was edited, or is somebody else\'s, and stays: join them" >&2',
-        "    exit 1",
+        '    edited "$from/config.yaml" "$sky/config.yaml"',
         "fi",
-        'cp "$from/config.yaml" "$sky/config.yaml"',
-        'cp "$from/config.yaml" "$last"',
     ]
-    lines += [f'mkdir -p "$sky/{folder}"' for folder in sorted({t.rpartition("/")[0] for t in tables})]
-    for table in tables:
-        version, _, rest = table.removeprefix("catalogs/").partition("/")
+    places = [(table, *_meta(table)) for table in tables]
+    if tables:
+        lines += [
+            "sum() {",
+            '    md5sum < "$1" | cut -c 1-32',
+            "}",
+            # SkyPilot takes one for edited that is not what the digest beside it says; so is one without, but for ours.
+            "look() {",
+            '    [ -e "$2" ] && ! cmp -s "$1" "$2" || return 0',
+            '    for known in "$3.md5" "$3.haversack"; do',
+            '        [ ! -e "$known" ] || [ "$(cat "$known")" != "$(sum "$2")" ] || return 0',
+            "    done",
+            '    edited "$1" "$2"',
+            "}",
+        ]
+    lines += [f'look "$from/{table}" "$sky/{table}" "$sky/{meta}"' for table, _, meta in places]
+    lines += ['cp "$from/config.yaml" "$sky/config.yaml"', 'cp "$from/config.yaml" "$last"']
+    folders = {name for table, folder, _ in places for name in (table.rpartition("/")[0], folder)}
+    lines += [f'mkdir -p "$sky/{folder}"' for folder in sorted(folders)]
+    for table, _, meta in places:
         lines += [
             f'cp "$from/{table}" "$sky/{table}"',
-            # A digest beside it would say that it may be fetched anew.
-            f'rm -f "$sky/catalogs/{version}/.meta/{rest}.md5"',
+            f'sum "$sky/{table}" > "$sky/{meta}.haversack"',
+            # This digest would say that it may be fetched anew.
+            f'rm -f "$sky/{meta}.md5"',
         ]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _meta(table: str) -> tuple[str, str]:
+    """The folder beside a table's where SkyPilot keeps digests, and how names of them begin there."""
+    version, _, rest = table.removeprefix("catalogs/").partition("/")
+    meta = f"catalogs/{version}/.meta/{rest}"
+    return meta.rpartition("/")[0], meta

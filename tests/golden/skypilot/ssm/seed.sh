@@ -5,22 +5,45 @@ set -eu
 from="$(cd "$(dirname "$0")" && pwd)"
 sky="$HOME/.sky"
 mkdir -p "$sky"
+edited() {
+    diff -u "$2" "$1" | head -n 40 >&2 || true
+    echo "$2 was edited, or is somebody else's, and stays: join them" >&2
+    exit 1
+}
 last="$sky/config.haversack.yaml"
 if [ -e "$sky/config.yaml" ] && ! cmp -s "$sky/config.yaml" "$from/config.yaml" \
     && ! cmp -s "$sky/config.yaml" "$last"; then
-    diff -u "$sky/config.yaml" "$from/config.yaml" >&2 || true
-    echo "$sky/config.yaml was edited, or is somebody else's, and stays: join them" >&2
-    exit 1
+    edited "$from/config.yaml" "$sky/config.yaml"
 fi
+sum() {
+    md5sum < "$1" | cut -c 1-32
+}
+look() {
+    [ -e "$2" ] && ! cmp -s "$1" "$2" || return 0
+    for known in "$3.md5" "$3.haversack"; do
+        [ ! -e "$known" ] || [ "$(cat "$known")" != "$(sum "$2")" ] || return 0
+    done
+    edited "$1" "$2"
+}
+look "$from/catalogs/v8/aws/images.csv" "$sky/catalogs/v8/aws/images.csv" "$sky/catalogs/v8/.meta/aws/images.csv"
+look "$from/catalogs/v8/aws/instance_quota_mapping.csv" "$sky/catalogs/v8/aws/instance_quota_mapping.csv" "$sky/catalogs/v8/.meta/aws/instance_quota_mapping.csv"
+look "$from/catalogs/v8/aws/vms.csv" "$sky/catalogs/v8/aws/vms.csv" "$sky/catalogs/v8/.meta/aws/vms.csv"
+look "$from/catalogs/v8/common/accelerators.csv" "$sky/catalogs/v8/common/accelerators.csv" "$sky/catalogs/v8/.meta/common/accelerators.csv"
 cp "$from/config.yaml" "$sky/config.yaml"
 cp "$from/config.yaml" "$last"
+mkdir -p "$sky/catalogs/v8/.meta/aws"
+mkdir -p "$sky/catalogs/v8/.meta/common"
 mkdir -p "$sky/catalogs/v8/aws"
 mkdir -p "$sky/catalogs/v8/common"
 cp "$from/catalogs/v8/aws/images.csv" "$sky/catalogs/v8/aws/images.csv"
+sum "$sky/catalogs/v8/aws/images.csv" > "$sky/catalogs/v8/.meta/aws/images.csv.haversack"
 rm -f "$sky/catalogs/v8/.meta/aws/images.csv.md5"
 cp "$from/catalogs/v8/aws/instance_quota_mapping.csv" "$sky/catalogs/v8/aws/instance_quota_mapping.csv"
+sum "$sky/catalogs/v8/aws/instance_quota_mapping.csv" > "$sky/catalogs/v8/.meta/aws/instance_quota_mapping.csv.haversack"
 rm -f "$sky/catalogs/v8/.meta/aws/instance_quota_mapping.csv.md5"
 cp "$from/catalogs/v8/aws/vms.csv" "$sky/catalogs/v8/aws/vms.csv"
+sum "$sky/catalogs/v8/aws/vms.csv" > "$sky/catalogs/v8/.meta/aws/vms.csv.haversack"
 rm -f "$sky/catalogs/v8/.meta/aws/vms.csv.md5"
 cp "$from/catalogs/v8/common/accelerators.csv" "$sky/catalogs/v8/common/accelerators.csv"
+sum "$sky/catalogs/v8/common/accelerators.csv" > "$sky/catalogs/v8/.meta/common/accelerators.csv.haversack"
 rm -f "$sky/catalogs/v8/.meta/common/accelerators.csv.md5"

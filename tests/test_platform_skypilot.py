@@ -258,7 +258,28 @@ def test_good_settings_raise_nothing(tmp_path: Path) -> None:
         assert not finding.blocking
 
 
-@pytest.mark.parametrize(("command", "hidden"), COMMANDS)
+MORE = [
+    ("env PROXY_PASS=hunter2 nc %h %p", True),
+    ("PASS=hunter2 nc %h %p", True),
+    ("connect -H me:hunter2@h:3128 %h %p", True),
+    ("connect-proxy -S me:hunter2@h:1080 %h %p", True),
+    ("tsocks -u me -p hunter2 nc %h %p", True),
+    ("openssl s_client -pass pass:hunter2 -connect h:443", True),
+    ("openssl s_client -passin=pass:hunter2 -connect h:443", True),
+    ("API_KEY=hunter2 x", True),
+    ("env PROXY_PASS=$SITE nc %h %p", False),
+    ("connect -H me@h:3128 %h %p", False),
+    ("connect -H h:3128 %h %p", False),
+    ("connect -H me:$PASS@h:3128 %h %p", False),
+    ("tsocks -u me nc -p 2222 %h %p", False),
+    ("openssl s_client -pass env:SITE -connect h:443", False),
+    ("openssl s_client -pass file:/run/secret -connect h:443", False),
+    ('API_KEY="$(cat /run/key)" x', False),
+    ("ssh -S /run/user/1:2@x -W %h:%p gate", False),
+]
+
+
+@pytest.mark.parametrize(("command", "hidden"), [*COMMANDS, *MORE])
 def test_passwords_in_commands_are_known(command: str, hidden: bool) -> None:
     """Those that the usual programs take are refused; what the shell or a file gives when it runs is not."""
     assert secrets.in_command(command) is hidden

@@ -9,16 +9,27 @@ _LATER = r"[\"']?[$`]"
 _GIVEN = (
     # A URL of any program.
     r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:(?!$)(?!{later})[^\s/@]+@",
-    # ncat, curl, proxytunnel, socat, connect-proxy
+    # ncat, curl, proxytunnel, socat
     r"--?(?:proxy-auth|proxyauth|remproxyauth|proxy-user|user)(?:\s+|=)[\"']?[^\s:$`]+:(?!{later})\S",
     r"(?<!\S)(?-i:-[PU])\s*[\"']?[^\s:$`/]+:(?!{later})[^\s%]",
     r"proxyauth=[^\s:,$`]+:(?!{later})[^\s,]",
+    # connect-proxy, curl, tsocks
+    r"(?<!\S)(?-i:-[HS])\s*[\"']?[^\s:@$`/]+:(?!{later})[^\s@:]+@",
+    r"curl\s(?:.*\s)?-[A-Za-z]*(?-i:u)\s*[\"']?[^\s:$`]+:(?!{later})\S",
+    r"tsocks\s+(?:(?-i:-[^p\s])\s*\S+\s+)*(?-i:-p)\s*(?!{later})\S",
+    # openssl
+    r"(?<![\w-])-?-pass(?:in|out)?(?:\s+|=)pass:(?!{later})\S",
+    # Registries, az (@ names a file)
+    r"(?:docker|podman|nerdctl|buildah|skopeo|oras|registry|auth|az)\s+login\s(?:.*\s)?(?-i:-p)\s*(?!@)(?!{later})\S",
+    # Headers of HTTP.
+    r"authorization[\"']?:\s*[\"']?(?:bearer|basic|token)\s+(?!{later})\S",
     # sshpass, plink
     r"sshpass\s+(?:(?-i:-[^p\s])\S*\s+)*(?-i:-p)\s*(?!{later})\S",
     r"(?<!\S)-pw\s+(?!{later})\S",
     r"--?(?:password|passwd)(?:\s+|=)(?!{later})\S",
     # Variables of any program.
-    r"(?<![A-Za-z0-9$])[A-Za-z0-9_]*(?:PASSWORD|PASSWD|SSHPASS|SECRET|TOKEN|SECRET_ACCESS_KEY)=(?!{later})[^\s;&|]",
+    r"(?<![A-Za-z0-9$])[A-Za-z0-9_]*(?:PASSWORD|PASSWD|PASSPHRASE|SSHPASS|_PWD|SECRET|TOKEN|(?:ACCESS|API|PRIVATE|SECRET)_?KEY)=(?!{later})[^\s;&|]",
+    r"(?<![A-Za-z0-9_$])(?:[A-Za-z0-9_]*_|PG|DB)?PASS=(?!{later})[^\s;&|]",
 )
 _SECRET = re.compile("|".join(given.replace("{later}", _LATER) for given in _GIVEN), re.IGNORECASE)
 

@@ -381,7 +381,9 @@ def test_preflight_finds_what_keeps_modules_from_loading(root: Path, inside: Ins
     """No folder; then files that are missing, and one that names what is gone."""
 
     def subjects() -> dict[str, Finding]:
-        return {finding.subject: finding for finding in PLATFORM.preflight(order(root), inside)}
+        found = PLATFORM.preflight(order(root), inside)
+        # Folders of tests are closed to others.
+        return {one.subject: one for one in found if "is closed to others" not in one.message}
 
     folder = root / "modulefiles"
     assert f"render slurm -o {folder}" in subjects()[str(folder)].remedy
@@ -395,3 +397,36 @@ def test_preflight_finds_what_keeps_modules_from_loading(root: Path, inside: Ins
     assert found[str(folder / "geo" / "2026-11")].message == "is not there"
     assert "no environment that is installed" in found[str(folder / "analysis" / "2026-10")].message
     assert {found["sinfo"].code, found["nodes"].code} == {"platform-unknown"}
+
+
+def test_what_others_may_not_read_is_told(root: Path, inside: Inside) -> None:
+    """Folders and files that a umask closed are told once each, with the command that opens them, and nothing is then."""
+    modules, prefix = root / "modulefiles", root / "envs" / "geo" / "2026-11"
+    for path, data in PLATFORM.render(order(root), inside).files.items():
+        (modules / path).parent.mkdir(parents=True, exist_ok=True)
+        (modules / path).write_bytes(data)
+    (prefix / "lib" / "python3.11" / "site-packages" / "demo").mkdir(parents=True)
+
+    def told() -> dict[str, str]:
+        found = PLATFORM.preflight(order(root), inside)
+        mine = [one for one in found if Path(one.subject).is_relative_to(root / "envs")]
+        mine += [one for one in found if one.subject == str(modules)]
+        return {
+            one.subject: f"{one.message}; {one.remedy}" for one in mine if "closed to others" in one.message
+        }
+
+    assert told() == {}
+    (modules / "geo" / "2026-11").chmod(0o600)
+    prefix.parent.chmod(0o700)
+    (prefix / "lib" / "python3.11" / "site-packages" / "demo").chmod(0o750)
+    found = told()
+    assert set(found) == {str(modules), str(prefix.parent), str(prefix)}
+    said = f"has geo/2026-11, which is closed to others than root (mode 0600); chmod -R a+rX {modules}"
+    assert found[str(modules)] == said
+    assert (
+        f"(mode 0700), and is on the way to {prefix}; chmod a+x {prefix.parent}" in found[str(prefix.parent)]
+    )
+    assert "site-packages/demo, which is closed to others than root and the group root" in found[str(prefix)]
+    for line in (f"chmod -R a+rX {modules} {prefix}", f"chmod a+x {prefix.parent}"):
+        assert subprocess.run(line.split()).returncode == 0
+    assert told() == {}

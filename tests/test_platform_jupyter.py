@@ -71,7 +71,9 @@ def test_jupyter_runs_what_is_rendered(tmp_path: Path) -> None:
     must("install", "lab", "--to", prefix)
     must("render", "jupyter", "-o", shared / "share" / "jupyter" / "kernels")
     found = json.loads(haversack("doctor", "jupyter", "--json", store=store).stdout)
-    assert {finding["subject"] for finding in found["findings"]} == {"Jupyter"}
+    # Folders of tests are closed to others.
+    told = [one["subject"] for one in found["findings"] if "is closed to others" not in one["message"]]
+    assert told == ["Jupyter"]
 
     # The hub has a Python of its own, which only holds jupyter_client; here it borrows the environment's.
     env = {**plain_environ(), "JUPYTER_PATH": str(shared / "share" / "jupyter"), "HOME": str(tmp_path)}
@@ -145,6 +147,21 @@ def test_two_kernels_of_one_name_are_refused(
     assert [finding.subject for finding in blocking] == [kernel]
     assert all(str(tmp_path / "envs" / name / version) in blocking[0].remedy for name, version in installed)
     assert blocking[0] in PLATFORM.preflight(order, tiny.inside(tmp_path / "store"))
+
+
+def test_a_kernel_that_others_may_not_read_is_told(tmp_path: Path) -> None:
+    """What a umask closed, a kernel or its environment, is told with the command that opens it."""
+    order = ordered(tmp_path, ["lab"], [("lab", "2026-11")], "2026-11")
+    prefix, kernels = tmp_path / "envs" / "lab" / "2026-11", tmp_path / "kernels"
+    for name, data in PLATFORM.render(order, tiny.inside(tmp_path / "store")).files.items():
+        (kernels / name).parent.mkdir(parents=True, exist_ok=True)
+        (kernels / name).write_bytes(data)
+    for folder in (prefix, kernels / "lab"):
+        folder.chmod(0o700)
+    found = PLATFORM.preflight(order, tiny.inside(tmp_path / "store"))
+    told = {one.subject: one.remedy for one in found if "is closed to others than" in one.message}
+    for folder in (prefix, kernels):
+        assert told[str(folder)] == f"chmod -R a+rX {folder}"
 
 
 def test_folders_of_packages_keep_their_side_of_path() -> None:

@@ -16,6 +16,7 @@ from haversack.errors import ToolError, UsageError
 from haversack.formats.schema import Key, KindKeys
 from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, look, root_of, unready
 from haversack.hpc.placed import compared
+from haversack.hpc.reach import closed, environments, placed
 from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
 from haversack.platforms import Order, Rendered, undeclared
@@ -81,6 +82,7 @@ class Jupyter:
         findings = list(rendered.findings)
         if not any(finding.blocking for finding in findings):
             findings += compared(folder, rendered.files, self.name, remedy)
+        findings += closed({**placed(folder, rendered.files), **environments(_look(order)[0])})
         for one in _look(order)[0]:
             if not _starts(one.prefix / "bin" / "python", inside):
                 said = f"{one.name} of {one.version} has no ipykernel: its kernel dies when it starts"

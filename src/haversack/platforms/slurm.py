@@ -20,6 +20,7 @@ from haversack.formats.schema import NAME, NAME_SAYS, Key, KindKeys
 from haversack.hpc import cluster
 from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, install, look, root_of, unready
 from haversack.hpc.placed import compared, left
+from haversack.hpc.reach import closed, environments, placed
 from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
 from haversack.platforms import Order, Rendered, undeclared
@@ -120,7 +121,8 @@ class Slurm:
         rendered = _modules(order, inside)
         blocked = any(finding.blocking for finding in rendered.findings)
         modules = [] if blocked else _of_modules(order, rendered.files, inside)
-        return [*rendered.findings, *modules, *_of_pythons(order), *cluster.ready(inside)]
+        tops = {**placed(Path(order.settings["modules"]), rendered.files), **environments(_look(order)[0])}
+        return [*rendered.findings, *modules, *closed(tops), *_of_pythons(order), *cluster.ready(inside)]
 
 
 def _root(settings: Mapping[str, Any]) -> Path:

@@ -28,7 +28,7 @@ _GIVEN = (
     r"(?<!\S)-pw\s+(?!{later})\S",
     r"--?(?:password|passwd)(?:\s+|=)(?!{later})\S",
     # Variables of any program.
-    r"(?<![A-Za-z0-9$])[A-Za-z0-9_]*(?:PASSWORD|PASSWD|PASSPHRASE|SSHPASS|_PWD|SECRET|TOKEN|(?:ACCESS|API|PRIVATE|SECRET)_?KEY)=(?!{later})[^\s;&|]",
+    r"(?<![A-Za-z0-9_$])[A-Za-z0-9_]*(?:PASSWORD|PASSWD|PASSPHRASE|SSHPASS|_PWD|SECRET|TOKEN|(?:ACCESS|API|PRIVATE|SECRET)_?KEY)=(?!{later})[^\s;&|]",
     r"(?<![A-Za-z0-9_$])(?:[A-Za-z0-9_]*_|PG|DB)?PASS=(?!{later})[^\s;&|]",
 )
 _SECRET = re.compile("|".join(given.replace("{later}", _LATER) for given in _GIVEN), re.IGNORECASE)

@@ -92,6 +92,15 @@ def test_what_it_needs_is_added(tmp_path: Path) -> None:
     assert (len(added), findings) == (6, [])
 
 
+def test_an_image_is_the_same_however_it_is_spelt(tmp_path: Path) -> None:
+    """What people declared and what the platform wants are one image where their full names are one."""
+    mine = '[[image]]\nref = "docker.io/python:3.11"\n'
+    site, _, findings = completed(declared(tmp_path, 'image = "docker.io/library/python:3.11"', mine))
+    (images,) = (environment for environment in site.environments if environment.kind == "image")
+    assert [item["ref"] for item in images.settings["items"]] == ["docker.io/python:3.11"]
+    assert [finding.subject for finding in findings if finding.subject.startswith("image")] == []
+
+
 def test_what_people_declared_is_taken(tmp_path: Path) -> None:
     """A file or an environment of the same name stays theirs, and a finding says so; targets may be long names."""
     mine = f'[[file]]\nurl = "https://files.example.org/{SERVER}"\n[env.{APPS}]\nkind = "pip"\n'

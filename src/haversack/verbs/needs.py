@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from haversack.images.reference import Reference
 from haversack.kinds import kinds
 from haversack.kinds.file import name_of
 from haversack.model.finding import Finding
@@ -95,7 +96,8 @@ def _listed(
             items.append(item)
             told.append(f"{wanted.kind} {name}")
         elif _source(theirs) != _source(item):
-            said = f"is declared, and taken instead of what {platform} would add from {_source(item)}"
+            source = item.get("url", item.get("ref"))
+            said = f"is declared, and taken instead of what {platform} would add from {source}"
             remedy = "see that it is what the platform needs, or give yours another name"
             findings.append(
                 Finding("platform-setting", f"{wanted.kind} {name}", said, remedy, blocking=False)
@@ -105,8 +107,22 @@ def _listed(
 
 def _called(kind: str, item: Mapping[str, Any]) -> str:
     """By what an item of a list is known inside."""
-    return name_of(item) if kind == "file" else str(item.get("as", item.get("ref")))
+    if kind == "file":
+        return name_of(item)
+    named = str(item.get("as", item.get("ref")))
+    reference = _reference(named)
+    return reference.name if reference else named
 
 
-def _source(item: Mapping[str, Any]) -> str:
-    return str(item.get("url", item.get("ref")))
+def _source(item: Mapping[str, Any]) -> str | Reference:
+    """Where an item of a list comes from, the same however it is spelt."""
+    source = str(item.get("url", item.get("ref")))
+    return _reference(source) or source
+
+
+def _reference(text: str) -> Reference | None:
+    """The image of a registry that a text names, if it names one."""
+    try:
+        return Reference.parse(text)
+    except ValueError:
+        return None

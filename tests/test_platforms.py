@@ -32,6 +32,25 @@ def declared(folder: Path, text: str) -> Site:
     return parse(folder / "haversack.toml", keys())
 
 
+def test_contributing_names_all_that_a_platform_took() -> None:
+    """Every file that speaks of the platform it shows is named there, and every file that it names is there."""
+    page = PAGES.parent.parent / "CONTRIBUTING.md"
+    text = page.read_text(encoding="utf-8").partition("## Add a platform")[2].partition("\n## ")[0]
+    named = {page.parent / link for link in re.findall(r"\]\(([^)]+)\)", text)}
+    assert [path for path in named if not path.is_file()] == []
+    speak = {
+        path
+        for folder in ("src", "tests", "docs")
+        for path in (page.parent / folder).rglob("*")
+        if path.suffix in {".py", ".json", ".md"}
+        and re.search(r"platform\.jupyter|render jupyter|\"jupyter\": \{", path.read_text(encoding="utf-8"))
+    }
+    golden = {path for path in speak if "golden" in path.parts}
+    assert golden
+    assert "`tests/golden/jupyter`" in text
+    assert speak - golden - {Path(__file__)} <= named
+
+
 def test_a_platform_is_an_environment_of_its_own_name(tmp_path: Path) -> None:
     """`[platform.slurm]` is for no machine in particular, and collides with no `[env.slurm]`."""
     site = declared(tmp_path, f"[env.slurm]\n{LAB}{SLURM}")

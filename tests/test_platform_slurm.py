@@ -413,6 +413,8 @@ def test_a_file_where_the_tar_should_be_is_somebodys(site: Site, tmp_path: Path)
         if moment:
             os.utime(tar, moment)
         refused()
+    assert f"would write {tar}" in site.must(*order, "--force", "--dry-run", "--", "true")
+    assert tar.read_text() == "my precious"
     assert str(tar) in site.must(*order, "--force", "--", "true")
     packed = tar.read_bytes()
     assert "already" in site.must(*order, "--", "true")

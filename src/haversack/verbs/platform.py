@@ -79,11 +79,9 @@ def render(
     if not force:
         raise_blocking(theirs, f"{order.folder} holds files that were edited since; nothing was written")
     written, removed = keep(order.folder, _by(name, made), force=force, dry_run=dry_run)
-    if not dry_run:
-        for path in archives:
-            pack(order.folder, path, made.archives[path], f"{name} {path}")
-            written += (path,)
-    return Written(name, order.name, order.folder, files, written, removed, findings)
+    for path in archives if not dry_run else ():
+        pack(order.folder, path, made.archives[path], f"{name} {path}")
+    return Written(name, order.name, order.folder, files, (*written, *archives), removed, findings)
 
 
 def _by(name: str, made: Rendered) -> dict[str, dict[str, bytes]]:

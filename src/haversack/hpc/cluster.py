@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from haversack.errors import HaversackError
 from haversack.formats import sbatch
-from haversack.hpc.installed import unready
+from haversack.hpc.installed import note
 from haversack.model.finding import Finding, unknown
 from haversack.ports import Inside
 
@@ -129,7 +129,7 @@ def ready(inside: Inside) -> list[Finding]:
     # A sign behind a state says more of it: a star that the node does not answer.
     elif not set(told) & {"idle", "mixed", "allocated", "completing"}:
         said = f"no node can run a job; their states: {', '.join(sorted(set(told))) or 'none'}"
-        findings.append(unready("sinfo", said, "see: sinfo -R", blocking=True))
+        findings.append(note("sinfo", said, "see: sinfo -R", blocking=True))
     said = (
         "are not asked whether they have the environments' folder, and as new a system library as the targets"
     )

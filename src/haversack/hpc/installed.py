@@ -16,7 +16,7 @@ from haversack.errors import PrefixError
 from haversack.formats import prefixes
 from haversack.formats.prefixes import MARKER, Marker
 from haversack.model.artifact import Digest
-from haversack.model.finding import Finding
+from haversack.model.finding import Finding, unready
 from haversack.model.target import ANY
 
 # What a list in a variable cannot hold: a colon; what nobody can read in a path: control characters.
@@ -61,29 +61,29 @@ def look(
             except OSError:
                 continue  # nobody's, or being built
             except PrefixError as problem:
-                findings.append(unready(str(folder), problem.message, "install it again"))
+                findings.append(note(str(folder), problem.message, "install it again"))
                 continue
             called = names.get(folder.name)
             if marker.ref.partition("/")[0] != name or (called and called != marker.snapshot):
                 said = f"holds {marker.ref} of {marker.snapshot}, and not {name} of {folder.name}"
-                findings.append(unready(str(folder), said, install(name, folder.name, folder)))
+                findings.append(note(str(folder), said, install(name, folder.name, folder)))
                 continue
             prefix = folder / _BESIDE if marker.ref.endswith(f"/{ANY.name}") else folder
             if not (prefix / MARKER).is_file():
                 remedy = f"declare an environment for it, or take {name} out of envs"
-                findings.append(unready(str(folder), "is a project without an environment", remedy))
+                findings.append(note(str(folder), "is a project without an environment", remedy))
                 continue
             found.append(Installed(name, folder.name, folder, prefix, marker))
         if not any(one.name == name and one.version == current for one in found):
             here = root / name / current
             remedy = install(name, current, here)
-            findings.append(unready(str(here), f"{name} of {current} is not installed there", remedy))
+            findings.append(note(str(here), f"{name} of {current} is not installed there", remedy))
     return found, findings
 
 
 def _unmounted(root: Path, said: str) -> Finding:
     remedy = "mount its file system, or install an environment there first"
-    return unready(str(root), said, remedy, blocking=True)
+    return note(str(root), said, remedy, blocking=True)
 
 
 def root_of(settings: Mapping[str, Any], folder: str) -> Path:
@@ -96,6 +96,6 @@ def install(name: str, version: str, prefix: Path) -> str:
     return f"haversack install {name} --snapshot {version} --to {shlex.quote(str(prefix))}"
 
 
-def unready(subject: str, message: str, remedy: str, *, blocking: bool = False) -> Finding:
-    """A finding for what is missing or wrong at the site."""
-    return Finding("platform-unready", subject, message, remedy, blocking=blocking)
+def note(subject: str, message: str, remedy: str, *, blocking: bool = False) -> Finding:
+    """A finding for what is missing or wrong at the site; people go on working beside most of it."""
+    return unready(subject, message, remedy, blocking=blocking)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from haversack.formats import rendered
 from haversack.formats.rendered import Kept
-from haversack.hpc.installed import unready
+from haversack.hpc.installed import note
 from haversack.model.artifact import digest_of
 from haversack.model.finding import Finding
 
@@ -48,16 +48,16 @@ def compared(folder: Path, files: Mapping[str, bytes], by: str, render: str) -> 
         path = folder / name
         held, kept = _bytes(path), before.get(name)
         if held is None:
-            findings.append(unready(str(path), "is not there", render))
+            findings.append(note(str(path), "is not there", render))
         elif held != data and kept is not None and kept.by not in {None, by}:
             said = f"is what haversack render {kept.by} wrote, where one of {by} should be"
-            findings.append(unready(str(path), said, "render each into a folder of its own"))
+            findings.append(note(str(path), said, "render each into a folder of its own"))
         elif held != data and kept is not None and digest_of(held) == kept.digest:
-            findings.append(unready(str(path), "is not what would be rendered now", render))
+            findings.append(note(str(path), "is not what would be rendered now", render))
         elif held != data:
             whose = "was edited since it was rendered" if kept else f"was not rendered; it is {owner(path)}'s"
             remedy = f"see how they differ: {render}, which replaces it only with --force"
-            findings.append(unready(str(path), whose, remedy))
+            findings.append(note(str(path), whose, remedy))
     return findings
 
 

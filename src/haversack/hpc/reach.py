@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from haversack.hpc.installed import Installed, unready
+from haversack.hpc.installed import Installed, note
 from haversack.model.finding import Finding
 
 
@@ -27,11 +27,11 @@ def closed(tops: Mapping[Path, Iterable[Path]]) -> list[Finding]:
             if mode := _lacks(folder, stat.S_IXOTH):
                 said = f"{mode}, and is on the way to {top}"
                 remedy = f"chmod a+x {shlex.quote(str(folder))}, or put elsewhere what others should use"
-                findings.append(unready(str(folder), said, remedy))
+                findings.append(note(str(folder), said, remedy))
         for path in (top, *below):
             if mode := _lacks(path, stat.S_IROTH, stat.S_IROTH | stat.S_IXOTH):
                 said = mode if path == top else f"has {path.relative_to(top)}, which {mode}"
-                findings.append(unready(str(top), said, f"chmod -R a+rX {shlex.quote(str(top))}"))
+                findings.append(note(str(top), said, f"chmod -R a+rX {shlex.quote(str(top))}"))
                 break
     return findings
 

@@ -14,7 +14,7 @@ from typing import Any
 from haversack.conda.entering import Entered, entered
 from haversack.errors import ToolError, UsageError
 from haversack.formats.schema import Key, KindKeys
-from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, look, root_of, unready
+from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, look, note, root_of
 from haversack.hpc.placed import compared
 from haversack.hpc.reach import closed, environments, placed
 from haversack.model.finding import Finding, unknown
@@ -68,7 +68,7 @@ class Jupyter:
             try:
                 does = entered(one.prefix, inside)
             except ToolError as problem:
-                findings.append(unready(problem.where, problem.message, problem.remedy))
+                findings.append(note(problem.where, problem.message, problem.remedy))
                 continue
             for kernel, shown in _kernels(order, one):
                 files[f"{kernel}/kernel.json"] = _kernel(order, one, does, shown)
@@ -86,7 +86,7 @@ class Jupyter:
         for one in _look(order)[0]:
             if not _starts(one.prefix / "bin" / "python", inside):
                 said = f"{one.name} of {one.version} has no ipykernel: its kernel dies when it starts"
-                findings.append(unready(str(one.prefix), said, "declare ipykernel in it, and lock again"))
+                findings.append(note(str(one.prefix), said, "declare ipykernel in it, and lock again"))
         said = "is not asked whether it looks into this folder"
         return [*findings, unknown("Jupyter", said, "jupyter kernelspec list, where it runs")]
 
@@ -109,7 +109,7 @@ def _alike(order: Order, found: Sequence[Installed]) -> list[Finding]:
         for kernel, _ in _kernels(order, one):
             of.setdefault(kernel, []).append(one)
     return [
-        unready(
+        note(
             kernel,
             f"would be the kernel of {' and of '.join(f'{one.name} of {one.version}' for one in ones)}",
             f"take away one of the two folders: {', '.join(str(one.folder) for one in ones)}",

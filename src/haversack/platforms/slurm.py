@@ -18,7 +18,7 @@ from haversack.errors import PrefixError, ToolError, UsageError
 from haversack.formats import modulefile, sbatch
 from haversack.formats.schema import NAME, NAME_SAYS, Key, KindKeys
 from haversack.hpc import cluster
-from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, install, look, root_of, unready
+from haversack.hpc.installed import ABSOLUTE, ABSOLUTE_SAYS, Installed, install, look, note, root_of
 from haversack.hpc.placed import compared, left
 from haversack.hpc.reach import closed, environments, placed
 from haversack.model.finding import Finding, unknown
@@ -143,13 +143,11 @@ def _modules(order: Order, inside: Inside) -> Rendered:
         try:
             does = entered(one.prefix, inside)
         except ToolError as problem:
-            findings.append(unready(problem.where, problem.message, problem.remedy))
+            findings.append(note(problem.where, problem.message, problem.remedy))
             continue
         broken = [key for key, value in does.variables.items() if "\n" in value or "\r" in value]
         findings += [
-            unready(
-                str(one.prefix), f"{key} holds a line break, which no module can set", "use --via activate"
-            )
+            note(str(one.prefix), f"{key} holds a line break, which no module can set", "use --via activate")
             for key in broken
         ]
         files[f"{one.name}/{one.version}"] = modulefile.module(
@@ -175,7 +173,7 @@ def _taken(order: Order) -> list[Finding]:
         "move it away, or rename the environment",
     )
     return [
-        unready(str(flat), f"is a module {name} already, without versions", remedy, blocking=not flat.suffix)
+        note(str(flat), f"is a module {name} already, without versions", remedy, blocking=not flat.suffix)
         for name in order.settings["envs"]
         for flat in (folder / name, folder / f"{name}.lua")
         if flat.is_file()
@@ -194,12 +192,12 @@ def _steered(order: Order, found: Sequence[Installed]) -> list[Finding]:
     for one in found:
         if (lua := folder / one.name / f"{one.version}.lua").exists():
             said = f"is a module {one.name}/{one.version} already, and Lmod loads this one"
-            findings.append(unready(str(lua), said, "move it away"))
+            findings.append(note(str(lua), said, "move it away"))
     for name in order.settings["envs"]:
         for file in ("default", *_RC):
             if os.path.lexists(steering := folder / name / file):
                 said = f"may make another version of {name} the default than .version does, which comes last"
-                findings.append(unready(str(steering), said, "move it away, or see that it agrees"))
+                findings.append(note(str(steering), said, "move it away, or see that it agrees"))
         for file in _RC:
             try:
                 told = (folder / file).read_text(errors="replace")
@@ -207,7 +205,7 @@ def _steered(order: Order, found: Sequence[Installed]) -> list[Finding]:
                 continue
             if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", told):
                 said = f"says something of {name}, and may make it another module"
-                findings.append(unready(str(folder / file), said, "see that it does not"))
+                findings.append(note(str(folder / file), said, "see that it does not"))
     return findings
 
 
@@ -284,7 +282,7 @@ def _of_modules(order: Order, files: Mapping[str, bytes], inside: Inside) -> lis
     folder = Path(order.settings["modules"])
     remedy = f"haversack render slurm -o {shlex.quote(str(folder))}"
     if not folder.is_dir():
-        return [unready(str(folder), "is no folder", remedy)]
+        return [note(str(folder), "is no folder", remedy)]
     findings = compared(folder, files, PLATFORM.name, remedy)
     installed = {f"{one.name}/{one.version}" for one in _look(order)[0]}
     for module, in_list in left(folder, files, PLATFORM.name).items():
@@ -292,7 +290,7 @@ def _of_modules(order: Order, files: Mapping[str, bytes], inside: Inside) -> lis
             # Rendering again removes what it knows of.
             remedies = remedy if in_list else "remove it, or install the environment again"
             said = "names no environment that is installed"
-            findings.append(unready(str(folder / module), said, remedies))
+            findings.append(note(str(folder / module), said, remedies))
     done = inside.run(["bash", "--norc", "-c", _AVAILABLE, "-", folder, *order.settings["envs"]])
     if done.code:
         said = "no module command starts here: /etc/profile.d/modules.sh and lmod.sh are not there"
@@ -300,7 +298,7 @@ def _of_modules(order: Order, files: Mapping[str, bytes], inside: Inside) -> lis
     for line in done.out.splitlines():
         name, _, elsewhere = line.partition("\t")
         said = f"is a module of {elsewhere} too, and the order of MODULEPATH decides which one is loaded"
-        findings.append(unready(name, said, "name the environment otherwise, or remove that module"))
+        findings.append(note(name, said, "name the environment otherwise, or remove that module"))
     return findings
 
 

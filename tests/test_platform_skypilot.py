@@ -739,6 +739,9 @@ def test_a_registry_that_nodes_cannot_reach_is_found(inside: Inside, base: str) 
     assert told(pods, base_url="https://mirror.example.org", registry="localhost:5000") == [
         ("--registry", True)
     ]
+    assert told(pods, base_url="https://mirror.example.org", registry="169.254.0.1:5000") == [
+        ("--registry", True)
+    ]
     assert told(pods, base_url="https://mirror.example.org/lab") == [("--registry", False)]
     assert told(pods, base_url="https://mirror.example.org/lab", registry="registry.example.org/x") == []
     assert told(PROXY, base_url="https://mirror.example.org/lab", registry="localhost") == []

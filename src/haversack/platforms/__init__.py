@@ -133,14 +133,37 @@ def platforms() -> Mapping[str, Platform]:
 def unreachable(base: str) -> list[Finding]:
     """A finding for an address that means another machine on a node or in a pod, or none."""
     host = urlsplit(base).hostname or ""
-    number = hosts.number(host)
-    here = hosts.is_here(host) or (number is not None and number.is_link_local)
-    if not here:
+    if not _is_here(host):
         return []
     said = f"{base} means the pod itself to a pod, and cannot be reached" if host else f"{base} is in no pod"
     return [
         Finding("client-address", "--base-url", said, "say the name by which other machines reach the mirror")
     ]
+
+
+def of_registry(asked: Mapping[str, Any]) -> list[Finding]:
+    """A finding for a registry that is each node itself, and one for a base URL whose path images would lose.
+
+    ``asked`` is :attr:`Order.asked`, whose ``base_url`` is asked for images where it has no ``registry``.
+    """
+    registry, base = asked.get("registry"), urlsplit(asked.get("base_url", ""))
+    if registry and _is_here(urlsplit(f"//{registry}").hostname or ""):
+        said = f"{registry} means each node itself to the nodes, which pull the images"
+        remedy = "say the name by which other machines reach the registry"
+        return [Finding("client-address", "--registry", said, remedy)]
+    if base.path.strip("/") and not registry:
+        said = (
+            f"images are asked of {base.netloc}, since their names have no place for the path of the base URL"
+        )
+        remedy = "say --registry, if the registry is elsewhere"
+        return [Finding("client-address", "--registry", said, remedy, blocking=False)]
+    return []
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host means another machine on every machine, or none."""
+    number = hosts.number(host)
+    return hosts.is_here(host) or (number is not None and number.is_link_local)
 
 
 def undeclared(names: Sequence[str], site: Site, subject: str) -> list[Finding]:

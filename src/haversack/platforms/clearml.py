@@ -23,7 +23,7 @@ from haversack.images.reference import PATTERN, Reference
 from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
-from haversack.platforms import Order, Rendered, unreachable
+from haversack.platforms import Order, Rendered, of_registry, unreachable
 from haversack.ports import Inside
 
 APPS = "clearml-apps"
@@ -171,16 +171,12 @@ class ClearML:
         absent = _carried(order)
         findings = [
             *unreachable(base),
-            *_of_nodes(asked),
+            *of_registry(asked),
             *(absent if order.crossed else (replace(finding, blocking=False) for finding in absent)),
             *_pulled(order),
         ]
         served = Served(order.content, order.name, f"{base}/@{order.name}" if asked.get("dated") else base)
         registry = asked.get("registry") or urlsplit(base).netloc
-        if urlsplit(base).path and "registry" not in asked:
-            said = f"images are asked of {registry}, since their names have no place for the path of the base URL"
-            remedy = "say --registry, if the registry is elsewhere"
-            findings.append(Finding("client-address", "--registry", said, remedy, blocking=False))
         told = _variables(settings, served)
         files: dict[str, bytes] = {}
         roads = _roads(settings)
@@ -229,7 +225,7 @@ class ClearML:
         if "values" in order.asked:
             values, chart = _values(order.asked, order.settings)
             file = order.asked["values"]
-            findings = [*_of_nodes(order.asked), *linting.keys(values, CHARTS[chart], file)]
+            findings = [*of_registry(order.asked), *linting.keys(values, CHARTS[chart], file)]
             if registry := order.asked.get("registry"):
                 held = images.carried(order.content)
                 findings += images.absent(values, registry, held, CHARTS[chart], file)
@@ -282,17 +278,6 @@ def _carried(order: Order) -> list[Finding]:
         missing += [] if images.holds(images.carried(order.content), image) else [image]
     said = "is not in the snapshot"
     return [Finding("platform-unready", name, said, "lock and pack it outside") for name in missing]
-
-
-def _of_nodes(asked: Mapping[str, Any]) -> list[Finding]:
-    """A finding for a registry that is each node itself to the nodes, which pull the images."""
-    registry = asked.get("registry")
-    said = f"{registry} means each node itself to the nodes, which pull the images"
-    remedy = "say the name by which other machines reach the registry"
-    return [
-        Finding("client-address", "--registry", said, remedy)
-        for _ in (unreachable(f"//{registry}") if registry else ())
-    ]
 
 
 def _declared(image: str) -> str:

@@ -18,7 +18,7 @@ from haversack.formats.schema import Key
 from haversack.model.finding import Finding, unknown, unready
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
-from haversack.platforms import Order, Rendered, unreachable
+from haversack.platforms import Order, Rendered, of_registry, unreachable
 from haversack.ports import Inside
 from haversack.skypilot import (
     amazon,
@@ -94,7 +94,8 @@ class SkyPilot:
         mirror = carried.mirror(served, ca, settings) if served else None
         if served and carried.is_asked(settings, order.asked):
             findings += unreachable(served.base)
-        findings += carried.told(settings, order.asked, ca)
+        findings += of_registry(order.asked) if carried.takes_images(settings) else []
+        findings += carried.trusted(settings, ca)
         head = f"# {order.origin}\n"
         made = config.config(settings, mirror)
         if order.crossed:
@@ -158,7 +159,7 @@ def _images(order: Order, inside: Inside) -> list[Finding]:
     settings, asked = order.settings, order.asked
     served, _ = carried.served(order.content, order.name, asked)
     findings = unreachable(served.base) if served and carried.is_asked(settings, asked) else []
-    findings += carried.told(settings, asked, None)
+    findings += of_registry(asked) if carried.takes_images(settings) else []
     registry = asked.get("registry") or (served.host if served else "") or None
     _, more = carried.files_of_catalogs(settings, order.content, served, registry, inside.store)
     names = carried.images_of_pods(settings, order.content, inside.store)

@@ -20,7 +20,7 @@ from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
 from haversack.model.snapshot import Snapshot
 from haversack.model.target import ANY
-from haversack.platforms import KIND, Order, Rendered, unreachable
+from haversack.platforms import KIND, Order, Rendered, of_registry, unreachable
 from haversack.ports import Inside
 from haversack.services import haversack, skypilot, text, together
 from haversack.services.declared import faults, keys_of, values
@@ -164,7 +164,8 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
             remedy = "say --base-url https://HOST, or write mirror in [platform.systemd.skypilot]"
             raise UsageError("nodes must be told where the store is served", remedy=remedy)
         mirror = carried.mirror(served, ca, base) if served else None
-        findings += carried.told(base, asked, ca)
+        findings += of_registry(asked) if carried.takes_images(base) else []
+        findings += carried.trusted(base, ca)
         ours["config"] = joined(config.config(base, mirror), ours.get("config", {}))
         pods = base.get("kubernetes", {})
         if "proxy" in pods and "proxy" not in ours:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from haversack.clients import Served, address, clients
 from haversack.clients.together import TRUST
 from haversack.errors import NotFoundError, UsageError
-from haversack.formats import hosts
 from haversack.formats.schema import Key
 from haversack.images.reference import Reference
 from haversack.model.artifact import Artifact
@@ -102,23 +101,15 @@ def is_asked(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     return config.mirrors(settings) or ("registry" not in asked and is_needed(settings))
 
 
-def told(settings: Mapping[str, Any], asked: Mapping[str, Any], ca: str | None) -> Iterator[Finding]:
-    """What is wrong with the addresses and certificates that nodes are told, beside the base URL by itself.
-
-    ``asked`` holds answers to :data:`ASKS`.
-    """
+def takes_images(settings: Mapping[str, Any]) -> bool:
+    """Whether pods take images from the site's registry."""
     pods = settings.get("kubernetes", {})
-    registry = asked.get("registry")
-    if "image" in pods or pods.get("mirror"):
-        if registry and hosts.is_here(urlsplit(f"//{registry}").hostname or ""):
-            said = f"{registry} means each node itself to the nodes, which pull the images"
-            remedy = "say the name by which other machines reach the registry"
-            yield Finding("client-address", "--registry", said, remedy)
-        base = urlsplit(asked.get("base_url", ""))
-        if base.path.strip("/") and not registry:
-            said = f"images are asked of {base.netloc}, since their names have no place for the path of the base URL"
-            remedy = "say --registry, if the registry is elsewhere"
-            yield Finding("client-address", "--registry", said, remedy, blocking=False)
+    return "image" in pods or bool(pods.get("mirror"))
+
+
+def trusted(settings: Mapping[str, Any], ca: str | None) -> Iterator[Finding]:
+    """What nobody knows of the certificates that pods are told: whether they are all that pods must trust."""
+    pods = settings.get("kubernetes", {})
     if ca and pods.get("mirror") and pods.keys() & {"proxy", "proxy_secret"}:
         said = "are all that pods trust, also of hosts behind the proxy"
         remedy = "if pods go to public hosts: cat site-ca.pem /etc/ssl/certs/ca-certificates.crt > both.pem, --ca both.pem, and kubectl apply --server-side"

@@ -24,12 +24,14 @@ from haversack.clearml import helm, images, linting, pulls, session, variables
 from haversack.clearml.charts import CHARTS, COMMUNITY, ENTERPRISE, below
 from haversack.errors import DeclarationError, UsageError
 from haversack.formats import declaration, hocon, oci, pullsecret, yaml
+from haversack.images.inside import carried
 from haversack.images.reference import Reference
 from haversack.kinds import keys, kinds
 from haversack.model.artifact import Artifact, digest_of
 from haversack.model.finding import Finding
 from haversack.model.lock import Lock, LockedEnvironment
 from haversack.model.site import Environment, Site
+from haversack.model.snapshot import Snapshot
 from haversack.model.target import ANY
 from haversack.platforms import Order
 from haversack.platforms.clearml import APPS, PLATFORM
@@ -664,6 +666,11 @@ def test_what_is_free_is_not_looked_into() -> None:
         "{<<: *one, zone: b}",
         "{zone: b, own: c, <<: *one}",
         "{<<: [*one, {kind: cpu, more: x}], more: z}",
+        "{010: a, 09: b, 0_7: c, -017: d, 0o12: e}",
+        "{yes: a, off: b}",
+        "{Y: a, n: b}",
+        "{'on': a, \"no\": b, nO: c, tRUE: d}",
+        "{a: !!str no, b: '010'}",
     ],
 )
 def test_values_are_read_as_helm_reads_them(tmp_path: Path, labels: str) -> None:
@@ -887,11 +894,14 @@ def test_a_digest_that_its_chart_ignores_is_no_part_of_a_name() -> None:
     ]
 
 
-def test_an_image_may_be_pinned_to_one_of_its_platforms() -> None:
-    """The digests of a snapshot's image are its own and those of the manifests that it lists, not of layers."""
+def in_part() -> Snapshot:
+    """A snapshot with an image of which one platform travelled."""
     one, layer = digest_of(b"one"), digest_of(b"layer")
     facts: list[tuple[str, dict[str, Any]]] = [
-        (PIN, {"role": "index", "refs": ["docker.io/library/python:3.11"], "children": [one, OTHER]}),
+        (
+            PIN,
+            {"role": "index", "refs": ["docker.io/library/python:3.11"], "children": [one], "sparse": True},
+        ),
         (one, {"role": "manifest", "children": [layer]}),
         (layer, {"role": "layer"}),
     ]
@@ -901,7 +911,31 @@ def test_an_image_may_be_pinned_to_one_of_its_platforms() -> None:
     )
     lock = Lock("lab", digest_of(b""), (ANY,), (LockedEnvironment("images", ANY.name, "image"),), artifacts)
     snapshot, _ = oci.build(lock, {a.digest: (1, a.facts) for a in artifacts})
-    assert images.carried(snapshot) == {"docker.io/library/python:3.11": {PIN, one}}
+    return snapshot
+
+
+def test_an_image_may_be_pinned_to_one_of_its_platforms() -> None:
+    """The digests of a snapshot's image are its own and those of the manifests that it lists, not of layers."""
+    assert carried(in_part()) == {"docker.io/library/python:3.11": {PIN, digest_of(b"one")}}
+
+
+def test_a_digest_that_a_registry_does_not_get_is_noted(inside: Inside, tmp_path: Path) -> None:
+    """A list that travelled in part is pushed as another one: who asks a registry for it by digest is told."""
+    image = "docker.io/library/python:3.11"
+
+    def told(pin: str, **asked: str) -> list[str]:
+        (tmp_path / "v.yaml").write_text(f"agentk8sglue: {{defaultContainerImage: '{image}@{pin}'}}\n")
+        told = order({**SETTINGS, "image": f"{image}@{pin}"}, values=str(tmp_path / "v.yaml"), **asked)
+        told = replace(told, content=in_part(), crossed=False)
+        looked = [*PLATFORM.render(told, inside).findings, *PLATFORM.preflight(told, inside)]
+        found = [f for f in looked if f.code == "image-sparse"]
+        assert not any(f.blocking for f in found)
+        return [f.subject.rpartition("/")[2].partition("@")[0] for f in found]
+
+    place = "v.yaml: agentk8sglue.defaultContainerImage"
+    assert told(PIN, registry="registry.example.org") == ["python:3.11", place, place]
+    assert told(digest_of(b"one"), registry="registry.example.org") == []
+    assert told(PIN) == []
 
 
 # Pull secrets

@@ -707,12 +707,12 @@ def test_seeding_replaces_no_catalog_that_somebody_edited(inside: Inside, tmp_pa
 
 
 def test_an_image_is_the_one_that_the_lock_names(inside: Inside) -> None:
-    """What a short name leaves out is in the lock, and a digest beside a tag is not: both crossed."""
+    """What a short name leaves out is in the lock, and a digest beside a tag is what crossed under that tag."""
     for said, name in (
         ("docker.io/library/python", "docker.io/library/python:latest"),
         ("docker.io/python:3.11", "docker.io/library/python:3.11"),
-        (f"docker.io/site/sky:1@sha256:{'0' * 64}", "docker.io/site/sky:1"),
-        (f"docker.io/site/sky@sha256:{'0' * 64}", f"docker.io/site/sky@sha256:{'0' * 64}"),
+        (f"docker.io/site/sky:1@{digest_of(b'x')}", "docker.io/site/sky:1"),
+        (f"docker.io/site/sky@{digest_of(b'x')}", f"docker.io/site/sky@{digest_of(b'x')}"),
     ):
         facts = {"refs": [name], "role": "manifest"}
         image = Artifact("image", "x", "1", "x", digest_of(b"x"), 1, "https://x/", ("images/any",), facts)
@@ -720,9 +720,22 @@ def test_an_image_is_the_one_that_the_lock_names(inside: Inside) -> None:
         snapshot, _ = oci.build(
             Lock("lab", digest_of(b""), (ANY,), (images,), (image,)), {image.digest: (1, {})}
         )
-        for pods, crossed in ({"image": said}, True), ({"image": "docker.io/site/other:1"}, False):
+        for pods, crossed in (
+            ({"image": said}, True),
+            ({"image": "docker.io/site/other:1"}, False),
+            ({"image": f"docker.io/site/sky:1@{digest_of(b'another')}"}, False),
+        ):
             absent = carried.missing({"version": "0.14.1", "kubernetes": pods}, snapshot)
             assert (pods["image"] not in {f.subject for f in absent}) is crossed
+
+
+def test_an_image_of_pods_keeps_what_pins_it(inside: Inside) -> None:
+    """Pods ask the site's registry for the digest that was declared: a tag may be moved there."""
+    pin = f"{IMAGE}@{digest_of(b'i')}"
+    pods = {"version": "0.14.1", "kubernetes": {"image": pin}}
+    made = PLATFORM.render(order(pods, base_url="https://mirror.example.org"), inside)
+    assert [f for f in made.findings if f.blocking] == []
+    assert f",mirror.example.org/{pin},".encode() in made.files["catalogs/v8/kubernetes/images.csv"]
 
 
 @pytest.mark.parametrize("base", ["http://localhost:8080", "http://127.0.0.1:8080"])

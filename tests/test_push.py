@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from haversack.errors import FetchError, IntegrityError, NotFoundError, UsageError
+from haversack.images.inside import repinned
 from haversack.model.site import Credentials, Registry
 from haversack.ports.registry import HttpPush
+from haversack.verbs.holdings import current_snapshot
 from haversack.verbs.push import Pushed, push
 from tests.support import tiny
 from tests.support.imagesite import HOST, ImageSite, told
@@ -77,6 +79,15 @@ def test_a_list_without_all_of_its_platforms(site: ImageSite, registry: RealRegi
     (entry,) = json.loads(registry.raw(name))["manifests"]
     assert entry["platform"]["architecture"] == "amd64"
     assert digest_of(registry.raw(name)) in done.findings[0].message
+    # Whoever asks for it by the digest that it has outside is told so beforehand, and no other one.
+    _, content = current_snapshot(site.inside().store, None)
+    (half, whole) = (
+        next(a for a in site.lock().artifacts if f"{HOST}{name}:1" in a.facts.get("refs", ()))
+        for name in (":5000/team/half", "/team/app")
+    )
+    assert told(repinned(content, f"{HOST}:5000/team/half:1@{half.digest}", "x")) == [("image-sparse", False)]
+    assert repinned(content, f"{HOST}/team/app:1@{whole.digest}", "x") == []
+    assert repinned(content, f"{HOST}:5000/team/half:1", "x") == []
 
 
 def test_the_snapshot_is_there_too(site: ImageSite, registry: RealRegistry) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from haversack.clearml.charts import CHARTS, COMMUNITY, below
-from haversack.clearml.images import at_site
+from haversack.clearml.images import asked_of
 from haversack.clearml.pulls import PULLS
 from haversack.clearml.variables import entries, of_agents, of_pods
 
@@ -83,7 +83,7 @@ def _serving(wanted: Wanted, secret: Mapping[str, Any], shared: Mapping[str, Any
             known = below(known, part) or {}
         if "registry" in known:
             continue
-        name = at_site(pull.image.rpartition(":")[0], wanted.registry)
+        name = asked_of(pull.image.rpartition(":")[0], wanted.registry)
         table = made
         for part in pull.path[:-1]:
             table = table.setdefault(part, {})

@@ -7,13 +7,12 @@ So was what pins them: ``digest`` stands for the tag (Bitnami's, Prometheus'), `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from haversack.clearml.charts import FREE, Chart, below
-from haversack.images.reference import Reference
-from haversack.model.artifact import Artifact, Digest
+from haversack.images.inside import Held, as_path, at_site, holds, is_tagged, repinned, repository
 from haversack.model.finding import Finding
 from haversack.model.snapshot import Snapshot
 
@@ -22,9 +21,6 @@ _IMAGES = ("image", "defaultContainerImage")
 _GLOBAL_WINS = ("redis", "mongodb", "kafka")
 _WHOLE_SHA = "prometheus-node-exporter"
 """The one chart that wants ``sha256:`` written in ``sha``; others put it before."""
-
-Held = Mapping[str, Collection[Digest]]
-"""The names of a snapshot's images, as they are outside, with the digest of every manifest below each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,76 +109,16 @@ def _whole(image: str) -> str:
     return image if has_host else f"{_HUB}/{image if slash else f'library/{image}'}"
 
 
-def at_site(image: str, registry: str) -> str:
-    """What an image is called in the site's registry: its whole name behind the registry's, with the digest that pins it.
+def asked_of(image: str, registry: str) -> str:
+    """What an image of a values file is called in the site's registry, with the digest that pins it.
 
     A name that is the site's already stays, and so does one without a tag.  Raises :class:`ValueError` for what is no name.
     """
     if image.startswith(f"{registry}/"):
         return image
-    reference = Reference.parse(_whole(image))
-    tag = f":{reference.tag}" if _is_tagged(image) else ""
-    digest = f"@{reference.digest}" if reference.digest else ""
-    return f"{registry}/{_as_path(reference.repository)}{tag}{digest}"
-
-
-def _as_path(name: str) -> str:
-    """A host, and what may follow it, as the path that it is in the site's registry."""
-    host, slash, rest = name.partition("/")
-    return f"{host.replace(':', '_')}{slash}{rest}"
-
-
-def _is_tagged(image: str) -> bool:
-    return ":" in image.partition("@")[0].rpartition("/")[2]
-
-
-def _repository(image: str) -> str:
-    """A name without tag and digest."""
-    name = image.partition("@")[0]
-    return name.rpartition(":")[0] if _is_tagged(image) else name
-
-
-def carried(content: Snapshot) -> dict[str, set[Digest]]:
-    """The images of a snapshot."""
-    found: dict[str, set[Digest]] = {}
-    for environment in content.environments:
-        there = {a.digest: a for a in environment.artifacts if a.kind == "image"}
-        for artifact in there.values():
-            refs = artifact.facts.get("refs")
-            for ref in refs if isinstance(refs, list | tuple) else ():
-                if isinstance(ref, str):
-                    found.setdefault(ref, set()).update(_manifests(artifact, there))
-    return found
-
-
-def _manifests(root: Artifact, there: Mapping[Digest, Artifact]) -> set[Digest]:
-    """The digests by which an image, or that of one of its platforms, can be asked for."""
-    found, waiting = {root.digest}, [root]
-    while waiting:
-        children = (there.get(child) for child in waiting.pop().facts.get("children", ()))
-        more = [
-            c
-            for c in children
-            if c and c.facts.get("role") in {"index", "manifest"} and c.digest not in found
-        ]
-        found |= {child.digest for child in more}
-        waiting += more
-    return found
-
-
-def holds(held: Held, image: str, called: Callable[[str], str] = str) -> bool:
-    """Whether a snapshot has an image; ``called`` gives what a name of it is called where the image is asked for.
-
-    Where a digest stands runtimes go by it alone, whatever the tag.  A name with neither is had with any tag.
-    """
-    _, _, digest = image.partition("@")
-    for name, digests in held.items():
-        there = called(name)
-        if there == image or (digest in digests and _repository(there) == _repository(image)):
-            return True
-        if not digest and not _is_tagged(image) and _is_tagged(there) and _repository(there) == image:
-            return True
-    return False
+    whole = _whole(image)
+    name = at_site(whole, registry)
+    return name if is_tagged(whole) or "@" in whole else repository(name)
 
 
 def absent(values: Any, registry: str, held: Held, chart: Chart, file: str) -> list[Finding]:
@@ -194,7 +130,7 @@ def absent(values: Any, registry: str, held: Held, chart: Chart, file: str) -> l
     for path, image in images(values, chart).items():
         at = _place(file, path)
         try:
-            wanted = at_site(image, registry)
+            wanted = asked_of(image, registry)
         except ValueError as problem:
             findings.append(Finding("values-image", at, f"{image} {problem}", "correct the name"))
             continue
@@ -202,12 +138,21 @@ def absent(values: Any, registry: str, held: Held, chart: Chart, file: str) -> l
             findings.append(
                 Finding("values-image", at, f"{image} is not asked of {registry}", f"write {wanted}")
             )
-        if not holds(held, wanted, lambda name: at_site(name, registry)):
+        if not holds(held, wanted, lambda name: asked_of(name, registry)):
             said = f"{image} is not in the snapshot"
             findings.append(
                 Finding("values-image", at, said, "declare it in [[image]], and bring a snapshot")
             )
     return findings
+
+
+def pinned(values: Any, content: Snapshot, chart: Chart, file: str) -> list[Finding]:
+    """A note for every image of a values file that ``haversack push`` puts into the registry under another digest."""
+    return [
+        finding
+        for path, image in images(values, chart).items()
+        for finding in repinned(content, image, _place(file, path))
+    ]
 
 
 def _place(file: str, path: tuple[str, ...]) -> str:
@@ -226,7 +171,7 @@ def overrides(values: Any, registry: str, chart: Chart, file: str) -> tuple[dict
     for image in _all(values, chart):
         at = _place(file, image.path)
         try:
-            name = at_site(image.name, registry)
+            name = asked_of(image.name, registry)
         except ValueError as problem:
             findings.append(Finding("values-image", at, f"{image.name} {problem}", "correct the name"))
             continue
@@ -243,7 +188,7 @@ def overrides(values: Any, registry: str, chart: Chart, file: str) -> tuple[dict
                 made["global"] = {"imageRegistry": _base(told, registry)}
         else:
             beside = _at(values, image.path[:-1]).get("imageTag")
-            _table(made, image.path[:-1])[image.path[-1]] = name if beside is None else _repository(name)
+            _table(made, image.path[:-1])[image.path[-1]] = name if beside is None else repository(name)
     return made, findings
 
 
@@ -253,18 +198,18 @@ def _override(image: _Image, name: str, registry: str, there: Mapping[str, Any])
     What pins it in a key of its own stays there.
     """
     in_name = "@" in str(there["repository"])
-    repository = name if in_name else _repository(name)
-    tag = "" if in_name else name.partition("@")[0].removeprefix(repository).removeprefix(":")
+    called = name if in_name else repository(name)
+    tag = "" if in_name else name.partition("@")[0].removeprefix(called).removeprefix(":")
     told = {"tag": tag} if tag else {}
     if not image.registry:
-        return {"repository": repository, **told}
+        return {"repository": called, **told}
     base = _base(image.registry, registry)
-    return {"registry": base, "repository": repository.removeprefix(f"{base}/"), **told}
+    return {"registry": base, "repository": called.removeprefix(f"{base}/"), **told}
 
 
 def _base(host: str, registry: str) -> str:
     """A registry, perhaps with a path, as it is at the site."""
-    return host if f"{host}/".startswith(f"{registry}/") else f"{registry}/{_as_path(host)}"
+    return host if f"{host}/".startswith(f"{registry}/") else f"{registry}/{as_path(host)}"
 
 
 def _at(values: Any, path: tuple[str, ...]) -> Any:

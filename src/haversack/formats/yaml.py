@@ -2,8 +2,9 @@
 
 Plain data alone: texts, numbers, true and false, nothing, lists and tables.  Anchors are refused, since a
 few lines of them can stand for more than any memory holds (values files of helm may have them, up to a
-bound), and so are tags, which make objects in some readers.  Words are read as YAML 1.2 has them (``yes`` is a text); what a reader of YAML 1.1 would take for
-something else is quoted when it is written.
+bound), and so are tags, which make objects in some readers.  Words are read as YAML 1.2 has them (``yes`` is a
+text) but in values files of helm; what a reader of YAML 1.1 would take for something else is quoted when it is
+written.
 """
 
 from __future__ import annotations
@@ -28,13 +29,21 @@ _MOST = 200_000
 _WORDS = re.compile(r"(?i:y|n|yes|no|on|off|true|false|null|\.inf|\.nan)|[.0-9eE_+-]*|---|\.\.\.")
 
 
+_TRUTHS = {
+    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "on", "On", "ON"), True),
+    **dict.fromkeys(("n", "N", "no", "No", "NO", "off", "Off", "OFF"), False),
+}
+"""What the library that helm and kubectl have takes for truths beside ``true`` and ``false``."""
+
+
 def load(
     data: bytes, where: str, error: type[HaversackError] = DeclarationError, *, as_helm: bool = False
 ) -> Any:
     """The value of one document; a day or a moment is a text, ``3.10`` without quotes the number 3.1.
 
-    ``as_helm`` takes what helm and kubectl take (``sigs.k8s.io/yaml``): anchors, keys that are numbers or truths, and
-    tables merged by ``<<``, which there wins over the keys that stand before it.
+    ``as_helm`` takes what helm and kubectl take (``sigs.k8s.io/yaml``): anchors, keys that are numbers or truths,
+    tables merged by ``<<``, which there wins over the keys that stand before it, ``yes`` and ``off`` as truths, and a
+    number behind a 0 as octal.
 
     Raises ``error`` with ``where`` and the line.
     """
@@ -117,6 +126,8 @@ class _Reader:
 
     def _scalar(self, node: ScalarNode, tag: str) -> Any:
         text: str = node.value
+        if self._as_helm and tag == "str" and _is_bare(node) and text in _TRUTHS:
+            return _TRUTHS[text]
         if tag in {"str", "timestamp"}:
             return text
         if tag == "null":
@@ -128,7 +139,10 @@ class _Reader:
                     text.lower()
                 ]
             if tag == "int":
-                return int(text.replace("_", ""), 0 if re.match(r"[-+]?0[xob]", text) else 10)
+                digits = text.replace("_", "")
+                if self._as_helm and re.fullmatch(r"[-+]?0[0-7]+", digits):
+                    return int(digits, 8)
+                return int(digits, 0 if re.match(r"[-+]?0[xob]", text) else 10)
             if tag == "float":
                 number = float(text.replace("_", ""))
                 if math.isfinite(number):
@@ -138,6 +152,12 @@ class _Reader:
         if tag in {"bool", "int", "float"}:
             raise self._wrong(node, "is a number that cannot be read", "write it in quotes, if it is a text")
         raise self._wrong(node, "has a tag (!)", "remove the tag")
+
+
+def _is_bare(node: ScalarNode) -> bool:
+    """Whether a text stands there without quotes and without a tag that makes it one."""
+    mark = node.start_mark
+    return node.style is None and mark.buffer[mark.index] != "!"
 
 
 def dump(value: Any) -> bytes:

@@ -60,7 +60,7 @@ CODES: dict[str, tuple[type[errors.HaversackError], str]] = {
     "image-python": (errors.ProofError, "an image that must have Python 3 has none"),
     "image-unread": (errors.ProofError, "a layer of an image is compressed in a way that haversack cannot read"),
     "image-signatures": (errors.ProofError, "signatures of an image could not be asked for, and may be missing"),
-    "image-sparse": (errors.ProofError, "an image was pushed as a list of the platforms that travelled, under another digest"),
+    "image-sparse": (errors.ProofError, "an image is pushed as a list of the platforms that travelled, under another digest"),
     "secret-found": (errors.DeclarationError, "a file that would cross holds a login or a token"),
     "project-secret": (errors.DeclarationError, "a file of a project looks like a secret"),
     "project-partial": (errors.ProofError, "something of a repository does not travel with its history"),

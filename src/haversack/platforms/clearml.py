@@ -19,7 +19,8 @@ from haversack.clients import Served, address
 from haversack.errors import NotFoundError, UsageError
 from haversack.formats import hocon, pullsecret
 from haversack.formats.schema import Key, KindKeys
-from haversack.images.reference import PATTERN, Reference
+from haversack.images.inside import carried, declared, holds, repinned
+from haversack.images.reference import PATTERN
 from haversack.model.finding import Finding, unknown
 from haversack.model.site import Environment, Site
 from haversack.model.target import ANY
@@ -179,6 +180,9 @@ class ClearML:
         registry = asked.get("registry") or urlsplit(base).netloc
         told = _variables(settings, served)
         files: dict[str, bytes] = {}
+        if "registry" in asked and "image" in settings:
+            wanted_image = declared(settings["image"])
+            findings += repinned(order.content, wanted_image, wanted_image)
         roads = _roads(settings)
         if _HELM in roads:
             queues = settings.get("queues") or ("default",)
@@ -215,6 +219,8 @@ class ClearML:
             values, chart = _values(asked, settings)
             made, more_findings = images.overrides(values, registry, CHARTS[chart], asked["values"])
             findings += more_findings
+            if "registry" in asked:
+                findings += images.pinned(values, order.content, CHARTS[chart], asked["values"])
             head = _head(order, f"The images of {Path(asked['values']).name}, asked of {registry}.")
             singles = frozenset({name := f"helm/{chart}-images.yaml"})
             files[name] = head + yaml.dump(made)
@@ -227,8 +233,9 @@ class ClearML:
             file = order.asked["values"]
             findings = [*of_registry(order.asked), *linting.keys(values, CHARTS[chart], file)]
             if registry := order.asked.get("registry"):
-                held = images.carried(order.content)
+                held = carried(order.content)
                 findings += images.absent(values, registry, held, CHARTS[chart], file)
+                findings += images.pinned(values, order.content, CHARTS[chart], file)
             return findings
         if order.asked.keys() & self.looks.keys():
             raise UsageError("there is no values file to look at", remedy="name it: --values FILE")
@@ -274,17 +281,10 @@ def _carried(order: Order) -> list[Finding]:
     if not any(e.locked.name == APPS for e in order.content.environments):
         missing.append(APPS)
     if "image" in order.settings:
-        image = _declared(order.settings["image"])
-        missing += [] if images.holds(images.carried(order.content), image) else [image]
+        image = declared(order.settings["image"])
+        missing += [] if holds(carried(order.content), image) else [image]
     said = "is not in the snapshot"
     return [Finding("platform-unready", name, said, "lock and pack it outside") for name in missing]
-
-
-def _declared(image: str) -> str:
-    """A declared image as the lock names it (``library/``, ``latest``), with its digest if it has one."""
-    reference = Reference.parse(image)
-    pin = f"@{reference.digest}" if reference.tag and reference.digest else ""
-    return f"{reference.name}{pin}"
 
 
 def _image(order: Order, default: str | None, registry: str) -> str | None:
@@ -293,13 +293,13 @@ def _image(order: Order, default: str | None, registry: str) -> str | None:
     Otherwise nothing is said: rendered files win over a person's own, which may name a good one.
     """
     if "image" in order.settings:
-        return images.at_site(_declared(order.settings["image"]), registry)
-    return images.at_site(default, registry) if default in images.carried(order.content) else None
+        return images.asked_of(declared(order.settings["image"]), registry)
+    return images.asked_of(default, registry) if default in carried(order.content) else None
 
 
 def _pulled(order: Order) -> list[Finding]:
     """Notes of what charts and agents pull by themselves that did not cross."""
-    settings, held, roads = order.settings, images.carried(order.content), _roads(order.settings)
+    settings, held, roads = order.settings, carried(order.content), _roads(order.settings)
     found = pulls.lacking(settings["flavor"], held) if _HELM in roads else []
     if "image" not in settings and _HELM in roads:
         default = pulls.OF_PODS if settings["flavor"] == COMMUNITY else None

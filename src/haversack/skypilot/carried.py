@@ -12,7 +12,7 @@ from haversack.clients import Served, address, clients
 from haversack.clients.together import TRUST
 from haversack.errors import NotFoundError, UsageError
 from haversack.formats.schema import Key
-from haversack.images.reference import Reference
+from haversack.images import inside
 from haversack.model.artifact import Artifact
 from haversack.model.finding import Finding, unknown
 from haversack.model.snapshot import Snapshot
@@ -152,7 +152,8 @@ def files_of_catalogs(
         (region,) = settings["aws"]["regions"]
         files[f"{folder}/aws/images.csv"] = catalogs.machine_images(version, region, ami)
     if (image := pods.get("image")) and at:
-        files[f"{folder}/kubernetes/images.csv"] = catalogs.pod_images(version, catalogs.at_site(image, at))
+        files[f"{folder}/kubernetes/images.csv"] = catalogs.pod_images(version, inside.at_site(image, at))
+        findings += inside.repinned(content, inside.declared(image), image) if registry else []
     return files, findings
 
 
@@ -204,8 +205,7 @@ def missing(settings: Mapping[str, Any], content: Snapshot) -> list[Finding]:
     files = map(catalogs.filename, catalogs.tables(settings))
     lacking += [name for name in files if file_of(content, name) is None]
     image = settings.get("kubernetes", {}).get("image")
-    # As the lock names it: with what a short name leaves out, and without a digest beside the tag.
-    lacking += [image] if image and Reference.parse(image).name not in _images(content) else []
+    lacking += [image] if image and not inside.holds(inside.carried(content), inside.declared(image)) else []
     said, remedy = "is not in the snapshot", "lock and pack it outside"
     return [Finding("platform-unready", name, said, remedy, blocking=name not in wanted) for name in lacking]
 
@@ -215,21 +215,10 @@ def _not_carried(content: Snapshot, images: Sequence[str]) -> list[Finding]:
 
     The site's registry may have it by another way.
     """
-    held = _images(content)
+    held = inside.carried(content)
     return [
         Finding("platform-unready", image, f"is not in the snapshot, and is the image of {of}",
                 f'declare [[image]] ref = "{image}", or an image of your own: image', blocking=False)
         for image, of in zip(images, ("pods", "pods with a GPU"), strict=True)
-        if image not in held
+        if not inside.holds(held, image)
     ]  # fmt: skip
-
-
-def _images(content: Snapshot) -> set[str]:
-    """The names of the snapshot's images, as they are outside."""
-    return {
-        name
-        for environment in content.environments
-        for artifact in environment.artifacts
-        if artifact.kind == "image"
-        for name in artifact.facts.get("refs") or ()
-    }

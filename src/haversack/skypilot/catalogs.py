@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from haversack.images.reference import Reference
+from haversack.images.inside import at_site
 from haversack.skypilot import versions
 
 SOURCE = "https://raw.githubusercontent.com/skypilot-org/skypilot-catalog/master/catalogs"
@@ -121,12 +121,6 @@ def pod_images(version: str, image: str) -> bytes:
     """The images of Kubernetes where all pods have one."""
     rows = ([tag, "", "ubuntu", "22.04", image, "20200101"] for tag in versions.pod_images(version))
     return _table(_IMAGES, rows)
-
-
-def at_site(image: str, registry: str) -> str:
-    """What an image is called in the site's registry: its whole name behind the registry's."""
-    host, _, rest = Reference.parse(image).name.partition("/")
-    return f"{registry}/{host.replace(':', '_')}/{rest}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:

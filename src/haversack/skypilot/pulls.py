@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from haversack.images.inside import at_site
 from haversack.images.reference import Reference
 from haversack.model.finding import Finding, unknown, unready
 from haversack.skypilot.asking import Refused
-from haversack.skypilot.catalogs import at_site
 
 Ask = Callable[..., Any]
 """``ask("curl", …)`` gives what the program says, or :class:`Refused`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from haversack.errors import NotFoundError, UsageError
 from haversack.formats import oci
 from haversack.formats.canonical import canonical, parse
+from haversack.images.inside import WHOLE
 from haversack.images.manifest import read
 from haversack.images.reference import Reference
 from haversack.model.artifact import Artifact, Digest, digest_of
@@ -139,8 +140,7 @@ def _image(
             f"is pushed as {top}, a list of the platforms that travelled: registries refuse {root.digest}, "
             "which names more"
         )
-        remedy = "lock all of its platforms if its digest must stay"
-        findings.append(Finding("image-sparse", reference.name, message, remedy, blocking=False))
+        findings.append(Finding("image-sparse", reference.name, message, WHOLE, blocking=False))
     repository.tags[reference.tag or top] = top
     subjects = {*repository.manifests, root.digest}
     for artifact in images.values():

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ import pytest
 
 from haversack.conda import activation
 from haversack.conda.layout import Layout
-from haversack.formats import prefixes
+from haversack.errors import PrefixError
+from haversack.formats import prefixes, rendered
+from haversack.verbs.packed import stale
 from tests.support.site import Lab, plain_environ
 from tests.support.slurm import Cluster
 from tests.support.tiny import command, haversack
@@ -417,14 +420,50 @@ def test_a_file_where_the_tar_should_be_is_somebodys(site: Site, tmp_path: Path)
     assert tar.read_text() == "my precious"
     assert str(tar) in site.must(*order, "--force", "--", "true")
     packed = tar.read_bytes()
+    # A file system without finer times than seconds gives the same one back.
+    assert tar.stat().st_mtime_ns % 10**9 == 0
     assert "already" in site.must(*order, "--", "true")
     tar.write_bytes(packed + b"more")
     refused()
+    script = (tmp_path / "lab.sbatch").read_text()
+    (tmp_path / "lab.sbatch").write_text("mine\n")
+    said = site(*order, "--", "true").stderr
+    assert "lab-2026-11.tar: was edited" in said
+    assert "lab.sbatch: was edited" in said
+    (tmp_path / "lab.sbatch").write_text(script)
     # What was installed anew is packed anew, and what else is rendered leaves the tar in the list.
     tar.write_bytes(packed)
     site.must("render", "slurm", "--env", "geo", "-o", tmp_path, "--", "true")
     assert str(tar) in site.must(*order, "--", "true")
     assert str(tar) not in site.must(*order, "--", "true")
+
+
+def test_a_dry_run_does_without_reading_a_tar() -> None:
+    """One that a person may not read counts as packed last; with `--force` nobody reads it, and a list must be readable."""
+    with tempfile.TemporaryDirectory(prefix="haversack-test-") as place:
+        folder, prefix = Path(place), Path(place) / "env"
+        folder.chmod(0o755)
+        prefix.mkdir()
+        (prefix / prefixes.MARKER).touch()
+        tar, marker = folder / "lab.tar", folder / rendered.MARKER
+        tar.write_bytes(b"x")
+        os.utime(tar, (0, 0))
+        marker.write_bytes(rendered.write({"lab.tar": rendered.Kept("sha256:0", "slurm lab.tar")}))
+        assert [f.subject for f in stale(folder, {"lab.tar": prefix})[1]] == ["lab.tar"]
+        tar.chmod(0)
+        os.seteuid(65534)
+        try:
+            assert stale(folder, {"lab.tar": prefix}, dry_run=True) == (("lab.tar",), [])
+            assert stale(folder, {"lab.tar": prefix}, force=True) == (("lab.tar",), [])
+            with pytest.raises(PrefixError, match="Permission denied"):
+                stale(folder, {"lab.tar": prefix})
+            os.seteuid(0)
+            marker.chmod(0)
+            os.seteuid(65534)
+            with pytest.raises(PrefixError, match="Permission denied"):
+                stale(folder, {"lab.tar": prefix}, dry_run=True)
+        finally:
+            os.seteuid(0)
 
 
 def test_compiled_modules_are_of_use_on_a_node(site: Site, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """An environment as one tar beside what was rendered, kept by the rule of :func:`haversack.verbs.render.keep`.
 
-A tar bears the time of the installation that it was packed of: a later installation, and an edit, change that,
-so that the gigabytes of one that nobody touched need not be read to know it.
+A tar bears the time of the installation that it was packed of, in whole seconds, since not every file system has
+finer ones: a later installation, and an edit, change that, so that the gigabytes of one that nobody touched need not
+be read to know it.
 """
 
 from __future__ import annotations
@@ -18,24 +19,33 @@ from haversack.formats.prefixes import MARKER
 from haversack.formats.rendered import Kept
 from haversack.model.finding import Finding
 from haversack.verbs.aside import beside, unwritable
-from haversack.verbs.render import record
+from haversack.verbs.render import may_read, record
 
 
-def stale(folder: Path, archives: Mapping[str, Path]) -> tuple[tuple[str, ...], list[Finding]]:
+def stale(
+    folder: Path, archives: Mapping[str, Path], *, force: bool = False, dry_run: bool = False
+) -> tuple[tuple[str, ...], list[Finding]]:
     """Which ``archives`` (the prefix of each by its name in ``folder``) must be packed, and which of those somebody made.
 
+    With ``force`` nobody asks who made one.  On a dry run one that may not be read counts as it was packed last.
     Raises ``PrefixError`` where that cannot be read.
     """
-    before = rendered.read(_bytes(folder / rendered.MARKER))
+    marker = folder / rendered.MARKER
+    try:
+        before = rendered.read(_bytes(marker))
+    except OSError as problem:
+        raise unwritable(problem, "read", marker) from problem
     wanted, findings = [], []
     for name, prefix in archives.items():
         file, kept = folder / name, before.get(name)
         try:
-            if file.exists() and kept and file.stat().st_mtime_ns == _installed(prefix):
+            if file.exists() and kept and int(file.stat().st_mtime) == _installed(prefix):
                 continue
             wanted.append(name)
+            if force or not file.exists() or (dry_run and not may_read(file)):
+                continue
             # One that nobody packed need not be read.
-            if file.exists() and not (kept and kept.is_as_rendered(_digest(file))):
+            if not (kept and kept.is_as_rendered(_digest(file))):
                 said = "was edited since it was packed, or is somebody else's"
                 findings.append(Finding("rendered-edited", name, said, "move it away, or say --force"))
         except OSError as problem:
@@ -57,7 +67,7 @@ def pack(folder: Path, name: str, prefix: Path, by: str) -> None:
                 for path in _sorted(prefix):
                     inner = Path("environment") / path.relative_to(prefix)
                     tar.add(path, str(inner), recursive=False, filter=_anybodys)
-            os.utime(aside, ns=(installed, installed))
+            os.utime(aside, (installed, installed))
             before, made = rendered.read(_bytes(marker)), Kept(_digest(aside), by)
             # Said first: a tar that was put there before something failed is no edit.
             coming = replace(before[name], by=by, next=made.digest) if name in before else made
@@ -71,8 +81,8 @@ def pack(folder: Path, name: str, prefix: Path, by: str) -> None:
 
 
 def _installed(prefix: Path) -> int:
-    """When an environment was installed, in nanoseconds."""
-    return (prefix / MARKER).stat().st_mtime_ns
+    """When an environment was installed, in whole seconds."""
+    return int((prefix / MARKER).stat().st_mtime)
 
 
 def _digest(file: Path) -> str:

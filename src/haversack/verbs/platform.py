@@ -75,10 +75,8 @@ def render(
             raise UsageError("there is more than one file to write", remedy="say where: -o DIR")
         shown = made.files[made.printable].decode(errors="surrogateescape")
         return Written(name, order.name, None, files, (), (), findings, shown)
-    archives, theirs = stale(order.folder, made.archives)
-    if not force:
-        raise_blocking(theirs, f"{order.folder} holds files that were edited since; nothing was written")
-    written, removed = keep(order.folder, _by(name, made), force=force, dry_run=dry_run)
+    archives, theirs = stale(order.folder, made.archives, force=force, dry_run=dry_run)
+    written, removed = keep(order.folder, _by(name, made), edited=theirs, force=force, dry_run=dry_run)
     for path in archives if not dry_run else ():
         pack(order.folder, path, made.archives[path], f"{name} {path}")
     return Written(name, order.name, order.folder, files, (*written, *archives), removed, findings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,6 +97,7 @@ def keep(
     folder: Path,
     made: Mapping[str, Mapping[str, bytes]],
     *,
+    edited: Sequence[Finding] = (),
     force: bool = False,
     dry_run: bool = False,
     marker: str = MARKER,
@@ -111,10 +112,10 @@ def keep(
     differences in one ``PrefixError``, and nothing is written; a file that another renderer wants too is never
     replaced.  Each file is replaced in one step, and after a write that failed the same call, or any other, goes on.
     What would be removed stays for another call unless ``removing``.  On a dry run a file that may not be read
-    counts as it was rendered last.
+    counts as it was rendered last.  ``edited`` is what somebody else found of files beside these, told with the rest.
     """
     try:
-        return _keep(folder, made, folder / marker, force=force, dry_run=dry_run, removing=removing)
+        return _keep(folder, made, folder / marker, edited, force=force, dry_run=dry_run, removing=removing)
     except OSError as problem:
         place = Path(problem.filename) if isinstance(problem.filename, str) else folder
         raise unwritable(problem, "rendered", place) from problem
@@ -124,6 +125,7 @@ def _keep(
     folder: Path,
     made: Mapping[str, Mapping[str, bytes]],
     marker: Path,
+    edited: Sequence[Finding],
     *,
     force: bool,
     dry_run: bool,
@@ -135,7 +137,7 @@ def _keep(
     stays = {name: kept for name, kept in before.items() if name not in files and kept.by not in made}
     # What stays is not looked at: an environment that was packed there has gigabytes.
     looked = {*files, *before} - stays.keys()
-    unread = {name for name in looked if dry_run and not _may_read(folder / name)}
+    unread = {name for name in looked if dry_run and not may_read(folder / name)}
     held = {name: None if name in unread else _read(folder / name) for name in looked}
     for name in unread & before.keys():
         same = name in now and before[name].is_as_rendered(now[name].digest)
@@ -158,7 +160,9 @@ def _keep(
         and (name not in before or not before[name].is_as_rendered(digest_of(data)))
     ]
     if not force:
-        raise_blocking(findings, f"{folder} holds files that were edited since; nothing was written")
+        raise_blocking(
+            [*edited, *findings], f"{folder} holds files that were edited since; nothing was written"
+        )
     if not dry_run:
         coming = {n: replace(before[n], next=now[n].digest) if n in before else now[n] for n in written}
         # Said first: a file that was written before something failed is no edit.
@@ -194,7 +198,7 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _may_read(path: Path) -> bool:
+def may_read(path: Path) -> bool:
     """Whether nobody forbids it."""
     try:
         path.open("rb").close()

@@ -838,6 +838,7 @@ ENDPOINTS = ("ssm", "ssmmessages", "ec2", "ec2messages", "sts", "s3")
 
 NO_ENDPOINTS: dict[str, Any] = {"describe-vpc-endpoints": {"VpcEndpoints": []}}
 ALL = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}], "UserIdGroupPairs": []}
+ITSELF = {"IpProtocol": "tcp", "FromPort": 1024, "ToPort": 65535, "UserIdGroupPairs": [{"GroupId": "sg-1"}]}
 LOCAL = {"GatewayId": "local", "DestinationCidrBlock": "10.0.0.0/16", "State": "active"}
 
 
@@ -875,7 +876,8 @@ def amazon_says(**other: Any) -> dict[str, Any]:
              "SubnetIds": [] if name == "s3" else ["subnet-1"]}
             for name in ENDPOINTS]},
         "describe-security-groups": {"SecurityGroups": [
-            {"GroupId": "sg-1", "GroupName": "private-sg", "IpPermissions": [rule], "IpPermissionsEgress": [ALL]}]},
+            {"GroupId": "sg-1", "GroupName": "private-sg", "IpPermissions": [rule, ITSELF],
+             "IpPermissionsEgress": [ALL]}]},
         "enableDnsSupport": {"EnableDnsSupport": {"Value": True}},
         "enableDnsHostnames": {"EnableDnsHostnames": {"Value": True}},
         "get-instance-profile": {"InstanceProfile": {"Roles": [{"RoleName": "nodes"}]}},
@@ -968,10 +970,72 @@ def test_a_way_that_leads_on_is_unknown() -> None:
         assert any(finding.subject.endswith("endpoint ssm") for finding in found)
 
 
+def test_an_endpoint_without_names_is_passed_by() -> None:
+    """Where the way leads on, machines go where names lead, and one without takes nothing away."""
+    nameless = changed("describe-vpc-endpoints", "VpcEndpoints", PrivateDnsEnabled=False)
+    found = of_amazon(SSM["aws"], amazon_says(**route(TransitGatewayId="tgw-1"), **nameless))
+    assert {finding.code for finding in found} == {"platform-unknown"}
+    (finding,) = [finding for finding in found if finding.subject.endswith("endpoint ssm")]
+    assert finding.message.startswith("answers to no name")
+    assert "private DNS names" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("services", "way", "blocks"),
+    [
+        ((), "tgw", False),
+        (("s3",), "tgw", False),
+        (("ec2", "sts"), "tgw", False),
+        (ENDPOINTS, "tgw", True),
+        ((), "", True),
+    ],
+)
+def test_names_of_hosts_are_wanted_for_endpoints(services: tuple[str, ...], way: str, blocks: bool) -> None:
+    """Without the VPC's own names nobody is kept out where none of its endpoints is what machines are reached by."""
+    every = amazon_says()["describe-vpc-endpoints"]["VpcEndpoints"]
+    there = [e for e in every if e["ServiceName"].rpartition(".")[2] in services]
+    answers = {
+        **(route(TransitGatewayId="tgw-1") if way else {}),
+        "describe-vpc-endpoints": {"VpcEndpoints": there},
+        "enableDnsHostnames": {"EnableDnsHostnames": {"Value": False}},
+    }
+    found = of_amazon(SSM["aws"], amazon_says(**answers))
+    (finding,) = [finding for finding in found if finding.subject.endswith("enableDnsHostnames")]
+    assert (finding.code, finding.blocking) == (
+        "platform-unready" if blocks else "platform-unknown",
+        blocks,
+    )
+
+
+def test_every_vpc_is_looked_at() -> None:
+    """Of several each is told by its name; SkyPilot goes on to the next, and what that lacks blocks nothing."""
+    several = {key: value for key, value in SSM["aws"].items() if key != "vpc_name"}
+    several["vpc_names"] = ["one", "two"]
+
+    def of(*vpcs: str) -> list[Finding]:
+        def ask(*words: str) -> Any:
+            answers = amazon_says()
+            if words[1] == "describe-vpcs":
+                (name,) = json.loads(words[-1])[0]["Values"]
+                return {"Vpcs": [{"VpcId": f"vpc-{name}"}]}
+            lacks = any(f"vpc-{name}" in word for name in vpcs for word in words)
+            answers |= NO_ENDPOINTS if lacks else {}
+            return answers.get(words[-1], answers.get(words[1]))
+
+        return list(amazon.judge(several, "us-west-2", amazon.look(several, ask)))
+
+    assert of() == []
+    blocking = {f.subject for f in of("one") if f.blocking}
+    assert blocking == {"us-west-2: one: endpoint ssm", "us-west-2: one: endpoint ssmmessages"}
+    found = of("two")
+    assert "us-west-2: two: endpoint ssm" in {f.subject for f in found}
+    assert not any(f.blocking for f in found)
+
+
 def test_an_endpoint_open_to_groups_alone_is_unknown() -> None:
     """Whether machines are in another group is not known; in their own group they are."""
     rule = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "UserIdGroupPairs": [{"GroupId": "sg-9"}]}
-    endpoints = changed("describe-security-groups", "SecurityGroups", IpPermissions=[rule])
+    endpoints = changed("describe-security-groups", "SecurityGroups", IpPermissions=[rule, ITSELF])
     found = of_amazon(SSM["aws"], amazon_says(**endpoints))
     assert {(finding.code, "other groups" in finding.message) for finding in found} == {
         ("platform-unknown", True)
@@ -980,7 +1044,7 @@ def test_an_endpoint_open_to_groups_alone_is_unknown() -> None:
     machines = {
         "GroupId": "sg-9",
         "GroupName": "private-sg",
-        "IpPermissions": [],
+        "IpPermissions": [{**ITSELF, "UserIdGroupPairs": [{"GroupId": "sg-9"}]}],
         "IpPermissionsEgress": [ALL],
     }
     both = {"describe-security-groups": {"SecurityGroups": [{**group, "GroupName": "endpoints"}, machines]}}
@@ -1053,7 +1117,7 @@ def test_the_role_that_skypilot_makes_is_found() -> None:
 def test_subnets_are_found_by_their_names() -> None:
     """Those that are named are looked at, and no others."""
     assert of_amazon({**SSM["aws"], "subnet_names": ["private-a"]}, amazon_says()) == []
-    (finding, *_) = of_amazon({**SSM["aws"], "subnet_names": ["private-b"]}, amazon_says())
+    (finding,) = of_amazon({**SSM["aws"], "subnet_names": ["private-b"]}, amazon_says())
     assert (finding.subject.endswith("subnet private-b"), finding.blocking) == (True, True)
     # SkyPilot takes those that it finds.
     both = {**SSM["aws"], "subnet_names": ["private-a", "private-b"]}
@@ -1154,6 +1218,34 @@ def test_a_group_that_lets_nobody_out_is_found() -> None:
         **changed("describe-security-groups", "SecurityGroups", IpPermissionsEgress=[near]),
     )
     assert [finding.code for finding in of_amazon(SSM["aws"], nat)] == ["platform-unknown"]
+
+
+def test_what_a_group_lets_in_is_found() -> None:
+    """SkyPilot adds its rules to a group without any, and to no other: nodes of a cluster must reach each other."""
+
+    def told(*rules: Mapping[str, Any], **settings: Any) -> list[Finding]:
+        answers = changed("describe-security-groups", "SecurityGroups", IpPermissions=rules)
+        nat = route(NatGatewayId="nat-1")
+        return of_amazon({**SSM["aws"], **settings}, amazon_says(**nat, **answers))
+
+    near = {**ITSELF, "UserIdGroupPairs": [], "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}
+    assert told(ITSELF) == told(near) == told(ALL) == told(SSH, near) == []
+    other = {**ITSELF, "UserIdGroupPairs": [{"GroupId": "sg-9"}]}
+    for rules in ([SSH], [other], [UDP], [{**near, "IpRanges": ELSEWHERE["IpRanges"]}]):
+        (finding,) = told(*rules)
+        assert (finding.subject, finding.code, finding.blocking) == (
+            "us-west-2: private-sg",
+            "platform-unready",
+            False,
+        )
+        assert "6380" in finding.message
+    (finding,) = told({**other, "PrefixListIds": [{"PrefixListId": "pl-1"}]})
+    assert finding.code == "platform-unknown"
+    (finding,) = told()
+    assert (finding.blocking, "everywhere at port 22" in finding.message) == (False, True)
+    assert "port 22" not in finding.remedy
+    (finding,) = told(use_ssm=False)
+    assert "port 22" in finding.remedy
 
 
 def of_cluster(settings: Mapping[str, Any], answers: Mapping[str, Any]) -> list[Finding]:

@@ -283,6 +283,9 @@ else:
     group = ec2.create_security_group(GroupName="endpoints", Description="x", VpcId=vpc)["GroupId"]
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[
         {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}])
+    own = ec2.describe_security_groups(GroupNames=["private-sg"])["SecurityGroups"][0]["GroupId"]
+    ec2.authorize_security_group_ingress(GroupId=own, IpPermissions=[
+        {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": own}]}])
     ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
     for service in ("ssm", "ssmmessages", "ec2", "ec2messages", "sts"):
         ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=f"com.amazonaws.us-west-2.{service}", SubnetIds=[subnet],
@@ -424,7 +427,7 @@ def findings(told: str) -> dict[str, list[str]]:
 def test_preflight_finds_what_the_site_lacks(launch: Launch) -> None:
     """Of a site without endpoints and without the role both are found; with them AWS is as it should be."""
     lacking = findings(launch.text("lacking.json"))["platform-unready"]
-    wanted = ("endpoint ssm", "endpoint ssmmessages", "endpoint s3", "enableDnsHostnames")
+    wanted = ("endpoint ssm", "endpoint ssmmessages", "endpoint s3", "enableDnsHostnames", "private-sg")
     assert {f"us-west-2: {name}" for name in wanted} <= set(lacking)
     assert "instance profile site-nodes" in lacking
     ready = findings(launch.text("ready.json"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from haversack.model.finding import Finding, unknown, unready
@@ -52,18 +53,14 @@ def profile(aws: Mapping[str, Any]) -> str | None:
 
 def look(aws: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
     """All answers of one region by the names of the questions; an answer may be :class:`Refused`."""
-    seen: dict[str, Any] = {"vpcs": {}}
-    names = [aws["vpc_name"]] if "vpc_name" in aws else list(aws.get("vpc_names", ()))
-    found = []
-    for name in names:
+    seen: dict[str, Any] = {"vpcs": {}, "inside": {}}
+    for name in [aws["vpc_name"]] if "vpc_name" in aws else aws.get("vpc_names", ()):
         # As JSON: in the short form of the program a comma begins another value.
         named = json.dumps([{"Name": "tag:Name", "Values": [name]}])
         answer = ask("ec2", "describe-vpcs", "--filters", named)
         seen["vpcs"][name] = answer
         if not isinstance(answer, Refused) and len(answer["Vpcs"]) == 1:
-            found.append(answer["Vpcs"][0]["VpcId"])
-    if found:
-        seen |= _in_vpc(aws, found[0], ask)
+            seen["inside"][name] = _in_vpc(aws, answer["Vpcs"][0]["VpcId"], ask)
     own = profile(aws) or OWN_PROFILE
     seen["profile"] = ask("iam", "get-instance-profile", "--instance-profile-name", own)
     if not isinstance(seen["profile"], Refused):
@@ -109,17 +106,24 @@ def judge(aws: Mapping[str, Any], where: str, seen: Mapping[str, Any]) -> Iterat
         yield unknown(
             where, "no VPC is named, so that nobody can tell which one is taken", "name it: vpc_name"
         )
+    for number, (name, inside) in enumerate(seen["inside"].items()):
+        at = f"{where}: {name}" if len(seen["vpcs"]) > 1 else where
+        # SkyPilot goes on to the next where it could not launch in the one before.
+        yield from (replace(f, blocking=f.blocking and not number) for f in _inside(at, aws, inside))
+    yield from _profile(aws, seen)
+
+
+def _inside(where: str, aws: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is wrong with one VPC."""
     for question, answer in seen.items():
-        if question in network.QUESTIONS and isinstance(answer, Refused):
+        if isinstance(answer, Refused):
             yield refused(f"{where}: {question}", answer)
     yield from network.judge(where, aws, seen, through_ssm=through_ssm(aws))
-    groups = seen.get("groups", Refused(""))
-    name = aws.get("security_group_name")
+    groups, name = seen["groups"], aws.get("security_group_name")
     known = [] if isinstance(groups, Refused) else [group["GroupName"] for group in groups["SecurityGroups"]]
     if name and known and name not in known:
         said = "is no security group of the VPC; SkyPilot makes one of this name, if it may"
         yield unready(f"{where}: {name}", said, "make it, or correct the name", blocking=False)
-    yield from _profile(aws, seen)
 
 
 def _vpcs(where: str, answers: Mapping[str, Any]) -> Iterator[Finding]:

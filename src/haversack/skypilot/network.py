@@ -18,18 +18,17 @@ from haversack.skypilot.asking import Refused
 
 FLAGS = ("enableDnsSupport", "enableDnsHostnames")
 """What a VPC has of DNS."""
-QUESTIONS = ("subnets", "subnets of these names", "routes", "endpoints", "groups", *FLAGS)
-"""What is asked of a VPC, as the answers are called."""
 # Without the first two nobody gets in; the machine and SkyPilot's own calls want the others now and then.
 _MUST, _MAY = ("ssm", "ssmmessages"), ("ec2", "ec2messages", "sts", "s3")
+_RAY = 6380  # SKY_REMOTE_RAY_PORT of sky/skylet/constants.py
 _ANYWHERE = ipaddress.IPv4Network("0.0.0.0/0")
 
 
 def judge(
     where: str, aws: Mapping[str, Any], seen: Mapping[str, Any], *, through_ssm: bool
 ) -> Iterator[Finding]:
-    """Subnets, and the way from them to Systems Manager; ``seen`` holds answers to :data:`QUESTIONS`."""
-    subnets, routes = seen.get("subnets", Refused("")), seen.get("routes", Refused(""))
+    """Subnets, and the way from them to Systems Manager; ``seen`` holds answers by the names of their questions."""
+    subnets, routes = seen["subnets"], seen["routes"]
     if isinstance(subnets, Refused) or isinstance(routes, Refused):
         return
     tables = routes["RouteTables"]
@@ -45,7 +44,8 @@ def judge(
             yield unready(
                 subject, f"{said}; SkyPilot takes all that are named, or none", f"name others, or {remedy}"
             )
-    if not usable:
+    # Of those that are named it is said already why there is none.
+    if not usable and not wanted:
         said = "has no subnet that gives no public address and has no way to an internet gateway"
         if not aws.get("use_internal_ips"):
             said = "has no subnet with a way to an internet gateway, and SkyPilot takes no other without use_internal_ips"
@@ -56,10 +56,14 @@ def judge(
         if not out & {"nat", "igw"}:
             closed.append(subnet)
     by_endpoints = bool(closed) and through_ssm and not isinstance(seen["endpoints"], Refused)
+    # Where each private subnet leads on, it may be that what it leads to has a way out.
+    doubtful = all(_leads_on(subnet, tables) for subnet in closed)
     if by_endpoints:
-        yield from _endpoints(aws, where, seen, closed, tables)
-    yield from _dns(where, seen, by_endpoints=by_endpoints)
+        yield from _endpoints(aws, where, seen, closed, tables, doubtful=doubtful)
+    certain = by_endpoints and (not doubtful or any(map(_is_asked_by_name, _available(seen))))
+    yield from _dns(where, seen, by_endpoints=by_endpoints, certain=certain)
     if name := aws.get("security_group_name"):
+        yield from _lets_each_other_in(f"{where}: {name}", name, seen, usable, through_ssm=through_ssm)
         yield from _lets_out(
             f"{where}: {name}", name, seen, only_endpoints=closed == usable, through_ssm=through_ssm
         )
@@ -131,23 +135,32 @@ def _of_ipv6(route: Mapping[str, Any]) -> bool:
 
 
 def _endpoints(
-    aws: Mapping[str, Any], where: str, seen: Mapping[str, Any], subnets: list[Any], tables: list[Any]
+    aws: Mapping[str, Any],
+    where: str,
+    seen: Mapping[str, Any],
+    subnets: list[Any],
+    tables: list[Any],
+    *,
+    doubtful: bool,
 ) -> Iterator[Finding]:
-    """Endpoints that stand for a way out, where there is none."""
-    there = [e for e in seen["endpoints"]["VpcEndpoints"] if e["State"].lower() == "available"]
+    """Endpoints that stand for a way out, where there is none, or it is ``doubtful`` whether there is."""
+    there = _available(seen)
     further = sorted({way for subnet in subnets for way in _leads_on(subnet, tables)})
-    # Where each private subnet leads on, it may be that what it leads to has a way out.
-    doubtful = all(_leads_on(subnet, tables) for subnet in subnets)
     for service in (*_MUST, *_MAY):
         subject = f"{where}: endpoint {service}"
-        found = [list(_endpoint(aws, subject, e, seen, subnets)) for e in there if _service(e) == service]
+        ours = [e for e in there if _service(e) == service]
+        # One without names is passed by: machines go where the names lead, which may be out.
+        asked = [e for e in ours if not doubtful or not _is_interface(e) or e.get("PrivateDnsEnabled")]
+        found = [list(_endpoint(aws, subject, e, seen, subnets)) for e in asked]
         if found:
             # One that is well is enough: of several only one can have the names that machines know.
             least = min(found, key=lambda told: (any(f.blocking for f in told), len(told)))
             yield from (replace(f, blocking=f.blocking and service in _MUST) for f in least)
         elif doubtful:
-            said = f"is not in the VPC, and whether {', '.join(further)} leads to {service} is not known here"
-            yield unknown(subject, said, f"ask who runs that network, or add an endpoint for {service}")
+            lacks = "answers to no name that machines know" if ours else "is not in the VPC"
+            mend = "enable its private DNS names" if ours else f"add an endpoint for {service}"
+            said = f"{lacks}, and whether {', '.join(further)} leads to {service} is not known here"
+            yield unknown(subject, said, f"ask who runs that network, or {mend}")
         else:
             said, remedy = (
                 "is not in the VPC, and its private subnets have no other way out",
@@ -164,7 +177,7 @@ def _endpoint(
     subnets: list[Any],
 ) -> Iterator[Finding]:
     """What is wrong with one endpoint; one of routes has neither names nor groups."""
-    if endpoint.get("VpcEndpointType") != "Interface":
+    if not _is_interface(endpoint):
         return
     if not endpoint.get("PrivateDnsEnabled"):
         yield unready(subject, "answers to no name that machines know", "enable its private DNS names")
@@ -175,8 +188,24 @@ def _service(endpoint: Mapping[str, Any]) -> str:
     return str(endpoint["ServiceName"]).rpartition(".")[2]
 
 
-def _dns(where: str, seen: Mapping[str, Any], *, by_endpoints: bool) -> Iterator[Finding]:
-    """Whether machines find names: those of endpoints are Amazon's own, others another server may know."""
+def _available(seen: Mapping[str, Any]) -> list[Any]:
+    return [e for e in seen["endpoints"]["VpcEndpoints"] if e["State"].lower() == "available"]
+
+
+def _is_interface(endpoint: Mapping[str, Any]) -> bool:
+    return endpoint.get("VpcEndpointType") == "Interface"
+
+
+def _is_asked_by_name(endpoint: Mapping[str, Any]) -> bool:
+    """Whether machines would find an endpoint by Amazon's names that nobody gets in without; one of routes has none."""
+    return _service(endpoint) in _MUST and _is_interface(endpoint) and bool(endpoint.get("PrivateDnsEnabled"))
+
+
+def _dns(where: str, seen: Mapping[str, Any], *, by_endpoints: bool, certain: bool) -> Iterator[Finding]:
+    """Whether machines find names: those of endpoints are Amazon's own, others another server may know.
+
+    ``certain`` says that it is endpoints of this VPC by which machines are reached.
+    """
     for flag in FLAGS:
         answer = seen[flag]
         if isinstance(answer, Refused) or answer[flag[0].upper() + flag[1:]]["Value"]:
@@ -185,8 +214,11 @@ def _dns(where: str, seen: Mapping[str, Any], *, by_endpoints: bool) -> Iterator
             flag
         ]
         subject, remedy = f"{where}: {flag}", f"aws ec2 modify-vpc-attribute --vpc-id ID --{dashed}"
-        if by_endpoints:
+        if certain:
             yield unready(subject, "is off, and endpoints are found by their names", remedy)
+        elif flag == "enableDnsHostnames" and by_endpoints:
+            said = "is off, and whether names of endpoints elsewhere are found without is not known"
+            yield unknown(subject, said, remedy)
         elif flag == "enableDnsSupport":
             said = (
                 "is off, and whether the VPC's DHCP options name another server that knows names is not known"
@@ -228,6 +260,36 @@ def _lets_out(
     if not (only_endpoints and reached.issuperset(_MUST)):
         said = "lets machines out to some networks or groups alone at port 443, and whether Systems Manager is there is not known"
         yield unknown(subject, said, remedy)
+
+
+def _lets_each_other_in(
+    subject: str, name: str, seen: Mapping[str, Any], subnets: list[Any], *, through_ssm: bool
+) -> Iterator[Finding]:
+    """Whether the security group of machines lets them in among themselves, and whose rules it has.
+
+    SkyPilot adds rules inward, from the group itself and from everywhere at port 22, to a group without any, and to no
+    other (``_configure_security_group`` of ``sky/provision/aws/config.py``).
+    """
+    if isinstance(seen["groups"], Refused):
+        return
+    remedy = "add a rule to it: in, everything, from the group itself"
+    for group in (g for g in seen["groups"]["SecurityGroups"] if g["GroupName"] == name):
+        if not group["IpPermissions"]:
+            said = "has no rule inward, and SkyPilot adds its own: from the group itself, and from everywhere at port 22"
+            more = "" if through_ssm else "; and one for port 22, from the server"
+            yield unready(subject, said, f"{remedy}{more}", blocking=False)
+            continue
+        rules = [rule for rule in group["IpPermissions"] if _is_tcp(rule, _RAY)]
+        members = {pair["GroupId"] for rule in rules for pair in rule.get("UserIdGroupPairs") or ()}
+        open_to = _networks(rules)
+        if group["GroupId"] in members or all(_is_in(s.get("CidrBlock"), open_to) for s in subnets):
+            continue
+        if any(rule.get("PrefixListIds") for rule in rules):
+            said = f"lets in lists of networks, and whether nodes of one cluster reach each other at port {_RAY} is not known"
+            yield unknown(subject, said, remedy)
+        else:
+            said = f"has rules inward, to which SkyPilot adds none, and nodes of one cluster do not reach each other at port {_RAY}"
+            yield unready(subject, said, remedy, blocking=False)
 
 
 def _networks(rules: list[Any]) -> list[ipaddress.IPv4Network]:
@@ -278,8 +340,12 @@ def _lets_in(
 
 def _is_https(rule: Mapping[str, Any]) -> bool:
     """Whether a rule is about TCP at port 443."""
+    return _is_tcp(rule, 443)
+
+
+def _is_tcp(rule: Mapping[str, Any], port: int) -> bool:
     everything = rule["IpProtocol"] == "-1"
-    return everything or (rule["IpProtocol"] in {"tcp", "6"} and rule["FromPort"] <= 443 <= rule["ToPort"])
+    return everything or (rule["IpProtocol"] in {"tcp", "6"} and rule["FromPort"] <= port <= rule["ToPort"])
 
 
 def _name_of(thing: Mapping[str, Any]) -> str | None:

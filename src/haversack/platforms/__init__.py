@@ -107,7 +107,7 @@ class Platform(Protocol):
         """The files: the same for the same order and the same installed environments.
 
         The first line that is a person's to read says :attr:`Order.origin`; a table (``.csv``) has room for no such
-        line, and a file beside it that says it names the table.  No file holds a secret.  Raises
+        line, and a file beside it that says it names the table or its folder.  No file holds a secret.  Raises
         ``UsageError`` for an order that means nothing, and the class of its worst finding where that blocks.
         """
         ...

@@ -41,6 +41,7 @@ from haversack.skypilot import (
     config,
     machines,
     proxies,
+    pulls,
     secrets,
     settings,
     versions,
@@ -736,6 +737,9 @@ def test_an_image_of_pods_keeps_what_pins_it(inside: Inside) -> None:
     made = PLATFORM.render(order(pods, base_url="https://mirror.example.org"), inside)
     assert [f for f in made.findings if f.blocking] == []
     assert f",mirror.example.org/{pin},".encode() in made.files["catalogs/v8/kubernetes/images.csv"]
+    (finding,) = pulls.judge("mirror.example.org", {pin: 401})
+    name = IMAGE.rpartition(":")[0]
+    assert finding.remedy == f"skopeo inspect docker://mirror.example.org/{name}@{digest_of(b'i')}"
 
 
 @pytest.mark.parametrize("base", ["http://localhost:8080", "http://127.0.0.1:8080"])

@@ -43,7 +43,10 @@ def judge(registry: str, seen: dict[str, Any]) -> Iterator[Finding]:
             yield unready(subject, "is not in the registry", f"push it there: it is {image} outside")
         elif answer in {401, 403}:
             said = "is not known to be there: the registry wants a login"
-            yield unknown(subject, said, f"skopeo inspect docker://{at_site(image, registry)}")
+            # It takes no name with both a tag and a digest.
+            found = Reference.parse(at_site(image, registry))
+            name = f"{found.repository}@{found.digest}" if found.digest else found.name
+            yield unknown(subject, said, f"skopeo inspect docker://{name}")
         elif answer != 200:
             said = answer.reason if isinstance(answer, Refused) else f"the registry answers {answer}"
             yield unknown(

@@ -40,6 +40,8 @@ _PATIENCE = 1.0  # seconds for another writer to end
 _MAKING = 30.0  # seconds for another one to make the store
 # So many questions after single blobs are asked one by one; then all are listed.
 _SINGLE = 32
+# A request is tried again by obstore, but not a body that is cut: some servers cut that of an object being replaced.
+_CUT = 3
 _LISTED = 30.0  # seconds for which an absence is believed
 _NEVER = float("-inf")
 
@@ -96,8 +98,14 @@ class S3Store:
 
     def read(self, key: str, doing: str, error: type[HaversackError] = StoreError) -> bytes | None:
         """All bytes of a small object, ``None`` if there is none."""
+        from obstore.exceptions import BaseError
+
         try:
             with explained(self._at(key), doing, error):
+                for _ in range(_CUT):
+                    answer = self.client.get(key)
+                    with contextlib.suppress(BaseError):
+                        return bytes(answer.bytes())
                 return bytes(self.client.get(key).bytes())
         except FileNotFoundError:
             return None

@@ -1,8 +1,9 @@
 """Sockets: connections of HTTP/1.1 over asyncio, one request after the other on each (RFC 9112).
 
 A connection holds no thread and little memory, so that many slow clients cost little.  Bytes of files go
-from the page cache to the socket (``sendfile``) where there is no TLS, but for layers.  A client has ten seconds for a head,
-may be idle for 75 where there is room (:mod:`haversack.serving.room`), and must take a KiB a second.
+from the page cache to the socket (``sendfile``) where there is no TLS; layers go by way of a copy.  A client
+has ten seconds for a head, may be idle for 75 where there is room (:mod:`haversack.serving.room`), and must
+take a KiB a second.
 """
 
 from __future__ import annotations

@@ -176,9 +176,12 @@ def test_what_was_decided_of_one_cluster_is_not_done_to_another(tmp_path: Path, 
 
 def test_a_cluster_of_which_its_cloud_does_not_tell_is_told_nothing(tmp_path: Path) -> None:
     """SkyPilot gives what it knew, and its address may be another cluster's by now: the next run asks again."""
-    done, told = scene(tmp_path, [{"name": "train"}], unknown=True)
-    assert (done.returncode, done.stdout) == (1, "train: not set, its cloud does not tell of it.\n")
-    assert told == []
+    # Also where the server's clock is ahead of ours.
+    for updated in (5, 4_000_000_000):
+        listed = {"name": "train", "status_updated_at": updated}
+        done, told = scene(tmp_path, [listed], unknown=True)
+        assert (done.returncode, done.stdout) == (1, "train: not set, its cloud does not tell of it.\n")
+        assert told == []
 
 
 # Clusters that hang

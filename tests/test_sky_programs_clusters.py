@@ -22,7 +22,8 @@ monitor = program("monitor")
 exposition = program("exposition")
 
 # SkyPilot's server as far as it matters here: clouds of clusters named bad… fail in a way that it does not expect,
-# those of kept… in one that it does, those of hung… hang; what it found stands in its records all the same.
+# those of kept… in one that it does, those of hung… hang; what it found stands in its records all the same.  The server
+# itself has gone once it was asked for fatal….
 _SDK = """\
 import json, os, time
 from types import SimpleNamespace as S
@@ -44,6 +45,9 @@ def status(names=None, refresh=None, all_users=False):
     say(" ".join(names))
     def put():
         if scene.get("ill"): raise RuntimeError("nothing works")
+        if any(name.startswith("fatal") for name in asked):
+            os.environ["SKYPILOT_API_SERVER_ENDPOINT"] = "http://127.0.0.1:9"
+            raise RuntimeError("connection refused")
         for name in asked:
             if name.startswith("hung") and scene.get("one by one"): time.sleep(99)
             if name.startswith("gone"): del records[name]
@@ -172,10 +176,35 @@ def test_where_nothing_can_be_refreshed_the_run_failed(
     assert done.stderr.splitlines()[-1].startswith("The API server at ")
 
 
+def test_what_was_refreshed_before_the_server_went_is_kept(tmp_path: Path) -> None:
+    """The run failed, and its word says of what; nobody is asked for any more, neither again nor for jobs."""
+    before = {"format": clusters.FORMAT, "clusters": [{"name": "fatal", "refreshed": False}]}
+    (tmp_path / "state.json").write_text(json.dumps(before))
+    done, state, asked = scene(tmp_path, "fatal", "up")
+    assert (done.returncode, state["failure"]) == (75, "down")
+    assert found(state) == {"fatal": ("UP", False, "failed"), "up": ("UP", True, None)}
+    assert abs(state["refreshed_at"] - time.time()) < 60
+    assert asked == ["up", "fatal"]
+    # In one request with it nothing is known to be new: what was known of clusters stands.
+    (tmp_path / "state.json").unlink()
+    done, after, asked = scene(tmp_path, "fatal", "up")
+    assert (done.returncode, after["failure"], after["refreshed_at"]) == (75, "down", None)
+    assert (after["clusters"], asked) == ([], ["fatal up"])
+
+
+def test_where_all_is_as_it_was_nothing_was_refreshed(tmp_path: Path) -> None:
+    """The run is done, and the time of the last one that brought news stands; also where the server's clock is ahead."""
+    for told in ({}, {"status_updated_at": 4_000_000_000}):
+        done, state, _ = scene(tmp_path, clusters=[{"name": "kept", **told}])
+        assert (done.returncode, state["failure"], state["refreshed_at"]) == (0, None, None)
+        assert found(state) == {"kept": ("UP", False, "kept")}
+
+
 def test_no_cluster_at_all_is_no_failure(tmp_path: Path) -> None:
     """There is nobody to ask."""
     done, state, asked = scene(tmp_path)
     assert (done.returncode, state["clusters"], state["failure"], asked) == (0, [], None, [])
+    assert abs(state["refreshed_at"] - time.time()) < 60
 
 
 def test_jobs_are_asked_for_of_clusters_that_are_up_and_refreshed(tmp_path: Path) -> None:

@@ -197,7 +197,8 @@ class Asked:
         """What requests give that are under way at once, in ``most`` seconds together; in place of an answer, what
         was raised: `Late`, or whatever SkyPilot raises.
 
-        It ends at ``end`` (on the clock of `now`), or a second later for each that was not waited for until then.
+        It ends at ``end`` (on the clock of `now`), or a second later for each that was not waited for until then.  Each
+        that is late is taken back, for which a server that does not answer may take up to five seconds more.
         """
         over = min(now() + most, self.until, end or self.until)
         begun = [_caught(request, over) for request in requests]
@@ -338,15 +339,14 @@ def forced() -> Any:
     return StatusRefreshMode.FORCE
 
 
-def renewed(before: Cluster, now: Cluster, began: float) -> bool:
-    """Whether the status of a cluster was set anew since it was ``before``, or since ``began`` (seconds since 1970).
+def renewed(before: Cluster, now: Cluster) -> bool:
+    """Whether the status of a cluster was set anew since it was ``before``.
 
     SkyPilot sets it whenever a cloud has answered, also to what it was; where one has not, it may give what it knew
-    before without a word.  Where it does not tell when that was, nothing is known to be new.
+    before without a word.  Where it does not tell when that was, nothing is known to be new.  Its times are compared with
+    each other and never with our clock, which may be behind the server's.
     """
-    if now.updated_at is None:
-        return False
-    return now.updated_at != before.updated_at or now.updated_at >= int(began)
+    return now.updated_at is not None and now.updated_at != before.updated_at
 
 
 def _short(text: object) -> str | None:

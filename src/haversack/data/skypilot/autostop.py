@@ -167,14 +167,13 @@ def _put(asked: asking.Asked, cluster: asking.Cluster, change: Change, dry: bool
         return Done("left alone for now, it never had a job.", quiet=True)
     # As late as can be: what was listed may be another cluster by now, or one that somebody is at work on.  And of its
     # cloud: where that gave the address of a machine to another cluster, SkyPilot would tell that one.
-    began = time.time()
     again = sdk.status([cluster.name], refresh=asking.forced(), all_users=True)
     found = [asking.cluster_of(one) for one in asked.wait(again)]
     if not found:
         return Done("left alone, it is gone or no longer up.")
     if len(found) > 1 or differs(cluster, found[0]):
         return Done("left alone, it has changed meanwhile.")
-    if not asking.renewed(cluster, found[0], began):
+    if not asking.renewed(cluster, found[0]):
         return Done("not set, its cloud does not tell of it.", failed=True)
     if word := at_work(sdk.api_status(), cluster.name):
         return Done(f"left alone, {word} is under way.")

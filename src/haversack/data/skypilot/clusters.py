@@ -4,7 +4,7 @@ A oneshot for a timer; it talks to the API server that the environment names and
 described in docs/spec/skypilot-service.md.
 
 Exit codes: 0 done, also where some clusters could not be refreshed, which the file says of each; 1 the file could not
-be written; 2 bad usage; 75 the API server could not be asked, which the file says beside the clusters of the last time.
+be written; 2 bad usage; 75 the API server could not be asked, or not to the end, which the file says beside what is known.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def idleness(
 
 @dataclass(frozen=True)
 class Looked:
-    """What a look gave: clusters as they are kept, how many there is no room for, and what failed of all of them."""
+    """What a look gave: clusters as they are kept, how many there is no room for, and what ended it or failed of all."""
 
     clusters: list[dict[str, Any]]
     left_out: int
@@ -193,8 +193,10 @@ def look(asked: asking.Asked, before: Iterable[object], steady_since: float) -> 
     found = refreshing.refresh(asked, clusters[:MOST], doubted, seconds)
     news = [one for _, one in sorted(found.news.items())]
     refreshing.say(news)
-    dollars = costs(asked) if news else {}
-    idle = idleness(asked, news, steady_since)
+    # Nobody waits for a server that is gone.
+    here = not isinstance(found.problem, asking.Unanswered)
+    dollars = costs(asked) if news and here else {}
+    idle = idleness(asked, news, steady_since) if here else {}
     told = [
         kept(one.cluster, idle.get(one.cluster.name), dollars.get(one.cluster.hash or ""), one.failure)
         for one in news
@@ -274,9 +276,9 @@ def main(arguments: Sequence[str]) -> int:
     else:
         state |= {"clusters": looked.clusters, "left_out": looked.left_out, "server_version": asked.version}
         problem = looked.problem
-    if problem is None:
-        state["refreshed_at"] = time.time()
-    else:
+        if not looked.clusters or any(one["refreshed"] for one in looked.clusters):
+            state["refreshed_at"] = time.time()
+    if problem is not None:
         unanswered = asking.why(problem, os.environ.get(asking.ENDPOINT, ""))
         sys.stderr.write(f"{unanswered}\n")
         state |= {"failed_at": time.time(), "failure": unanswered.failure}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 else:
     import asking
 
-WORDS = ("kept", "slow", "failed")
-"""Why a cluster is not refreshed, in one word each; docs/spec/skypilot-service.md says what they mean."""
 AT_ONCE = 2
 """Requests under way at a time: each takes one of the server's workers for long requests, which launches need too."""
 _ROUNDS = 6
@@ -35,7 +32,10 @@ _TOLD = 20
 
 @dataclass(frozen=True)
 class News:
-    """A cluster, and why it is not refreshed: one of `WORDS`, with a reason for the log; None: it is."""
+    """A cluster, and why it is not refreshed: ``kept``, ``slow`` or ``failed``, with a reason for the log; None: it is.
+
+    What these words mean is in docs/spec/skypilot-service.md.
+    """
 
     cluster: asking.Cluster
     failure: str | None = None
@@ -46,7 +46,8 @@ class News:
 class Refreshed:
     """What became of all clusters, by name; those that are gone are not among them.
 
-    ``problem`` is what the last request failed of, where nothing is refreshed and no request was answered.
+    ``problem`` is `asking.Unanswered` where the server went meanwhile; else what the last request failed of, where nothing
+    is refreshed and no request was answered.
     """
 
     news: dict[str, News]
@@ -59,15 +60,15 @@ def refresh(
     """Ask for clusters anew for so many seconds at most: those that were refreshed the last time in one request.
 
     Those in ``doubted`` are asked for beside them, in another.  Of a request that fails, or is late, those clusters
-    that were not refreshed are halved and asked for again.  Raises `asking.Unanswered` where the server itself is to
-    blame.
+    that were not refreshed are halved and asked for again.  Where the server itself is to blame nobody is asked for any
+    more; raises `asking.Unanswered` if nothing was refreshed until then.
     """
-    end, began, least = min(asking.now() + seconds, asked.until), time.time(), seconds / _ROUNDS
+    end, least = min(asking.now() + seconds, asked.until), seconds / _ROUNDS
     listed = sorted(known, key=_place)
     news = {cluster.name: News(cluster, "slow") for cluster in listed}
     waiting = deque(_parts(listed, doubted))
-    answered, problem = not listed, None
-    while waiting and (left := end - asking.now()) > 1.0:
+    answered, problem, gone = not listed, None, None
+    while waiting and gone is None and (left := end - asking.now()) > 1.0:
         groups = [waiting.popleft() for _ in range(min(AT_ONCE, len(waiting)))]
         answers = asked.gather(
             *(_again(asked, group) for group in groups), most=max(left / 2, least), end=end
@@ -75,15 +76,15 @@ def refresh(
         for group, answer in zip(groups, answers, strict=True):
             if not isinstance(answer, BaseException):
                 answered = True
-                _told(news, group, map(asking.cluster_of, answer), began, "kept")
+                _told(news, group, map(asking.cluster_of, answer), "kept")
                 continue
-            # A cloud's errors have the names of the network's; the server is to blame where it is not well.
-            asking.health(os.environ.get(asking.ENDPOINT, ""), 5.0)
             problem, word = answer, "slow" if isinstance(answer, asking.Late) else "failed"
-            names = [cluster.name for cluster in group]
-            (now,) = asked.gather(partial(asked.sdk.status, names, all_users=True), most=_LIST, end=end)
-            if not isinstance(now, BaseException):
-                _told(news, group, map(asking.cluster_of, now), began, word)
+            gone = gone or _gone()
+            if gone is None:
+                names = [cluster.name for cluster in group]
+                (now,) = asked.gather(partial(asked.sdk.status, names, all_users=True), most=_LIST, end=end)
+                if not isinstance(now, BaseException):
+                    _told(news, group, map(asking.cluster_of, now), word)
             reason = asking.plain(answer, 160) if word == "failed" else ""
             rest = [cluster for cluster in group if cluster.name in news and news[cluster.name].failure]
             for cluster in rest:
@@ -91,9 +92,21 @@ def refresh(
             if len(group) > 1:
                 half = (len(rest) + 1) // 2
                 waiting.extend(part for part in (rest[:half], rest[half:]) if part)
-    if answered or not news or any(one.failure is None for one in news.values()):
-        return Refreshed(news)
+    refreshed = any(one.failure is None for one in news.values())
+    if gone is not None and not refreshed:
+        raise gone
+    if gone is not None or answered or refreshed or not news:
+        return Refreshed(news, gone)
     return Refreshed(news, problem or asking.Late())
+
+
+def _gone() -> asking.Unanswered | None:
+    """What is wrong with the server, if anything: a cloud's errors have the names of the network's."""
+    try:
+        asking.health(os.environ.get(asking.ENDPOINT, ""), 5.0)
+    except asking.Unanswered as problem:
+        return problem
+    return None
 
 
 def _place(cluster: asking.Cluster) -> tuple[str, str, str]:
@@ -115,7 +128,6 @@ def _told(
     news: dict[str, News],
     group: Iterable[asking.Cluster],
     records: Iterable[asking.Cluster],
-    began: float,
     otherwise: str,
 ) -> None:
     """Take over what is told of a group: what is not told of is gone, and what is as it was has a word for it."""
@@ -125,7 +137,7 @@ def _told(
         if now is None:
             del news[before.name]
         else:
-            news[before.name] = News(now, None if asking.renewed(before, now, began) else otherwise)
+            news[before.name] = News(now, None if asking.renewed(before, now) else otherwise)
 
 
 def say(news: Iterable[News]) -> None:

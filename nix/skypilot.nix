@@ -51,8 +51,8 @@ let
     ".*(AKIA|ASIA)[0-9A-Z]{16}.*"
     ".*(hf_|gh[pousr]_)[A-Za-z0-9]{30}.*"
     ".*(github_pat_|glpat-)[A-Za-z0-9_-]{20}.*"
-    ".*curl (.* )?-[A-Za-z]*u *[\"']?[^ :$`]+:[\"']?[^\"'$` ].*"
-    ".*(docker|podman|nerdctl|buildah|skopeo|oras|registry|auth|az) login (.* )?-p *[\"']?[^\"'$` @].*"
+    ".*curl ((\"[^\"]*\"|'[^']*'|\\\\.|[^|;&\"'\\\\])* )?-[A-Za-z]*u *[\"']?[^ :$`]+:[\"']?[^\"'$` ].*"
+    ".*(docker|podman|nerdctl|buildah|skopeo|oras|registry|auth|az) login ((\"[^\"]*\"|'[^']*'|\\\\.|[^|;&\"'\\\\])* )?-p *[\"']?[^\"'$` @].*"
     "(.* )?-[PU] *[\"']?[^ :$`/]+:[\"']?[^\"'$` %/].*"
     ".*sshpass +(-[^ p][^ ]* +)*-p *[\"']?[^\"'$` ].*"
   ];
@@ -60,13 +60,13 @@ let
   secretWords = [
     ".*[a-z][a-z0-9+.-]*://[^/@: ]*:[^/@ ]+@.*"
     ".*--?(proxy-auth|proxyauth|remproxyauth|proxy-user)( +|=)[\"']?[^ :$`]+:[\"']?[^\"'$` ].*"
-    ".*curl (.* )?--user( +|=)[\"']?[^ :$`]+:[\"']?[^\"'$` ].*"
+    ".*curl ((\"[^\"]*\"|'[^']*'|\\\\.|[^|;&\"'\\\\])* )?--user( +|=)[\"']?[^ :$`]+:[\"']?[^\"'$` ].*"
     ".*proxyauth=[^ :,$`]+:[\"']?[^\"'$` ,].*"
     "(.* )?-pw +[\"']?[^\"'$` ].*"
     ".*--?(password|passwd)( +|=)[\"']?[^\"'$` ].*"
     ".*authorization[\"']?: *[\"']?(bearer|basic|token) +[\"']?[^\"'$` ].*"
-    "(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|(private|access|api|storage|account|shared)[_-]?key|secret_key)(_id)?=[\"']?[^\"'$` ;&|].*"
-    "(.*[^$a-z0-9_])?([a-z0-9_]*_|pg|db)?(pass|npm(_config)?_+auth)=[\"']?[^\"'$` ;&|].*"
+    "(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|(private|access|api|storage|account|shared)[_-]?key|secret_key)(_id)?=[\"']?[^\"'$` ;&|/~].*"
+    "(.*[^$a-z0-9_])?([a-z0-9_]*_|pg|db)?(pass|npm(_config)?_+auth)=[\"']?[^\"'$` ;&|/~].*"
   ];
 
   # Whether a value is called or looks like a secret, however deep it lies.

@@ -193,6 +193,8 @@ COUNTED = ".*tokens=[0-9]+"
 """A key and its value, with ``=`` between, that is a number of tokens and no secret."""
 # What a shell puts there when the command runs ($NAME, a command in backquotes) is no secret.
 _GIVEN = """["']?[^"'$` """
+# Before a word of the same command, which ends at |, ; and &, unless they are quoted.
+_BEFORE = r"""(("[^"]*"|'[^']*'|\\.|[^|;&"'\\])* )?"""
 HIDDEN_TEXTS = (
     ".*-----BEGIN [A-Z ]*PRIVATE KEY.*",
     ".*(AKIA|ASIA)[0-9A-Z]{16}.*",
@@ -200,8 +202,8 @@ HIDDEN_TEXTS = (
     ".*(hf_|gh[pousr]_)[A-Za-z0-9]{30}.*",
     ".*(github_pat_|glpat-)[A-Za-z0-9_-]{20}.*",
     # curl, registries, proxytunnel, sshpass
-    f".*curl (.* )?-[A-Za-z]*u *[\"']?[^ :$`]+:{_GIVEN}].*",
-    f".*(docker|podman|nerdctl|buildah|skopeo|oras|registry|auth|az) login (.* )?-p *{_GIVEN}@].*",
+    f".*curl {_BEFORE}-[A-Za-z]*u *[\"']?[^ :$`]+:{_GIVEN}].*",
+    f".*(docker|podman|nerdctl|buildah|skopeo|oras|registry|auth|az) login {_BEFORE}-p *{_GIVEN}@].*",
     f"(.* )?-[PU] *[\"']?[^ :$`/]+:{_GIVEN}%/].*",
     f".*sshpass +(-[^ p][^ ]* +)*-p *{_GIVEN}].*",
 )
@@ -211,15 +213,15 @@ HIDDEN_WORDS = (
     ".*[a-z][a-z0-9+.-]*://[^/@: ]*:[^/@ ]+@.*",
     # ncat, curl, socat, plink
     f".*--?(proxy-auth|proxyauth|remproxyauth|proxy-user)( +|=)[\"']?[^ :$`]+:{_GIVEN}].*",
-    f".*curl (.* )?--user( +|=)[\"']?[^ :$`]+:{_GIVEN}].*",
+    f".*curl {_BEFORE}--user( +|=)[\"']?[^ :$`]+:{_GIVEN}].*",
     f".*proxyauth=[^ :,$`]+:{_GIVEN},].*",
     f"(.* )?-pw +{_GIVEN}].*",
     f".*--?(password|passwd)( +|=){_GIVEN}].*",
     # Headers of HTTP.
     f".*authorization[\"']?: *[\"']?(bearer|basic|token) +{_GIVEN}].*",
-    # Variables of any program, and connection strings.
-    f"(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|{_KEYS}|secret_key)(_id)?={_GIVEN};&|].*",
-    f"(.*[^$a-z0-9_])?([a-z0-9_]*_|pg|db)?(pass|npm(_config)?_+auth)={_GIVEN};&|].*",
+    # Variables of any program, and connection strings; a path is of a file.
+    f"(.*[^$a-z0-9_])?[a-z0-9_]*(password|passwd|sshpass|_pwd|secret|token|{_KEYS}|secret_key)(_id)?={_GIVEN};&|/~].*",
+    f"(.*[^$a-z0-9_])?([a-z0-9_]*_|pg|db)?(pass|npm(_config)?_+auth)={_GIVEN};&|/~].*",
 )
 """The same of texts in lower case."""
 

@@ -801,8 +801,9 @@ def test_what_the_new_skypilot_refuses_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "inside/haversack/ledger.jsonl").read_bytes() == ledger
 
 
-def test_somebodys_own_skypilot_is_asked(everybodys: Path, inside: Inside) -> None:
-    """Without ``[platform.skypilot]`` the SkyPilot at ``package`` judges its configuration, run as whom it belongs to."""
+@pytest.fixture
+def somebodys(everybodys: Path) -> Path:
+    """The prefix of a SkyPilot 0.13.0 that is not root's; it writes into ``who`` as whom it was run."""
     prefix = everybodys / "sky"
     (prefix / "bin").mkdir(parents=True)
     with zipfile.ZipFile(sky_of(everybodys, "0.13.0")) as wheel:
@@ -812,18 +813,43 @@ def test_somebodys_own_skypilot_is_asked(everybodys: Path, inside: Inside) -> No
     runs.chmod(0o755)
     for path in (prefix, *prefix.rglob("*")):
         os.chown(path, 65534, 65534)
+    return prefix
 
-    def told(clouds: Any) -> list[Finding]:
-        table = {"enable": True, "package": str(prefix), "config": {"allowed_clouds": clouds}}
-        settings = {"skypilot": table}
-        return refused(order(settings), valued("skypilot", settings), inside)
 
-    (finding,) = told("aws")
+def judged(prefix: Path, clouds: Any, inside: Inside, base: Mapping[str, Any] | None = None) -> list[Finding]:
+    """What the SkyPilot of a prefix says against a configuration."""
+    settings = {"skypilot": {"enable": True, "package": str(prefix), "config": {"allowed_clouds": clouds}}}
+    return refused(order(settings, base), valued("skypilot", settings), inside)
+
+
+@pytest.mark.parametrize("base", [None, {"version": "0.14.1"}], ids=["alone", "beside another"])
+def test_somebodys_own_skypilot_is_asked(
+    somebodys: Path, inside: Inside, base: Mapping[str, Any] | None
+) -> None:
+    """The SkyPilot at ``package`` judges its configuration, whatever version is locked, run as whom it belongs to."""
+    (finding,) = judged(somebodys, "aws", inside, base)
     assert finding.blocking
     assert "is refused by SkyPilot 0.13.0: allowed_clouds: 'aws' is not of type 'array'" in finding.message
     assert finding.remedy == "correct [platform.systemd.skypilot.config]"
-    assert (prefix / "who").read_text() == "65534\n"
-    assert told(["aws"]) == []
+    assert (somebodys / "who").read_text() == "65534\n"
+    assert judged(somebodys, ["aws"], inside, base) == []
+
+
+@pytest.mark.parametrize("whose", ["file", "link"])
+def test_root_runs_nothing_that_its_prefix_links_to(
+    everybodys: Path, somebodys: Path, inside: Inside, whose: str
+) -> None:
+    """A prefix of root's whose interpreter lies with somebody, or is found by somebody's link, is run as that one."""
+    ours, theirs = everybodys / "ours", somebodys / "bin/python"
+    (ours / "bin").mkdir(parents=True)
+    (ours / "bin/python").symlink_to(theirs)
+    if whose == "link":
+        theirs.rename(everybodys / "runs")
+        os.chown(everybodys / "runs", 0, 0)
+        theirs.symlink_to("../../runs")
+        os.chown(theirs, 65534, 65534, follow_symlinks=False)
+    assert judged(ours, ["aws"], inside) == []
+    assert (somebodys / "who").read_text() == "65534\n"
 
 
 # A declaration, before anything is locked

@@ -192,7 +192,8 @@ def completed(order: Order, inside: Inside) -> tuple[dict[str, Any], dict[str, b
 def refused(order: Order, found: Values, inside: Inside, python: Path | None = None) -> list[Finding]:
     """What the SkyPilot of the service says against its configuration: that of its package, or of ``python``.
 
-    Where there is none yet, one that was installed elsewhere is asked, if the site declares which version it is.
+    Where there is none yet, one that was installed elsewhere is asked, if the site declares which version it is.  What
+    another package has is run whatever its version, and so its word counts.
     """
     base = _skypilot(order.content)
     own = python or Path(found.places["python"])
@@ -200,7 +201,9 @@ def refused(order: Order, found: Values, inside: Inside, python: Path | None = N
     if not found.options["enable"] or (base is None and not there):
         return []
     content = text.config(SERVICES["skypilot"], found)
-    version, remedy = (base["version"], "") if base else (None, "correct [platform.systemd.skypilot.config]")
+    another = there and found.places["package"] != PREFIX
+    version = base["version"] if base and not another else None
+    remedy = "" if version else "correct [platform.systemd.skypilot.config]"
     told = schema.judge(content, version, carried.SERVER, inside, own if there else None)
     return [replace(one, remedy=remedy) if remedy and one.blocking else one for one in told]
 

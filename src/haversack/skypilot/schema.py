@@ -74,7 +74,7 @@ def judge(
     """What SkyPilot of that version refuses of its configuration, or that nobody asked it.
 
     ``python`` is its interpreter, where not the environment that was installed last is meant; then any ``version`` will do
-    where none is said.  Somebody else's is run as whom it belongs to.
+    where none is said.  Somebody else's is run as whom it, or what it links to, belongs to.
     """
     python = python or installed(inside, environment)
     if python is None:
@@ -110,9 +110,18 @@ def judge(
 
 
 def _owner(python: Path, home: str) -> list[str]:
-    """The words that run an interpreter as the owner of its environment, who is given ``home``; root runs only root's."""
-    status = python.parent.parent.stat()
-    if os.geteuid() or not status.st_uid:
+    """The words that run an interpreter as whom it belongs to, who is given ``home``; root runs only root's.
+
+    It belongs to the owner of its environment, of a link on the way to it, and of the file that is run: to the first of
+    them that is not root.
+    """
+    found, step = [python.parent.parent.stat()], python
+    while step.is_symlink():
+        found.append(step.lstat())
+        step = step.parent / step.readlink()
+    found.append(step.stat())
+    status = next((one for one in found if one.st_uid), None)
+    if os.geteuid() or status is None:
         return []
     os.chown(home, status.st_uid, status.st_gid)
     return ["setpriv", f"--reuid={status.st_uid}", f"--regid={status.st_gid}", "--clear-groups"]

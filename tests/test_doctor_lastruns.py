@@ -14,6 +14,9 @@ from haversack.model.finding import Finding
 from haversack.platforms.systemd import SERVICES, valued
 from haversack.ports import Completed
 from haversack.services import lastruns
+from tests.support.skypilot import program
+
+asking = program("asking")
 
 MANAGER, STOPPER, MONITOR = (
     f"skypilot-{name}.service" for name in ("cluster-manager", "autostop", "monitor")
@@ -57,11 +60,14 @@ class Machine:
         """A state file."""
         (self.states / name).write_text(json.dumps(told))
 
-    def found(self) -> dict[str, Finding]:
-        """What is found, by subject."""
-        found = valued("skypilot", SETTINGS)
-        told = lastruns.look(SERVICES["skypilot"], found, self.ask, self.root, UPTIME)
-        return {finding.subject: finding for finding in told}
+    def all(self, **more: Any) -> list[Finding]:
+        """What is found, with more settings."""
+        found = valued("skypilot", {"skypilot": {**SETTINGS["skypilot"], **more}})
+        return list(lastruns.look(SERVICES["skypilot"], found, self.ask, self.root, UPTIME))
+
+    def found(self, **more: Any) -> dict[str, Finding]:
+        """The same by subject; of one that is found twice the last."""
+        return {finding.subject: finding for finding in self.all(**more)}
 
 
 @pytest.fixture
@@ -102,6 +108,22 @@ def test_what_a_run_could_not_do_is_told_with_its_remedy(machine: Machine) -> No
     assert "systemctl restart skypilot-web-ui" in found.remedy
 
 
+def test_every_word_of_the_programs_is_known() -> None:
+    """What they write is what is read here, and nothing more."""
+    assert set(lastruns.WORDS) == set(asking.FAILURES)
+
+
+def test_of_another_machines_server_nothing_is_looked_for_here(machine: Machine) -> None:
+    """Its unit is not here: the remedy says where it is."""
+    away = {"enableWebUI": False, "endpoint": "http://sky.example:8080"}
+    for word in asking.FAILURES:
+        machine.write("clusters.json", refreshed_at=time.time(), failure=word, clusters=[])
+        remedy = machine.found(**away)[MANAGER].remedy
+        assert remedy == f"look at http://sky.example:8080; journalctl -u {MANAGER} says why"
+    machine.write("clusters.json", refreshed_at=time.time(), failure="new in 2030", clusters=[])
+    assert machine.found(**away)[MANAGER].remedy == f"journalctl -u {MANAGER} says why"
+
+
 def test_a_run_that_failed_otherwise_is_told(machine: Machine) -> None:
     """A state file that could not be written, or a unit that was killed: what systemd knows."""
     machine.units[MANAGER] = {"Result": "timeout", "ExecMainStatus": "15"}
@@ -120,6 +142,9 @@ def test_a_state_that_is_older_than_several_turns_is_told(machine: Machine) -> N
     assert "several of its turns: it was last done 46 minutes ago" in found[MANAGER].message
     assert "it was never done" in found[STOPPER].message
     assert "systemctl list-timers skypilot-autostop.timer" in found[STOPPER].remedy
+    # It ran, and no cloud told anything new.
+    machine.write("clusters.json", refreshed_at=5.0, clock={"wall": time.time() - 60}, clusters=[])
+    assert set(machine.found()) == {STOPPER}
 
 
 def test_after_a_boot_an_old_state_is_none(machine: Machine) -> None:
@@ -139,10 +164,17 @@ def test_clusters_that_are_not_refreshed_are_named(machine: Machine) -> None:
     machine.write(
         "autostop.json", ran_at=time.time(), failure=None, clusters={"b": {"failed": True}, "c": {}}
     )
+    # One that could not be set makes its exit code 1.
+    machine.units[STOPPER] = {"Result": "exit-code", "ExecMainStatus": "1"}
     found = machine.found()
     assert found[MANAGER].message == "could not refresh bad? (kept): what is known of them may be old"
     assert found[STOPPER].message == "could not set autostop on b: they run on"
     assert not any(finding.blocking for finding in found.values())
+    # Without such a cluster it is another failure, and so is an old file, which it may not have been able to write.
+    machine.write("autostop.json", ran_at=time.time(), failure=None, clusters={"c": {}})
+    assert "exit-code, status 1" in machine.found()[STOPPER].message
+    machine.write("autostop.json", ran_at=time.time() - DAY, failure=None, clusters={"b": {"failed": True}})
+    assert any(f.blocking for f in machine.all())
 
 
 @pytest.mark.parametrize("rotten", ["", "[]", "{", "[" * 100_000])

@@ -77,12 +77,13 @@ class Unit:
 class Listening:
     """A port of this machine that a unit (by its name without an end) listens at, under a condition.
 
-    ``path`` is its option; null is no port.
+    ``path`` is its option; null is no port.  ``host`` is the option with its address; without one it may be any.
     """
 
     path: str
     unit: str
     when: Test = ALWAYS
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,10 @@ SERVICE = Service(
     ASSERTIONS,
     UNITS,
     tmpfiles=(Line(join("d '", Opt("store"), "' 0755 - - -")),),
-    listens=(Listening("port", "haversack"), Listening("metrics.port", "haversack")),
+    listens=(
+        Listening("port", "haversack", host="host"),
+        Listening("metrics.port", "haversack", host="metrics.host"),
+    ),
     ports=(("port", On("openFirewall")),),
     folders=("store",),
     commands=("haversack",),

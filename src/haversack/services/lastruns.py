@@ -29,15 +29,16 @@ _YOUNG = 300
 _AGAIN = 3
 _LIMIT = 4 << 20
 _SHOWN = 10
-# The words of the state files, what they mean, and what to do.
-_WORDS = {
-    "down": ("nothing answers at its endpoint", "systemctl status skypilot-web-ui"),
-    "slow": ("the API server took longer than there was time for", "journalctl -u skypilot-web-ui"),
+_SERVER = "skypilot-web-ui"
+WORDS = {
+    "down": ("nothing answers at its endpoint", f"systemctl status {_SERVER}"),
+    "slow": ("the API server took longer than there was time for", f"journalctl -u {_SERVER}"),
     "broken": ("what answers is no API server", "ss -ltnp shows what listens there"),
-    "refused": ("the API server wants a login, or is not healthy", "journalctl -u skypilot-web-ui"),
-    "version": ("the API server is of another version", "systemctl restart skypilot-web-ui"),
-    "failed": ("the API server could not do it", "journalctl -u skypilot-web-ui"),
+    "refused": ("the API server wants a login, or is not healthy", f"journalctl -u {_SERVER}"),
+    "version": ("the API server is of another version", f"systemctl restart {_SERVER}"),
+    "failed": ("the API server could not do it", f"journalctl -u {_SERVER}"),
 }
+"""The words of the state files, what they mean, and what to do where the server is on this machine."""
 
 
 def look(
@@ -54,12 +55,14 @@ def look(
         if unit.timer is None:
             yield from _restarts(f"{unit.name}.service", ask, now)
         else:
-            yield from _last_run(unit, found, ask, root, now)
+            here = any(one.name == _SERVER and found.test(one.when) for one in service.units)
+            away = None if here else f"look at {found.options['endpoint']}"
+            yield from _last_run(unit, found, ask, root, now, away)
 
 
 def _restarts(unit: str, ask: Ask, now: float) -> Iterator[Finding]:
     """One that fails right after each start is active in between, whenever it is looked at."""
-    told = _shown(unit, ask, "NRestarts", "ActiveState", "ActiveEnterTimestampMonotonic")
+    told = shown(unit, ask, "NRestarts", "ActiveState", "ActiveEnterTimestampMonotonic")
     restarts, seconds = int(told.get("NRestarts") or 0), _active(told, now)
     if restarts and seconds is not None and seconds < _YOUNG:
         said = f"failed and was started again, {restarts} times until now; it runs for {seconds} seconds only"
@@ -67,7 +70,10 @@ def _restarts(unit: str, ask: Ask, now: float) -> Iterator[Finding]:
         yield unready(unit, said, remedy, blocking=restarts >= _AGAIN)
 
 
-def _last_run(unit: Unit, found: Values, ask: Ask, root: Path, now: float) -> Iterator[Finding]:
+def _last_run(
+    unit: Unit, found: Values, ask: Ask, root: Path, now: float, away: str | None
+) -> Iterator[Finding]:
+    """``away`` is what to do about a server that is another machine's."""
     name, state = f"{unit.name}.service", dict[str, Any]()
     if written := re.search(r" --state (\S+)", found.text(_one(unit.service["ExecStart"]))):
         told = _read(root / written[1].removeprefix("/"), name)
@@ -77,21 +83,29 @@ def _last_run(unit: Unit, found: Values, ask: Ask, root: Path, now: float) -> It
             written = None
         else:
             state = told or {}
-    shown = _shown(name, ask, "Result", "ExecMainStatus")
-    result, word = shown.get("Result", "success"), state.get("failure")
-    why, mend = _WORDS.get(word, ("", "")) if isinstance(word, str) else ("", "")
+    ended = shown(name, ask, "Result", "ExecMainStatus")
+    result, status, word = ended.get("Result", "success"), ended.get("ExecMainStatus"), state.get("failure")
+    # One person's cluster that could not be set ends a run with 1, and keeps nothing from the others.
+    if (result, status, word) == ("exit-code", "1", None) and _unset(state.get("clusters")):
+        result = "success"
+    why, mend = WORDS.get(word, ("", "")) if isinstance(word, str) else ("", "")
+    mend = (away or mend) if mend else ""
     remedy = "; ".join(filter(None, (mend, f"journalctl -u {name} says why")))
     good = _number(state.get("refreshed_at", state.get("ran_at")))
     done = f"it was last done {_since(good)}" if good is not None else "it was never done"
     if result != "success" or word is not None:
-        said = f"failed when it ran last: {result}, status {shown.get('ExecMainStatus')}"
+        said = f"failed when it ran last: {result}, status {status}"
         said = said if result != "success" else "could not do its work when it ran last"
         yield unready(name, "; ".join(filter(None, (said, why, done if state else ""))), remedy)
     elif written and (period := _period(unit, found)) is not None:
-        timer = _shown(f"{unit.name}.timer", ask, "ActiveState", "ActiveEnterTimestampMonotonic")
+        timer = shown(f"{unit.name}.timer", ask, "ActiveState", "ActiveEnterTimestampMonotonic")
         seconds = _active(timer, now)
         patience = _RUNS * (period + _LONGEST)
-        if seconds is not None and seconds > patience and (good is None or time.time() - good > patience):
+        # One that found nothing new ran all the same.
+        clock = state.get("clock")
+        ran = _number(clock.get("wall")) if isinstance(clock, dict) else None
+        last = max((at for at in (good, ran) if at is not None), default=None)
+        if seconds is not None and seconds > patience and (last is None or time.time() - last > patience):
             said = f"has not done its work for several of its turns: {done}"
             yield unready(name, said, f"systemctl list-timers {unit.name}.timer; {remedy}")
     yield from _clusters(name, state.get("clusters"))
@@ -107,11 +121,16 @@ def _clusters(unit: str, kept: object) -> Iterator[Finding]:
             names = _names(f"{c.get('name')} ({c.get('failure')})" for c in old)
             said = f"could not refresh {names}: what is known of them may be old"
             yield unready(unit, said, f"sky status --refresh NAME; {why}", blocking=False)
-    if isinstance(kept, dict):
-        bad = [name for name, one in kept.items() if isinstance(one, dict) and one.get("failed") is True]
-        if bad:
-            said = f"could not set autostop on {_names(iter(sorted(bad)))}: they run on"
-            yield unready(unit, said, why, blocking=False)
+    if bad := _unset(kept):
+        said = f"could not set autostop on {_names(iter(bad))}: they run on"
+        yield unready(unit, said, why, blocking=False)
+
+
+def _unset(kept: object) -> list[str]:
+    """The clusters on which autostop could not be set."""
+    if not isinstance(kept, dict):
+        return []
+    return sorted(name for name, one in kept.items() if isinstance(one, dict) and one.get("failed") is True)
 
 
 def _names(names: Iterator[str]) -> str:
@@ -147,7 +166,8 @@ def _one(term: Any) -> Any:
     return term[0] if isinstance(term, tuple) else term
 
 
-def _shown(unit: str, ask: Ask, *names: str) -> Mapping[str, str]:
+def shown(unit: str, ask: Ask, *names: str) -> Mapping[str, str]:
+    """Properties of a unit as systemd tells them, by their names; those that it does not tell are left out."""
     done = ask("systemctl", "show", "-p", ",".join(names), unit)
     return dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line) if done else {}
 

@@ -27,8 +27,6 @@ from haversack.services.values import Values
 # LoadCredential= and ProtectProc= came with 247, %d with 250 (systemd's NEWS).
 _OLDEST, _CREDENTIALS = 247, 250
 _LOW = 1 << 30
-# The addresses of ports; those without an option of their own may be any.
-_HOSTS = {"port": "host", "webUI.port": "webUI.host", "monitoring.metricsPort": "monitoring.host"}
 # What asks a server for its health lies beside the other programs; nothing is imported but them.
 _HEALTH = (
     "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -136,31 +134,34 @@ def is_outdated(unit: str, package: Path, run: Run) -> bool:
     """Whether a unit's process was started before what is at its package was put there.
 
     What has a timer is started anew each time.  Names and dates of what an install or a pip changes are looked at, and
-    not every file.
+    not every file: of the package when it was moved there, of what is in it when it was written, since a mode or an owner
+    is no reason to start anew.  A time that is still to come says nothing.
     """
     if not unit.endswith(".service"):
         return False
     stamp = "ExecMainStartTimestampMonotonic"
-    done = asked(run, "systemctl", "show", "-p", f"MainPID,{stamp}", unit)
-    told = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line) if done else {}
+    told = lastruns.shown(unit, partial(asked, run), "MainPID", stamp)
     if told.get("MainPID", "0") == "0" or not told.get(stamp, "").isdigit():
         return False
     # By the clock of now: it may have jumped since the start, as at a boot without a network.
-    started = time.time() - (time.monotonic() - int(told[stamp]) / 1e6)
+    now = time.time()
+    started = now - (time.monotonic() - int(told[stamp]) / 1e6)
     programs = (package / "bin" / name for name in ("haversack", "sky", "python"))
     try:
         packages = list(package.glob("lib/python*/site-packages/*.dist-info"))
     except OSError:
         packages = []  # closed to whoever asks
-    return any(_changed_at(path) > started for path in (package, *programs, *packages))
+    times = [_dates(package)[1], *(_dates(path)[0] for path in (*programs, *packages))]
+    return any(started < at <= now for at in times)
 
 
-def _changed_at(path: Path) -> float:
-    """When a name's file was changed, or moved there, in seconds; 0 where there is none."""
+def _dates(path: Path) -> tuple[float, float]:
+    """When a name's file was written, and when it was changed or moved there, in seconds; 0 where there is none."""
     try:
-        return path.lstat().st_ctime
+        found = path.lstat()
     except OSError:
-        return 0.0
+        return 0.0, 0.0
+    return found.st_mtime, found.st_ctime
 
 
 def systemd(found: Values, run: Run) -> Iterator[Finding]:
@@ -209,8 +210,9 @@ def taken(service: Service, found: Values, run: Run) -> Iterator[Finding]:
     """Ports of a service that another program listens at."""
     mine = {name for unit in service.units for name in unit.files}
     every = sockets.listeners()
+    hosts = {one.path: one.host for one in service.listens}
     for path, unit in listens(service, found).items():
-        port, host = found.options[path], found.options.get(_HOSTS.get(path, ""))
+        port, host = found.options[path], found.options.get(hosts[path])
         there = [one for one in every if one.port == port and one.is_in_the_way_of(host)]
         if not there:
             continue

@@ -265,9 +265,9 @@ SERVICE = Service(
     ),
     variables="extraEnvironment",
     listens=(
-        Listening("webUI.port", "skypilot-web-ui", SERVER),
-        Listening("monitoring.serverPort", "skypilot-web-ui", MEASURED),
-        Listening("monitoring.metricsPort", "skypilot-monitor", MONITOR),
+        Listening("webUI.port", "skypilot-web-ui", SERVER, "webUI.host"),
+        Listening("monitoring.serverPort", "skypilot-web-ui", MEASURED, "webUI.host"),
+        Listening("monitoring.metricsPort", "skypilot-monitor", MONITOR, "monitoring.host"),
     ),
     beside=haversack.SERVICE,
     ports=(

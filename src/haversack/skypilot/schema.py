@@ -88,7 +88,9 @@ def judge(
             "env",
             *foreign,
             str(python),
+            # It writes nothing into somebody's environment.
             "-I",
+            "-B",
             "-W",
             "ignore",
             "-c",

@@ -23,9 +23,9 @@ let
 
   matches = pattern: given: builtins.match pattern (toString given) != null;
 
-  strongGroup = "root|admin|disk|docker|incus-admin|kmem|kvm|libvirt|lxd|mem|nixbld|podman|shadow|sudo|wheel";
+  strongGroup = "root|adm|admin|disk|docker|incus-admin|kmem|kvm|libvirt|lxd|mem|microk8s|nixbld|podman|shadow|staff|sudo|systemd-journal|wheel";
   userName = "[a-z_][a-z0-9_-]{0,30}";
-  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/var/(run|spool|mail)/.*|/(usr|boot|dev|proc|sys|run|nix|etc|bin|sbin|lib|lib32|lib64|libx32)/.*|/var/(lib|log|cache)/(acme|apache2|apt|audit|chrony|cloud|containerd|containers|cups|dbus|dhcp|dnf|docker|dpkg|etcd|exim4|fail2ban|gitlab|grafana|haproxy|httpd|incus|jenkins|journal|kubelet|kubernetes|libvirt|lxc|lxd|machines|mariadb|mysql|munge|nfs|nginx|nixos|nixos-containers|ntp|pods|postfix|postgresql|private|prometheus|puppet|rabbitmq|redis|rpm|rsyslog|samba|slurm|slurm-llnl|snapd|squid|ssh|sss|sssd|sudo|sysstat|systemd|tuned|yum)(/.*)?|/opt/haversack(/.*)?|/var/(lib|log|cache)/skypilot(/.*)?";
+  sharedFolder = "/[^/]+|/var/[^/]+|/var/(run|spool|mail|named)/.*|/var/www/html(/.*)?|/(usr|boot|dev|proc|sys|run|nix|etc|bin|sbin|lib|lib32|lib64|libx32)/.*|/var/(lib|log|cache)/(AccountsService|NetworkManager|acme|alertmanager|apache2|apt|audit|bluetooth|calico|ceph|chrony|cilium|cloud|cni|consul|containerd|containers|cups|dbus|dhcp|dnf|docker|dovecot|dpkg|elasticsearch|etcd|exim|exim4|fail2ban|flatpak|gdm3|gitlab|grafana|haproxy|httpd|incus|influxdb|iscsi|jenkins|journal|k0s|k3s|kafka|kubelet|kubernetes|libvirt|logrotate|longhorn|lxc|lxd|machines|mariadb|minio|mongodb|munge|mysql|named|nfs|nginx|nixos|nixos-containers|nomad|ntp|openvpn|pam|pgsql|pods|polkit-1|postfix|postgresql|private|prometheus|puppet|rabbitmq|rancher|redis|rpm|rpm-state|rsyslog|samba|selinux|slurm|slurm-llnl|snapd|squid|ssh|sss|sssd|sudo|sysstat|systemd|tailscale|tftpboot|tor|tuned|ucf|unbound|vault|yum)(/.*)?|/opt/haversack(/.*)?|/var/(lib|log|cache)/skypilot(/.*)?";
   unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
   hostAddress = "((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*|([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?";
 

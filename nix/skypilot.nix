@@ -30,9 +30,9 @@ let
 
   matches = pattern: given: builtins.match pattern (toString given) != null;
 
-  strongGroup = "root|admin|disk|docker|incus-admin|kmem|kvm|libvirt|lxd|mem|nixbld|podman|shadow|sudo|wheel";
+  strongGroup = "root|adm|admin|disk|docker|incus-admin|kmem|kvm|libvirt|lxd|mem|microk8s|nixbld|podman|shadow|staff|sudo|systemd-journal|wheel";
   userName = "[a-z_][a-z0-9_-]{0,30}";
-  sharedFolder = "/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/var/(run|spool|mail)/.*|/(usr|boot|dev|proc|sys|run|nix|etc|bin|sbin|lib|lib32|lib64|libx32)/.*|/var/(lib|log|cache)/(acme|apache2|apt|audit|chrony|cloud|containerd|containers|cups|dbus|dhcp|dnf|docker|dpkg|etcd|exim4|fail2ban|gitlab|grafana|haproxy|httpd|incus|jenkins|journal|kubelet|kubernetes|libvirt|lxc|lxd|machines|mariadb|mysql|munge|nfs|nginx|nixos|nixos-containers|ntp|pods|postfix|postgresql|private|prometheus|puppet|rabbitmq|redis|rpm|rsyslog|samba|slurm|slurm-llnl|snapd|squid|ssh|sss|sssd|sudo|sysstat|systemd|tuned|yum)(/.*)?|/opt/haversack(/.*)?|/var/(lib|log|cache)/haversack(/.*)?";
+  sharedFolder = "/[^/]+|/var/[^/]+|/var/(run|spool|mail|named)/.*|/var/www/html(/.*)?|/(usr|boot|dev|proc|sys|run|nix|etc|bin|sbin|lib|lib32|lib64|libx32)/.*|/var/(lib|log|cache)/(AccountsService|NetworkManager|acme|alertmanager|apache2|apt|audit|bluetooth|calico|ceph|chrony|cilium|cloud|cni|consul|containerd|containers|cups|dbus|dhcp|dnf|docker|dovecot|dpkg|elasticsearch|etcd|exim|exim4|fail2ban|flatpak|gdm3|gitlab|grafana|haproxy|httpd|incus|influxdb|iscsi|jenkins|journal|k0s|k3s|kafka|kubelet|kubernetes|libvirt|logrotate|longhorn|lxc|lxd|machines|mariadb|minio|mongodb|munge|mysql|named|nfs|nginx|nixos|nixos-containers|nomad|ntp|openvpn|pam|pgsql|pods|polkit-1|postfix|postgresql|private|prometheus|puppet|rabbitmq|rancher|redis|rpm|rpm-state|rsyslog|samba|selinux|slurm|slurm-llnl|snapd|squid|ssh|sss|sssd|sudo|sysstat|systemd|tailscale|tftpboot|tor|tuned|ucf|unbound|vault|yum)(/.*)?|/opt/haversack(/.*)?|/var/(lib|log|cache)/haversack(/.*)?";
   unseenPlace = "/(home|root|run/user|tmp|var/tmp)(/.*)?";
   hostAddress = "((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*|([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?";
   loopback = "127\\.[0-9.]+|localhost|::1";
@@ -182,20 +182,19 @@ let
     "status --no-pager ${unit}"
   ]) units;
 
-  path =
-    [
-      cfg.package
-      pkgs.bash
-      pkgs.openssh
-      pkgs.rsync
-      pkgs.awscli2
-      pkgs.ssm-session-manager-plugin
-      pkgs.kubectl
-      pkgs.socat
-      pkgs.netcat-openbsd
-    ]
-    ++ lib.optional (cfg.cloudCredentials ? gcp) pkgs.google-cloud-sdk
-    ++ lib.optional (cfg.cloudCredentials ? azure) pkgs.azure-cli;
+  path = [
+    cfg.package
+    pkgs.bash
+    pkgs.openssh
+    pkgs.rsync
+    pkgs.awscli2
+    pkgs.ssm-session-manager-plugin
+    pkgs.kubectl
+    pkgs.socat
+    pkgs.netcat-openbsd
+  ]
+  ++ lib.optional (cfg.cloudCredentials ? gcp) pkgs.google-cloud-sdk
+  ++ lib.optional (cfg.cloudCredentials ? azure) pkgs.azure-cli;
 
   environment = {
     HOME = cfg.stateDir;
@@ -588,37 +587,62 @@ in
       }
       {
         assertion =
-          !(cfg.stateDir == "${cfg.package}" || lib.hasPrefix "${cfg.package}/" cfg.stateDir || lib.hasPrefix "${cfg.stateDir}/" "${cfg.package}");
+          !(
+            cfg.stateDir == "${cfg.package}"
+            || lib.hasPrefix "${cfg.package}/" cfg.stateDir
+            || lib.hasPrefix "${cfg.stateDir}/" "${cfg.package}"
+          );
         message = "services.skypilot: stateDir is ${toString cfg.stateDir}, where what it runs lies, which would be the service's own: name another folder";
       }
       {
         assertion =
-          !(cfg.configDir == "${cfg.package}" || lib.hasPrefix "${cfg.package}/" cfg.configDir || lib.hasPrefix "${cfg.configDir}/" "${cfg.package}");
+          !(
+            cfg.configDir == "${cfg.package}"
+            || lib.hasPrefix "${cfg.package}/" cfg.configDir
+            || lib.hasPrefix "${cfg.configDir}/" "${cfg.package}"
+          );
         message = "services.skypilot: configDir is ${toString cfg.configDir}, where what it runs lies, which would be the service's own: name another folder";
       }
       {
         assertion =
-          !(cfg.logsDir == "${cfg.package}" || lib.hasPrefix "${cfg.package}/" cfg.logsDir || lib.hasPrefix "${cfg.logsDir}/" "${cfg.package}");
+          !(
+            cfg.logsDir == "${cfg.package}"
+            || lib.hasPrefix "${cfg.package}/" cfg.logsDir
+            || lib.hasPrefix "${cfg.logsDir}/" "${cfg.package}"
+          );
         message = "services.skypilot: logsDir is ${toString cfg.logsDir}, where what it runs lies, which would be the service's own: name another folder";
       }
       {
         assertion =
-          !(cfg.cacheDir == "${cfg.package}" || lib.hasPrefix "${cfg.package}/" cfg.cacheDir || lib.hasPrefix "${cfg.cacheDir}/" "${cfg.package}");
+          !(
+            cfg.cacheDir == "${cfg.package}"
+            || lib.hasPrefix "${cfg.package}/" cfg.cacheDir
+            || lib.hasPrefix "${cfg.cacheDir}/" "${cfg.package}"
+          );
         message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, where what it runs lies, which would be the service's own: name another folder";
       }
       {
         assertion =
-          !(lib.hasPrefix "${cfg.stateDir}/." cfg.configDir || lib.hasPrefix "${cfg.stateDir}/sky_logs/" "${cfg.configDir}/");
+          !(
+            lib.hasPrefix "${cfg.stateDir}/." cfg.configDir
+            || lib.hasPrefix "${cfg.stateDir}/sky_logs/" "${cfg.configDir}/"
+          );
         message = "services.skypilot: configDir is ${toString cfg.configDir}, which SkyPilot has for itself: name a folder of its own";
       }
       {
         assertion =
-          !(lib.hasPrefix "${cfg.stateDir}/." cfg.logsDir || lib.hasPrefix "${cfg.stateDir}/sky_logs/" "${cfg.logsDir}/");
+          !(
+            lib.hasPrefix "${cfg.stateDir}/." cfg.logsDir
+            || lib.hasPrefix "${cfg.stateDir}/sky_logs/" "${cfg.logsDir}/"
+          );
         message = "services.skypilot: logsDir is ${toString cfg.logsDir}, which SkyPilot has for itself: name a folder of its own";
       }
       {
         assertion =
-          !(lib.hasPrefix "${cfg.stateDir}/." cfg.cacheDir || lib.hasPrefix "${cfg.stateDir}/sky_logs/" "${cfg.cacheDir}/");
+          !(
+            lib.hasPrefix "${cfg.stateDir}/." cfg.cacheDir
+            || lib.hasPrefix "${cfg.stateDir}/sky_logs/" "${cfg.cacheDir}/"
+          );
         message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, which SkyPilot has for itself: name a folder of its own";
       }
       {
@@ -746,25 +770,33 @@ in
       }
       {
         assertion =
-          !lib.any (matches " *(export +)?(DO_NOT_TRACK|HOME|PATH|PIP_NO_BUILD_ISOLATION|PYTHONDONTWRITEBYTECODE|SCARF_NO_ANALYTICS|SHELL|SKYPILOT_API_SERVER_ENDPOINT|SKYPILOT_DISABLE_LOCAL_API_SERVER|SKYPILOT_DISABLE_USAGE_COLLECTION|SKYPILOT_GLOBAL_CONFIG|SKYPILOT_GRACE_PERIOD_SECONDS|XDG_CACHE_HOME)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          !lib.any (matches " *(export +)?(DO_NOT_TRACK|HOME|PATH|PIP_NO_BUILD_ISOLATION|PYTHONDONTWRITEBYTECODE|SCARF_NO_ANALYTICS|SHELL|SKYPILOT_API_SERVER_ENDPOINT|SKYPILOT_DISABLE_LOCAL_API_SERVER|SKYPILOT_DISABLE_USAGE_COLLECTION|SKYPILOT_GLOBAL_CONFIG|SKYPILOT_GRACE_PERIOD_SECONDS|XDG_CACHE_HOME)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
         assertion =
           cfg.mirror != null
-          -> !lib.any (matches " *(export +)?(PIP_INDEX_URL|UV_DEFAULT_INDEX)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          -> !lib.any (matches " *(export +)?(PIP_INDEX_URL|UV_DEFAULT_INDEX)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
         assertion =
           cfg.caFile != null
-          -> !lib.any (matches " *(export +)?(PIP_CERT|SSL_CERT_FILE)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          -> !lib.any (matches " *(export +)?(PIP_CERT|SSL_CERT_FILE)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
         assertion =
           cfg.proxy != null
-          -> !lib.any (matches " *(export +)?(HTTPS_PROXY|HTTP_PROXY|NO_PROXY|http_proxy|https_proxy|no_proxy)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          -> !lib.any (matches " *(export +)?(HTTPS_PROXY|HTTP_PROXY|NO_PROXY|http_proxy|https_proxy|no_proxy)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
@@ -776,37 +808,49 @@ in
       {
         assertion =
           cfg.cluster.defaultRegion != null
-          -> !lib.any (matches " *(export +)?(SITE_DEFAULT_REGION)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          -> !lib.any (matches " *(export +)?(SITE_DEFAULT_REGION)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
         assertion =
           cfg.cluster.defaultInstanceType != null
-          -> !lib.any (matches " *(export +)?(SITE_DEFAULT_INSTANCE_TYPE)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          -> !lib.any (matches " *(export +)?(SITE_DEFAULT_INSTANCE_TYPE)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
         assertion =
           cfg.cloudCredentials ? aws
-          -> !lib.any (matches " *(export +)?(AWS_CONFIG_FILE|AWS_SHARED_CREDENTIALS_FILE)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          -> !lib.any (matches " *(export +)?(AWS_CONFIG_FILE|AWS_SHARED_CREDENTIALS_FILE)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
         assertion =
           cfg.cloudCredentials ? gcp
-          -> !lib.any (matches " *(export +)?(GOOGLE_APPLICATION_CREDENTIALS)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          -> !lib.any (matches " *(export +)?(GOOGLE_APPLICATION_CREDENTIALS)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
         assertion =
           cfg.cloudCredentials ? azure
-          -> !lib.any (matches " *(export +)?(AZURE_AUTH_LOCATION)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          -> !lib.any (matches " *(export +)?(AZURE_AUTH_LOCATION)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
         assertion =
           cfg.monitoring.logLevel == "DEBUG"
-          -> !lib.any (matches " *(export +)?(SKYPILOT_DEBUG)=.*") (lib.splitString "\n" cfg.extraEnvironment);
+          -> !lib.any (matches " *(export +)?(SKYPILOT_DEBUG)=.*") (
+            lib.splitString "\n" cfg.extraEnvironment
+          );
         message = "services.skypilot: extraEnvironment sets a variable that the service sets by itself: use the option for it, or leave it out";
       }
       {
@@ -838,25 +882,37 @@ in
       {
         assertion =
           haversack.enable
-          -> !(lib.hasPrefix "${cfg.stateDir}/" "${haversack.store}/" || lib.hasPrefix "${haversack.store}/" "${cfg.stateDir}/");
+          -> !(
+            lib.hasPrefix "${cfg.stateDir}/" "${haversack.store}/"
+            || lib.hasPrefix "${haversack.store}/" "${cfg.stateDir}/"
+          );
         message = "services.skypilot: stateDir is ${toString cfg.stateDir}, in or around services.haversack.store: name a folder beside it";
       }
       {
         assertion =
           haversack.enable
-          -> !(lib.hasPrefix "${cfg.configDir}/" "${haversack.store}/" || lib.hasPrefix "${haversack.store}/" "${cfg.configDir}/");
+          -> !(
+            lib.hasPrefix "${cfg.configDir}/" "${haversack.store}/"
+            || lib.hasPrefix "${haversack.store}/" "${cfg.configDir}/"
+          );
         message = "services.skypilot: configDir is ${toString cfg.configDir}, in or around services.haversack.store: name a folder beside it";
       }
       {
         assertion =
           haversack.enable
-          -> !(lib.hasPrefix "${cfg.logsDir}/" "${haversack.store}/" || lib.hasPrefix "${haversack.store}/" "${cfg.logsDir}/");
+          -> !(
+            lib.hasPrefix "${cfg.logsDir}/" "${haversack.store}/"
+            || lib.hasPrefix "${haversack.store}/" "${cfg.logsDir}/"
+          );
         message = "services.skypilot: logsDir is ${toString cfg.logsDir}, in or around services.haversack.store: name a folder beside it";
       }
       {
         assertion =
           haversack.enable
-          -> !(lib.hasPrefix "${cfg.cacheDir}/" "${haversack.store}/" || lib.hasPrefix "${haversack.store}/" "${cfg.cacheDir}/");
+          -> !(
+            lib.hasPrefix "${cfg.cacheDir}/" "${haversack.store}/"
+            || lib.hasPrefix "${haversack.store}/" "${cfg.cacheDir}/"
+          );
         message = "services.skypilot: cacheDir is ${toString cfg.cacheDir}, in or around services.haversack.store: name a folder beside it";
       }
       {

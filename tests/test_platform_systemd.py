@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -34,11 +35,12 @@ from haversack.model.site import Site
 from haversack.model.target import ANY, Target
 from haversack.platforms import Order
 from haversack.platforms.systemd import PLATFORM, SERVICES, completed, joined, refused, valued
-from haversack.ports import Inside
+from haversack.ports import Completed, Inside
 from haversack.ports.machine import base_python, probe
 from haversack.ports.media import FolderWriter
+from haversack.ports.run import Programs
 from haversack.services import machine, sockets
-from haversack.services.belongings import unreadable
+from haversack.services.belongings import foreign, unreadable
 from haversack.services.declared import is_hidden
 from haversack.skypilot import proxies
 from haversack.verbs import pack
@@ -784,20 +786,20 @@ def test_what_the_new_skypilot_refuses_changes_nothing(tmp_path: Path) -> None:
     words = ("install", "skypilot-service", "--root", root, "--python", python())
     done = tiny.haversack(*words, "--snapshot", "0.14.0", store=tmp_path / "inside")
     assert done.returncode == 0, done.stderr
-    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*") if "__pycache__" not in path.parts}
+    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*")}
     ledger = (tmp_path / "inside/haversack/ledger.jsonl").read_bytes()
     done = tiny.haversack(*words, "--snapshot", "0.14.1", store=tmp_path / "inside")
     assert done.returncode == 3, done.stderr
     assert "aws.vpc_name is gone" in done.stderr
     assert "nothing was changed" in done.stderr
+    now = {path: path.lstat().st_mtime_ns for path in root.rglob("*")}
+    assert {path for path in before.keys() | now.keys() if before.get(path) != now.get(path)} <= {
+        root / "opt"
+    }
     assert (
         said(root / "opt/skypilot/bin/python", "-c", "import sky; print(sky.__version__)").stdout
         == "0.14.0\n"
     )
-    now = {path: path.lstat().st_mtime_ns for path in root.rglob("*") if "__pycache__" not in path.parts}
-    assert {path for path in before.keys() | now.keys() if before.get(path) != now.get(path)} <= {
-        root / "opt"
-    }
     assert (tmp_path / "inside/haversack/ledger.jsonl").read_bytes() == ledger
 
 
@@ -926,6 +928,58 @@ def test_a_port_that_is_taken_is_found(inside: Inside) -> None:
     )
 
 
+def test_a_port_at_another_address_is_free(inside: Inside) -> None:
+    """Each port is looked for at the address that it is listened at; the description has one for each."""
+    for service in SERVICES.values():
+        assert all(service.options[one.host].type in {"word", "enum"} for one in service.listens)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        for host, taken in (("127.0.0.1", True), ("127.0.0.2", False)):
+            table = {"enable": True, "package": "/opt/h", "metrics": {"host": host, "port": port}}
+            found = looked({"haversack": table}, inside)
+            assert ("platform.systemd.haversack.metrics.port" in found) is taken
+
+
+def test_what_a_unit_runs_is_outdated_where_it_was_written_or_moved_there_since(tmp_path: Path) -> None:
+    """Not where its mode or owner was changed, nor by times that are still to come."""
+    package = tmp_path / "package"
+    site = package / "lib/python3.11/site-packages"
+    for folder in (package / "bin", site / "one-1.dist-info"):
+        folder.mkdir(parents=True)
+    python, sky = package / "bin/python", package / "bin/sky"
+    for program in (python, sky):
+        program.touch()
+    time.sleep(0.05)
+    stamp = int(time.monotonic() * 1e6)
+    time.sleep(0.05)
+
+    systemctl = tmp_path / "programs/systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f"#!/bin/sh\necho MainPID=1\necho ExecMainStartTimestampMonotonic={stamp}\n")
+    systemctl.chmod(0o755)
+    run = Programs({"PATH": f"{systemctl.parent}:{os.environ['PATH']}"})
+
+    def outdated() -> bool:
+        return machine.is_outdated("haversack.service", package, run)
+
+    assert not outdated()
+    python.chmod(0o755)
+    os.chown(site / "one-1.dist-info", 1, 1)
+    os.utime(sky, (4_000_000_000, 4_000_000_000))
+    assert not outdated()
+    (site / "two-1.dist-info").mkdir()
+    assert outdated()
+    (site / "two-1.dist-info").rmdir()
+    assert not outdated()
+    python.write_text("new")
+    assert outdated()
+    os.utime(python, (0, 0))
+    assert not outdated()
+    package.rename(tmp_path / "other")
+    (tmp_path / "other").rename(package)
+    assert outdated()
+
+
 def test_what_was_changed_is_found(tmp_path: Path, inside: Inside) -> None:
     """A file that was edited, one that is gone, and a file beside a unit that changes it; a newer snapshot alone is none."""
     root = laid(rendered("minimal", tmp_path, inside), tmp_path / "root")
@@ -969,8 +1023,20 @@ def test_a_private_store_is_found(everybodys: Path, inside: Inside) -> None:
         path.chmod(mode)
         told = found()[str(store)]
         assert f"{path} is closed to others" in told
-        assert f"chmod -R a+rX {store}" in told
+        assert (
+            f"cd {store} && chmod a+rx . haversack && chmod -R a+rX oci-layout index.json blobs haversack/state"
+            in told
+        )
         path.chmod(before)
+    # What is said to do is enough, and leaves alone what is its writers'.
+    ledger = store / "haversack/ledger.jsonl"
+    ledger.touch()
+    for path in (store / "blobs/sha256", store / "haversack/state", store / "haversack", ledger):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    (said,) = found().values()
+    subprocess.run(said.partition("closed to others ")[2], shell=True, check=True)
+    assert found() == {}
+    assert stat.S_IMODE(ledger.stat().st_mode) == 0o600
     store.chmod(0o700)
     assert set(found()) == {str(store)}
     # An install sets the mode of the store's own folder.
@@ -978,6 +1044,46 @@ def test_a_private_store_is_found(everybodys: Path, inside: Inside) -> None:
     store.chmod(0o755)
     everybodys.chmod(0o700)
     assert found()[str(everybodys)].endswith(f"chmod a+x {everybodys}")
+
+
+def test_a_store_that_is_pruned_meanwhile_is_looked_at_to_the_end(everybodys: Path, inside: Inside) -> None:
+    """What was there when its folder was read, and is taken away before its turn, is nobody's to read."""
+    store = tiny.tiny_bundle(everybodys / "outside").store
+    blobs = list((store / "blobs/sha256").iterdir())
+    for blob in blobs:
+        blob.chmod(0o400)
+
+    def ask(*words: str) -> Completed:
+        for blob in blobs:
+            blob.unlink(missing_ok=True)
+        return Completed(words, 0, "", "")
+
+    values = valued("haversack", {"haversack": {"enable": True, "store": str(store)}})
+    assert list(unreadable(values, ask, top=True)) == []
+    assert blobs
+    assert not any(blob.exists() for blob in blobs)
+
+
+def test_a_folder_that_may_be_something_elses_is_found(tmp_path: Path) -> None:
+    """What lies in it is root's, and no install made it; one that is empty, or was made before, is the service's."""
+    (state := tmp_path / "state").mkdir()
+    values = valued("skypilot", {"skypilot": {"enable": True, "stateDir": str(state), "user": "nobody"}})
+    lines = f"d '{state}' 0700 nobody skypilot -\nL '{state}/sky_logs' - - - - /var/log/skypilot\n".encode()
+
+    def found(*known: str) -> list[str]:
+        return [f"{one.message}; {one.remedy}" for one in foreign("skypilot", lines, values, known)]
+
+    (state / "sky_logs").symlink_to("/var/log/skypilot")
+    (state / "lost+found").mkdir()
+    assert found() == []
+    (state / "wal").touch()
+    (said,) = found()
+    assert "wal in it is of root" in said
+    assert f"chown -R --from=root nobody:skypilot {state}; if not, name another folder" in said
+    assert found(str(state)) == []
+    assert list(foreign("skypilot", lines, values)) == []
+    os.chown(state / "wal", 65534, 65534)
+    assert found() == []
 
 
 def test_a_link_that_is_none_is_found(tmp_path: Path, inside: Inside) -> None:

@@ -156,7 +156,9 @@ try:
     seen["received"] = run("sh", "-c", own + "/opt/tests/bin/python -m haversack receive /media/bundle")
     seen["private"] = [*mirror(), os.path.exists("/etc/systemd/system/haversack.service")]
     run("chmod", "a+x", "/srv/mirror")
-    run("chmod", "-R", "a+rX", "/srv/mirror/store")
+    parts = ("", "/haversack", "/oci-layout", "/index.json", "/blobs", "/haversack/state")
+    run("chmod", "-R", "a+rX", *("/srv/mirror/store" + part for part in parts[2:]))
+    run("chmod", "a+rx", *("/srv/mirror/store" + part for part in parts[:2]))
     seen["served"] = [*mirror(), marks()]
     then = since("haversack.service")
     seen["same"] = [*mirror(), since("haversack.service") == then]
@@ -283,7 +285,9 @@ def test_a_private_store_is_not_served(seen: dict[str, Any]) -> None:
     code, _, said, there = seen["private"]
     assert code == 20
     assert "chmod a+x /srv/mirror\n" in f"{said}\n"
-    assert "chmod -R a+rX /srv/mirror/store" in said
+    assert (
+        "cd /srv/mirror/store && chmod a+rx . haversack && chmod -R a+rX oci-layout index.json blobs" in said
+    )
     assert "nothing was changed" in said
     assert "waiting" not in said
     assert not there

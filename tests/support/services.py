@@ -278,7 +278,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
     *(
         (name, {"group": group}, f"group is {group}, which may do more than")
         for name in ("skypilot", "haversack")
-        for group in ("root", "shadow", "docker")
+        for group in ("root", "shadow", "docker", "staff", "adm", "systemd-journal", "microk8s")
     ),
     ("skypilot", {"administrators": ["alice", "ALL"]}, "administrators holds what is no name of a user"),
     ("skypilot", {"administrators": ["alice,bob"]}, "administrators holds what is no name of a user"),
@@ -291,6 +291,8 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
         for place in (
             *("/var/log/journal", "/var/log/nginx", "/var/spool/cron", "/lib/systemd", "/sbin/x"),
             *("/var/lib/haversack", "/var/lib/haversack/store"),
+            *("/var/backups", "/var/www", "/var/local", "/var/named", "/var/named/data", "/var/www/html"),
+            *("/var/lib/pgsql", "/var/lib/NetworkManager", "/var/lib/rancher", "/var/log/exim/main"),
         )
     ),
     ("haversack", {"store": "/var/log/skypilot/store"}, "store is /var/log/skypilot/store, which others"),

@@ -13,18 +13,24 @@ _LOGIN = "[a-z_][a-z0-9_.-]*"
 # Folders that a system shares: a service that owned one, with modes of its own, would break the others.
 # Of what lies one folder deeper, what a service's own modes or a purge by age would break most.
 _OTHERS = (
-    "acme|apache2|apt|audit|chrony|cloud|containerd|containers|cups|dbus|dhcp|dnf|docker|dpkg|etcd|exim4|fail2ban|gitlab"
-    "|grafana|haproxy|httpd|incus|jenkins|journal|kubelet|kubernetes|libvirt|lxc|lxd|machines|mariadb|mysql|munge"
-    "|nfs|nginx|nixos|nixos-containers|ntp|pods|postfix|postgresql|private|prometheus|puppet|rabbitmq|redis|rpm|rsyslog"
-    "|samba|slurm|slurm-llnl|snapd|squid|ssh|sss|sssd|sudo|sysstat|systemd|tuned|yum"
+    "AccountsService|NetworkManager|acme|alertmanager|apache2|apt|audit|bluetooth|calico|ceph|chrony|cilium|cloud|cni|consul"
+    "|containerd|containers|cups|dbus|dhcp|dnf|docker|dovecot|dpkg|elasticsearch|etcd|exim|exim4|fail2ban|flatpak|gdm3"
+    "|gitlab|grafana|haproxy|httpd|incus|influxdb|iscsi|jenkins|journal|k0s|k3s|kafka|kubelet|kubernetes|libvirt|logrotate"
+    "|longhorn|lxc|lxd|machines|mariadb|minio|mongodb|munge|mysql|named|nfs|nginx|nixos|nixos-containers|nomad|ntp|openvpn"
+    "|pam|pgsql|pods|polkit-1|postfix|postgresql|private|prometheus|puppet|rabbitmq|rancher|redis|rpm|rpm-state|rsyslog"
+    "|samba|selinux|slurm|slurm-llnl|snapd|squid|ssh|sss|sssd|sudo|sysstat|systemd|tailscale|tftpboot|tor|tuned|ucf|unbound"
+    "|vault|yum"
 )
 _SHARED = (
-    r"/[^/]+|/var/(lib|log|cache|run|spool|opt|mail)|/var/(run|spool|mail)/.*"
+    r"/[^/]+|/var/[^/]+|/var/(run|spool|mail|named)/.*|/var/www/html(/.*)?"
     r"|/(usr|boot|dev|proc|sys|run|nix|etc|bin|sbin|lib|lib32|lib64|libx32)/.*"
     f"|/var/(lib|log|cache)/({_OTHERS})(/.*)?|/opt/haversack(/.*)?"
 )
 # Groups that may do or read more than what they are for: their members are as good as root.
-_STRONG = "root|admin|disk|docker|incus-admin|kmem|kvm|libvirt|lxd|mem|nixbld|podman|shadow|sudo|wheel"
+_STRONG = (
+    "root|adm|admin|disk|docker|incus-admin|kmem|kvm|libvirt|lxd|mem|microk8s|nixbld|podman|shadow|staff|sudo"
+    "|systemd-journal|wheel"
+)
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 # An address of IPv4, one of IPv6, or a name (RFC 1123, section 2.1), whose last part is no number.

@@ -9,19 +9,19 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator
 from itertools import chain
 from pathlib import Path
 
 from haversack.model.finding import Finding, unready
-from haversack.ports import Completed
+from haversack.services.lastruns import Ask
 from haversack.services.values import Values
 
 # What a server reads of a store (haversack.ports.disk); what else lies there is its writers' alone.
 _SERVED = ("oci-layout", "index.json", "blobs", "haversack/state")
 
 
-def unreadable(found: Values, ask: Callable[..., Completed | None], *, top: bool) -> Iterator[Finding]:
+def unreadable(found: Values, ask: Ask, *, top: bool) -> Iterator[Finding]:
     """What the user of a service could not read of the store that it serves, with the command that opens it.
 
     ``top`` says whether the store's own folder counts, whose mode an install sets.  Only root is told.
@@ -39,18 +39,30 @@ def unreadable(found: Values, ask: Callable[..., Completed | None], *, top: bool
 
     real = store.resolve()
     for folder in sorted({*store.parents, *real.parents}):
-        if not folder.stat().st_mode & stat.S_IXOTH and denied(folder, "-x"):
+        try:
+            mode = folder.stat().st_mode
+        except FileNotFoundError:
+            continue  # gone meanwhile
+        if not mode & stat.S_IXOTH and denied(folder, "-x"):
             said = f"is a folder that {user} may not pass, on the way to the store {store}"
             yield unready(str(folder), said, f"chmod a+x {folder}")
     for path in chain([real] if top else [], _served(real)):
-        mode = path.lstat().st_mode
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            continue  # taken away meanwhile, as by a prune
         if stat.S_ISDIR(mode):
             closed = mode & 0o005 != 0o005 and denied(path, "-r", "-x")
         else:
             closed = stat.S_ISREG(mode) and not mode & stat.S_IROTH and denied(path, "-r")
         if closed:
             said = f"cannot be read by {user}, who serves it: {path} is closed to others"
-            yield unready(str(store), said, f"chmod -R a+rX {store}")
+            # Not all of it: what lies beside these is its writers' alone.
+            passed, served = (
+                " ".join(name for name in names if (real / name).exists())
+                for names in ((".", "haversack"), _SERVED)
+            )
+            yield unready(str(store), said, f"cd {store} && chmod a+rx {passed} && chmod -R a+rX {served}")
             return
 
 
@@ -69,20 +81,22 @@ def folders(lines: bytes) -> dict[str, tuple[str, str]]:
     return {quoted or plain: (mode, user) for quoted, plain, mode, user in found}
 
 
-def foreign(name: str, lines: bytes, found: Values) -> Iterator[Finding]:
+def foreign(name: str, lines: bytes, found: Values, known: Container[str] | None = None) -> Iterator[Finding]:
     """Folders of a service (as tmpfiles.d makes them) in which lies what is another user's, root's left out.
 
     tmpfiles.d gives the folder itself to the declared user, and leaves what is in it: the service would start, and
-    could not read its own state.  Only root is told.
+    could not read its own state.  ``known`` are the folders that an install made before, where there may be one to come:
+    any other may be something else's, and there what is root's counts too.  Only root is told.
     """
     if os.geteuid():
         return
     user, group = found.options["user"], found.options["group"]
-    made, told, fine = folders(lines), list[Path](), {0, _number(user)}
+    made, told = folders(lines), list[Path]()
     for path in sorted(path for path, (_, owner) in made.items() if owner != "-"):
         place = Path(path)
         if any(other in place.parents for other in told):
             continue
+        fine = {_number(user), *([] if known is not None and path not in known else [0])}
         owned = (one for one in _within(place) if str(place / one[0]) not in made)
         first = next((one for one in owned if one[1] not in fine), None)
         if first is None:
@@ -96,15 +110,20 @@ def foreign(name: str, lines: bytes, found: Values) -> Iterator[Finding]:
 
 
 def _within(folder: Path) -> Iterator[tuple[str, int]]:
-    """What is in a folder, and in the folders in it, by its name and its owner; links are nobody's."""
+    """What is in a folder, and in the folders in it, by its name and its owner; links are nobody's.
+
+    What a file system has for itself does not count.
+    """
     for depth, pattern in enumerate(("*", "*/*")):
         for path in folder.glob(pattern):
             try:
                 status = path.lstat()
             except OSError:
                 continue  # it is gone, or cannot be looked at
-            if not stat.S_ISLNK(status.st_mode) and (depth == 0 or not path.parent.is_symlink()):
-                yield str(path.relative_to(folder)), status.st_uid
+            if stat.S_ISLNK(status.st_mode) or (depth and path.parent.is_symlink()):
+                continue
+            if (name := path.relative_to(folder)).parts[0] != "lost+found":
+                yield str(name), status.st_uid
 
 
 def _number(user: str) -> int | None:

@@ -13,6 +13,8 @@ _OPERATORS = (" -> ", " || ", " && ", " // ", " ++ ")
 _ASSIGNED = re.compile(r'( *)([A-Za-z0-9_."/\'-]+) = ((?!["\[{]).*;)')
 _APPLIED = re.compile(r'( *)\(([A-Za-z.]+) \(([^()]*)\) ("[^"]*")\)')
 _CHOSEN = re.compile(r"if (.*) then (.*) else (.*);")
+_NEGATED = re.compile(r"((?:-> )?!)\((.*)\)(;?)")
+_LAST = re.compile(r"(.*) \(([^()]*)\)(;?)")
 
 
 def escaped(text: str) -> str:
@@ -73,7 +75,7 @@ def lines(items: Sequence[str]) -> str:
 
 
 def laid(text: str) -> str:
-    """A text of Nix whose long lines are broken: after ``=``, before operators, at the words of ``if``, at arguments."""
+    """A text of Nix whose long lines are broken: after ``=``, before operators, at the words of ``if``, in parentheses."""
     together = re.sub(r"inherit (\w+);\n +inherit (\w+);", r"inherit \1 \2;", text)
     return "".join(f"{line}\n" for one in together.split("\n") for line in _broken(one)).rstrip("\n") + "\n"
 
@@ -98,10 +100,27 @@ def _parts(expression: str) -> list[str]:
         return [expression]
     if chosen := _CHOSEN.fullmatch(expression):
         return [f"if {chosen[1]} then", f"  {chosen[2]}", "else", f"  {chosen[3]};"]
+    return [line for part in _operands(expression) for line in _folded(part)]
+
+
+def _operands(expression: str) -> list[str]:
+    """The operands of the weakest operator, each but the first behind it."""
     for operator in _OPERATORS:
         if len(split := _split(expression, operator)) > 1:
             return [split[0], *(f"{operator.strip()} {part}" for part in split[1:])]
     return [expression]
+
+
+def _folded(part: str) -> list[str]:
+    """An operand that is too long: its parentheses on lines of their own, where what is in them ends it."""
+    if len(part) <= WIDTH:
+        return [part]
+    if found := _NEGATED.fullmatch(part):
+        sign, inner, end = found.groups()
+        return [f"{sign}(", *(f"  {one}" for one in _operands(inner)), f"){end}"]
+    if found := _LAST.fullmatch(part):
+        return [f"{found[1]} (", f"  {found[2]}", f"){found[3]}"]
+    return [part]
 
 
 def _split(expression: str, operator: str) -> list[str]:

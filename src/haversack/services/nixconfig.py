@@ -191,7 +191,7 @@ def path(service: Service, words: Words) -> str:
     """What is on the path of each unit, beside what NixOS puts there."""
     always = lines(["cfg.package", *(f"pkgs.{tool}" for tool in service.tools)])
     more = [f"lib.optional {argument(words.test(test))} pkgs.{tool}" for tool, test in service.clouds]
-    return "\n" + indented("\n++ ".join([always, *more])) if more else always
+    return "\n++ ".join([always, *more])
 
 
 def _unit(service: Service, unit: Unit, words: Words) -> str:

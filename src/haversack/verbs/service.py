@@ -143,7 +143,7 @@ def install_service(
     # What another machine has is not known here.
     lacking = () if staged else tuple(machine.credentials(name, plan.found))
     ports = () if staged else tuple(machine.taken(SERVICES[name], plan.found, inside.run))
-    wrong = () if staged else tuple(ahead(plan, inside))
+    wrong = () if staged else tuple(ahead(plan, inside, root))
     if not dry_run:
         raise_blocking(wrong, "it could not run here; nothing was changed")
     if start and not dry_run:

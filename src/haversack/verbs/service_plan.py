@@ -138,14 +138,14 @@ def to_start(plan: Plan, changed: set[str], *, anew: bool, run: Run | None) -> t
     return tuple(filter(must, plan.units))
 
 
-def ahead(plan: Plan, inside: Inside) -> list[Finding]:
-    """What on this machine would end an install half way, or leave a service that cannot run."""
+def ahead(plan: Plan, inside: Inside, root: Path) -> list[Finding]:
+    """What on this machine would end an install half way, leave a service that cannot run, or break another."""
     if not plan.found.options["enable"]:
         return []
     return [
         *machine.systemd(plan.found, inside.run),
         *unreadable(plan.found, partial(machine.asked, inside.run), top=False),
-        *foreign(plan.name, plan.files.get(plan.folders, b""), plan.found),
+        *foreign(plan.name, plan.files.get(plan.folders, b""), plan.found, _earlier(plan, root)),
     ]
 
 
@@ -204,13 +204,17 @@ def _leads_out(path: Path, real: Path) -> bool:
         return True  # links in a circle
 
 
+def _earlier(plan: Plan, root: Path) -> Mapping[str, tuple[str, str]]:
+    """The folders that an install before this one had made."""
+    try:
+        return folders((root / plan.folders).read_bytes())
+    except OSError:
+        return {}
+
+
 def left_behind(plan: Plan, root: Path) -> Iterator[Finding]:
     """Folders that an earlier snapshot had made and this one no longer names: nobody moves what is in them."""
-    try:
-        earlier = folders((root / plan.folders).read_bytes())
-    except OSError:
-        return
-    now = folders(plan.files.get(plan.folders, b""))
+    earlier, now = _earlier(plan, root), folders(plan.files.get(plan.folders, b""))
     for folder in sorted(earlier.keys() - now.keys() if now else ()):
         said = "stays as it is, and the service uses another folder now"
         remedy = "stop the service, and move what is needed of it; or remove it"

@@ -365,7 +365,7 @@ def test_where_a_file_comes_from_is_no_other_file() -> None:
     script = site("minimal").files()["usr/local/bin/sky"]
     assert script.splitlines()[1] == f"# {ORIGIN}"
     assert says_the_same(script.encode(), script.replace(ORIGIN, "of another").encode())
-    for old, new in (("/bin/sh", "/bin/bash"), ("Over ssh", "By ssh"), ("exec", "echo")):
+    for old, new in (("/bin/sh", "/bin/bash"), ("over ssh", "by ssh"), ("exec", "echo")):
         assert not says_the_same(script.encode(), script.replace(old, new).encode())
     assert says_the_same(b"# one\na\n", b"# other\na\n")
     assert not says_the_same(b"# one\na\n", b"# one\nb\n")

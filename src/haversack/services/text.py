@@ -13,7 +13,7 @@ from haversack.services.values import Values
 
 UNITS = "etc/systemd/system"
 COMMANDS = "usr/local/bin"
-"""Where commands for people lie, on everybody's path."""
+"""Where commands for people lie: on the path of logins and of ssh.  Cron and RHEL's sudo (``secure_path``) look elsewhere."""
 VERBS = ("start", "stop", "restart", "status --no-pager")
 """What administrators may say to systemctl.  A pager could start a shell."""
 
@@ -67,7 +67,7 @@ def _command(name: str, logins: Mapping[str, str], values: Values, head: str) ->
     """A command of the package; the system wants its first line, so that ``head`` is the second."""
     told = "".join(f'export {key}="${{{key}:-{value}}}"\n' for key, value in sorted(logins.items()))
     package = values.places["package"]
-    why = "# Over ssh, by cron or with sudo nobody logs in."
+    why = "# For who does not log in: over ssh; by cron or RHEL's sudo by its full path."
     return f'#!/bin/sh\n{head}{why}\n{told}exec {package}/bin/{name} "$@"\n'
 
 

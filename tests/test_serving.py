@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -23,8 +24,11 @@ from haversack.model.artifact import digest_of, hex_of
 from haversack.ports.disk import DiskStore
 from haversack.ports.run import Programs, scrubbed
 from haversack.serving import routes
+from haversack.serving.app import App
 from haversack.serving.blobs import HELD_BACK
 from haversack.serving.http import Patience
+from haversack.serving.journal import Journal
+from haversack.serving.requests import parse
 from haversack.verbs import ca, snapshots
 from haversack.views import view_of
 from tests import test_view_v2 as registry
@@ -556,8 +560,24 @@ def test_skopeo_copies_an_image_from_it(images: tuple[Live, registry.Layout, str
     assert json.loads(subprocess.run(tags, check=True, capture_output=True).stdout)["Tags"] == ["1"]
 
 
-def test_layers_reach_clients_of_any_speed(tmp_path: Path) -> None:
-    """Two pull layers at once, one of them by sips; each gets its own, byte for byte."""
+async def is_worked_on(store: Path, path: str, log: Path) -> bool:
+    """Whether the server takes who asks for a path for a client that works on the bytes as they come."""
+    journal = Journal(log)
+    app = App(DiskStore(store), journal)
+    answer = await app.answer(parse(f"GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()))
+    assert answer.status == 200
+    assert answer.passage is not None
+    answer.passage.close()
+    app.close()
+    journal.close()
+    return answer.worked
+
+
+def test_layers_reach_clients_of_any_speed(made: Tiny, tmp_path: Path) -> None:
+    """Two pull layers at once, one of them by sips; each gets its own, byte for byte.
+
+    Who pulls a layer unpacks it as it comes; who downloads a wheel writes it to a disk.
+    """
     (tmp_path / "layout/blobs/sha256").mkdir(parents=True)
     layout = registry.Layout(tmp_path / "layout")
     layers = [random.Random(number).randbytes(9_000_000 + number) for number in range(2)]
@@ -581,6 +601,9 @@ def test_layers_reach_clients_of_any_speed(tmp_path: Path) -> None:
     with Live(tmp_path / "store", tmp_path / "live") as live, ThreadPoolExecutor() as pool:
         host, port = live.url.removeprefix("http://").strip("/").split(":")
         assert list(pool.map(pull, (0, 1, 1), (1 << 20, 7_001, 1 << 16))) == [True, True, True]
+    layer, wheel = f"v2/{registry.NAME}/blobs/{listed[1]['digest']}", wheel_path(alpha(made))
+    assert asyncio.run(is_worked_on(tmp_path / "store", layer, tmp_path / "log"))
+    assert not asyncio.run(is_worked_on(made.store, wheel, tmp_path / "log"))
 
 
 def test_repositories_are_tried_likeliest_first() -> None:

@@ -26,7 +26,7 @@ from haversack.model.bucket import Bucket
 from haversack.ports import UNKNOWN_ROOM, Seal, Watch
 from haversack.ports.blobcache import BlobCache
 from haversack.ports.disk import CHUNK, Checked
-from haversack.ports.s3client import connect, explained, refused
+from haversack.ports.s3client import connect, explained, refused, whole
 from haversack.ports.s3lease import Lease
 from haversack.ports.s3read import PORTION, Arriving, parts
 from haversack.ports.s3upload import upload
@@ -40,8 +40,6 @@ _PATIENCE = 1.0  # seconds for another writer to end
 _MAKING = 30.0  # seconds for another one to make the store
 # So many questions after single blobs are asked one by one; then all are listed.
 _SINGLE = 32
-# A request is tried again by obstore, but not a body that is cut: some servers cut that of an object being replaced.
-_CUT = 3
 _LISTED = 30.0  # seconds for which an absence is believed
 _NEVER = float("-inf")
 
@@ -98,15 +96,9 @@ class S3Store:
 
     def read(self, key: str, doing: str, error: type[HaversackError] = StoreError) -> bytes | None:
         """All bytes of a small object, ``None`` if there is none."""
-        from obstore.exceptions import BaseError
-
         try:
             with explained(self._at(key), doing, error):
-                for _ in range(_CUT):
-                    answer = self.client.get(key)
-                    with contextlib.suppress(BaseError):
-                        return bytes(answer.bytes())
-                return bytes(self.client.get(key).bytes())
+                return whole(self.client, key)
         except FileNotFoundError:
             return None
 

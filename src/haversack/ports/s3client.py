@@ -40,6 +40,7 @@ _TRUE = {"1", "true", "yes", "on"}
 _REMEDY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials"
 _FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientCapacity", "EntityTooLarge"}
 _ABSENT = "NoSuchBucket"
+_CUT = 3
 
 
 def connect(bucket: Bucket, environ: Mapping[str, str], *, retries: int = 6) -> Client:
@@ -63,6 +64,20 @@ def connect(bucket: Bucket, environ: Mapping[str, str], *, retries: int = 6) -> 
         retry_config={"max_retries": retries, "retry_timeout": timedelta(minutes=2)},
         **_account(bucket, environ),
     )
+
+
+def whole(client: Client, key: str) -> bytes:
+    """All bytes of a small object.  Raises what obstore raises.
+
+    It tries a request again, but not a body that is cut; some servers cut that of an object being replaced.
+    """
+    from obstore.exceptions import BaseError
+
+    for _ in range(_CUT):
+        answer = client.get(key)
+        with contextlib.suppress(BaseError):
+            return bytes(answer.bytes())
+    return bytes(client.get(key).bytes())
 
 
 def signed(bucket: Bucket, environ: Mapping[str, str], method: Literal["GET", "HEAD"]) -> str:

@@ -224,7 +224,7 @@ python -c "$TOLD" second
 ran clusters python "$PROGRAMS/clusters.py" --state state.json
 cp state.json good.json
 touch hang.10.0.1.11
-ran hung python "$PROGRAMS/clusters.py" --state hung.json --timeout 60
+ran hung python "$PROGRAMS/clusters.py" --state hung.json --timeout 120
 rm hang.10.0.1.11
 kill -STOP $server
 ran slow python "$PROGRAMS/clusters.py" --state state.json --timeout 4

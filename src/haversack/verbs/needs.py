@@ -95,9 +95,8 @@ def _listed(
         if theirs is item:
             items.append(item)
             told.append(f"{wanted.kind} {name}")
-        elif _source(theirs) != _source(item):
-            source = item.get("url", item.get("ref"))
-            said = f"is declared, and taken instead of what {platform} would add from {source}"
+        elif _spelt_out(_source(theirs)) != _spelt_out(_source(item)):
+            said = f"is declared, and taken instead of what {platform} would add from {_source(item)}"
             remedy = "see that it is what the platform needs, or give yours another name"
             findings.append(
                 Finding("platform-setting", f"{wanted.kind} {name}", said, remedy, blocking=False)
@@ -109,20 +108,17 @@ def _called(kind: str, item: Mapping[str, Any]) -> str:
     """By what an item of a list is known inside."""
     if kind == "file":
         return name_of(item)
-    named = str(item.get("as", item.get("ref")))
-    reference = _reference(named)
-    return reference.name if reference else named
+    named = _spelt_out(str(item.get("as", item.get("ref"))))
+    return named.name if isinstance(named, Reference) else named
 
 
-def _source(item: Mapping[str, Any]) -> str | Reference:
-    """Where an item of a list comes from, the same however it is spelt."""
-    source = str(item.get("url", item.get("ref")))
-    return _reference(source) or source
+def _source(item: Mapping[str, Any]) -> str:
+    return str(item.get("url", item.get("ref")))
 
 
-def _reference(text: str) -> Reference | None:
-    """The image of a registry that a text names, if it names one."""
+def _spelt_out(source: str) -> Reference | str:
+    """An image of a registry, the same however it is spelt; any other source as it is."""
     try:
-        return Reference.parse(text)
+        return Reference.parse(source)
     except ValueError:
-        return None
+        return source

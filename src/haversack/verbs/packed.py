@@ -19,7 +19,7 @@ from haversack.formats.prefixes import MARKER
 from haversack.formats.rendered import Kept
 from haversack.model.finding import Finding
 from haversack.verbs.aside import beside, unwritable
-from haversack.verbs.render import may_read, record
+from haversack.verbs.render import may_read, record, recorded
 
 
 def stale(
@@ -32,7 +32,7 @@ def stale(
     """
     marker = folder / rendered.MARKER
     try:
-        before = rendered.read(_bytes(marker))
+        before = recorded(marker)
     except OSError as problem:
         raise unwritable(problem, "read", marker) from problem
     wanted, findings = [], []
@@ -68,7 +68,7 @@ def pack(folder: Path, name: str, prefix: Path, by: str) -> None:
                     inner = Path("environment") / path.relative_to(prefix)
                     tar.add(path, str(inner), recursive=False, filter=_anybodys)
             os.utime(aside, (installed, installed))
-            before, made = rendered.read(_bytes(marker)), Kept(_digest(aside), by)
+            before, made = recorded(marker), Kept(_digest(aside), by)
             # Said first: a tar that was put there before something failed is no edit.
             coming = replace(before[name], by=by, next=made.digest) if name in before else made
             record(marker, before | {name: coming})
@@ -88,13 +88,6 @@ def _installed(prefix: Path) -> int:
 def _digest(file: Path) -> str:
     with file.open("rb") as opened:
         return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
-
-
-def _bytes(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def _sorted(folder: Path) -> Iterator[Path]:

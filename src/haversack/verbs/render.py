@@ -131,7 +131,7 @@ def _keep(
     dry_run: bool,
     removing: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    before = rendered.read(_read(marker))
+    before = recorded(marker)
     files = {name: data for of_one in made.values() for name, data in of_one.items()}
     now = {name: Kept(digest_of(data), who) for who in made for name, data in made[who].items()}
     stays = {name: kept for name, kept in before.items() if name not in files and kept.by not in made}
@@ -207,6 +207,11 @@ def may_read(path: Path) -> bool:
     except OSError:
         """There is none, or it cannot be read by anybody."""
     return True
+
+
+def recorded(marker: Path) -> dict[str, Kept]:
+    """What the list says of the files beside it; nothing where there is none.  Raises ``OSError``."""
+    return rendered.read(_read(marker))
 
 
 def record(marker: Path, kept: Mapping[str, Kept]) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 from haversack.model.finding import Finding, unknown, unready
 from haversack.skypilot.asking import Refused
 
-FLAGS = ("enableDnsSupport", "enableDnsHostnames")
-"""What a VPC has of DNS."""
+FLAGS = {"enableDnsSupport": "--enable-dns-support", "enableDnsHostnames": "--enable-dns-hostnames"}
+"""What a VPC has of DNS, and the option of ``aws ec2 modify-vpc-attribute`` that turns it on."""
 # Without the first two nobody gets in; the machine and SkyPilot's own calls want the others now and then.
 _MUST, _MAY = ("ssm", "ssmmessages"), ("ec2", "ec2messages", "sts", "s3")
 _RAY = 6380  # SKY_REMOTE_RAY_PORT of sky/skylet/constants.py
@@ -206,14 +206,11 @@ def _dns(where: str, seen: Mapping[str, Any], *, by_endpoints: bool, certain: bo
 
     ``certain`` says that it is endpoints of this VPC by which machines are reached.
     """
-    for flag in FLAGS:
+    for flag, option in FLAGS.items():
         answer = seen[flag]
         if isinstance(answer, Refused) or answer[flag[0].upper() + flag[1:]]["Value"]:
             continue
-        dashed = {"enableDnsSupport": "enable-dns-support", "enableDnsHostnames": "enable-dns-hostnames"}[
-            flag
-        ]
-        subject, remedy = f"{where}: {flag}", f"aws ec2 modify-vpc-attribute --vpc-id ID --{dashed}"
+        subject, remedy = f"{where}: {flag}", f"aws ec2 modify-vpc-attribute --vpc-id ID {option}"
         if certain:
             yield unready(subject, "is off, and endpoints are found by their names", remedy)
         elif flag == "enableDnsHostnames" and by_endpoints:
